@@ -1,0 +1,124 @@
+//! What crosses between guard and brain: an [`Event`] out, a [`Decision`] back, each one fixed-size message.
+//!
+//! Times are microseconds of the host's monotonic clock, which both processes share. Wall-clock time never appears.
+
+use crate::command::Command;
+use crate::limits::{REASON_BYTES_MAX, SENTENCE_BYTES_MAX, TAGS_MAX};
+
+/// Identifies one request to the brain; answers to an older one are discarded. Never reused within a run.
+pub type Epoch = u64;
+
+/// Microseconds of the monotonic clock.
+pub type Micros = u64;
+
+/// A sentence or a sensor event, with the tag values it is to be judged by. `Copy`, no heap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event {
+    /// Which request this is.
+    pub epoch: Epoch,
+    /// Monotonic time by which the answer must be back.
+    pub deadline_us: Micros,
+    /// Tag values shown to the model; only those whose bit is set in `tags_present`.
+    pub tags: [f64; TAGS_MAX],
+    /// Bit `i` = tag `i` has a usable value.
+    pub tags_present: u64,
+    /// The operator's sentence, empty for a pure sensor event.
+    pub sentence: Sentence,
+    /// Decide, check and record, but never actuate.
+    pub dry_run: bool,
+}
+
+/// Inline UTF-8 text of at most [`SENTENCE_BYTES_MAX`] bytes.
+pub type Sentence = InlineText<SENTENCE_BYTES_MAX>;
+/// Inline UTF-8 text of at most [`REASON_BYTES_MAX`] bytes.
+pub type Reason = InlineText<REASON_BYTES_MAX>;
+
+/// UTF-8 text stored inline, `N` bytes at most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InlineText<const N: usize> {
+    bytes: [u8; N],
+    size_bytes: u16,
+}
+
+/// How the brain's answer came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model decided every field.
+    Model,
+    /// Same input, same model, answered from memory.
+    Cache,
+    /// The deadline came after the critical fields; the rest are the site's defaults.
+    Completion,
+    /// The rule controller's answer.
+    Rule,
+    /// The safe command.
+    Safe,
+}
+
+/// The brain's answer to one event. `command` is `None` when it has none; `reason` then says why.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decision {
+    /// The event it answers.
+    pub epoch: Epoch,
+    /// What was decided.
+    pub command: Option<Command>,
+    /// Model, cache or completion.
+    pub outcome: Outcome,
+    /// 0 to 1: the smallest top-2 probability margin over the decided tokens.
+    pub confidence: f32,
+    /// Where the time and the tokens went.
+    pub timings: Timings,
+    /// Why there is no command, or empty.
+    pub reason: Reason,
+}
+
+/// Where a decision's time and tokens went; names as in llama-server's `timings`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Timings {
+    /// Event tokens through the model.
+    pub prefill_us: u32,
+    /// Command tokens through the model.
+    pub decode_us: u32,
+    /// Grammar work.
+    pub mask_us: u32,
+    /// Tokens whose KV state was already there (the pinned prefix).
+    pub cache_n: u32,
+    /// Prompt tokens evaluated.
+    pub prompt_n: u32,
+    /// Tokens of the command.
+    pub predicted_n: u32,
+    /// Those of them the grammar left no choice for.
+    pub forced_n: u32,
+}
+
+impl<const N: usize> InlineText<N> {
+    /// No text.
+    pub const EMPTY: Self = Self { bytes: [0; N], size_bytes: 0 };
+
+    /// Stores `text`; `None` when it is longer than `N` bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        (text.len() <= N).then(|| Self::cut(text))
+    }
+
+    /// Stores as much of `text` as fits, cut at a character boundary.
+    pub fn cut(text: &str) -> Self {
+        let mut out = Self::EMPTY;
+        let end = (0..=text.len().min(N)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        for (to, from) in out.bytes.iter_mut().zip(text.as_bytes().iter().take(end)) {
+            *to = *from;
+        }
+        out.size_bytes = u16::try_from(end).unwrap_or(0);
+        out
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..usize::from(self.size_bytes)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+    }
+}
+
+impl<const N: usize> std::fmt::Debug for InlineText<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}

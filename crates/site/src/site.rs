@@ -1,0 +1,225 @@
+//! The site as the rest of Ganglion sees it, after parsing and validation.
+
+use crate::command::{Command, CommandSpec};
+use std::path::PathBuf;
+
+/// Everything a site file says, checked. Fields are public and plain; only [`Site::load`] and [`Site::parse`] make one,
+/// so a `Site` in hand is consistent: names unique, references resolved, bounds kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// Short name.
+    pub name: String,
+    /// The file it came from; relative paths in it are relative to its folder.
+    pub file: PathBuf,
+    /// Which model answers.
+    pub model: ModelSpec,
+    /// The guard's clocks and counters.
+    pub guard: GuardSpec,
+    /// What the model is told beyond commands and tags.
+    pub prompt: PromptSpec,
+    /// The plant's connection; a site without one can still be asked.
+    pub plant: Option<PlantSpec>,
+    /// Where HTTP listens, loopback only in this version.
+    pub http: Option<std::net::SocketAddr>,
+    /// Signals, in file order; index = tag index everywhere.
+    pub tags: Vec<Tag>,
+    /// Commands; the last one is always `none`.
+    pub commands: Vec<CommandSpec>,
+    /// Limits on tags and arguments.
+    pub limits: Vec<Limit>,
+    /// The fallback controller, first match wins.
+    pub rules: Vec<Rule>,
+    /// What to do when nothing else may act.
+    pub safe: Command,
+}
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// GGUF file, resolved against the site's folder.
+    pub path: PathBuf,
+    /// KV cache length: prefix + event + command.
+    pub context_tokens: usize,
+    /// Worker threads of the brain; 0 = as many as the machine gives.
+    pub threads: usize,
+}
+
+/// `[guard]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GuardSpec {
+    /// Cycle period.
+    pub period_ms: u32,
+    /// Time from event to command after which the answer no longer counts.
+    pub deadline_ms: u32,
+    /// Silence of the brain after which it is killed and restarted.
+    pub brain_timeout_ms: u32,
+    /// Consecutive failures that open the breaker.
+    pub breaker_failures: u32,
+    /// Time the breaker stays open before shadow probes.
+    pub breaker_open_ms: u32,
+    /// Consecutive good probes that close it.
+    pub breaker_probes: u32,
+}
+
+/// `[prompt]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PromptSpec {
+    /// Indices of tags whose values are shown with every event.
+    pub tags: Vec<usize>,
+    /// Policy sentences.
+    pub notes: Vec<String>,
+}
+
+/// `[plant]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlantSpec {
+    /// `host:port` of the Modbus TCP device.
+    pub modbus: String,
+    /// Unit id.
+    pub unit: u8,
+    /// Name of the simulated plant that `ganglion run` starts on that address, if any.
+    pub simulator: Option<String>,
+    /// How often tags are polled.
+    pub poll_ms: u32,
+    /// Holding register that the guard's side increments.
+    pub heartbeat: u16,
+    /// Holding register that takes the device's comms watchdog time in ms (0 = off).
+    pub watchdog: u16,
+    /// Value written there: without a heartbeat for so long the device goes to its safe state by itself.
+    pub watchdog_ms: u16,
+    /// Input register with the watchdog's state: 0 off, 1 armed, 2 tripped.
+    pub watchdog_state: u16,
+}
+
+/// A signal from the plant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tag {
+    /// Unique name.
+    pub name: String,
+    /// Unit symbol, or empty.
+    pub unit: String,
+    /// Bool tags are 0 or 1 and printed `yes`/`no`.
+    pub kind: TagKind,
+    /// Smallest believable value; below is bad quality, not a low reading.
+    pub range_lo: f64,
+    /// Largest believable value.
+    pub range_hi: f64,
+    /// Decimals shown in prompts and tables.
+    pub decimals: u8,
+    /// Age after which the value may no longer be used.
+    pub stale_ms: u32,
+    /// Where it is read from; `None` for tags that only `--tag` or a script sets.
+    pub read: Option<RegisterRead>,
+}
+
+/// Type of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagKind {
+    /// A real number in the tag's unit.
+    Number,
+    /// 0 or 1.
+    Bool,
+}
+
+/// Where a tag is read from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RegisterRead {
+    /// Modbus table.
+    pub table: ReadTable,
+    /// Zero-based protocol address.
+    pub address: u16,
+    /// Engineering units per register count (i16 two's complement).
+    pub scale: f64,
+}
+
+/// Modbus table that a tag is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadTable {
+    /// Function 4.
+    Input,
+    /// Function 3.
+    Holding,
+    /// Function 2.
+    Discrete,
+    /// Function 1.
+    Coil,
+}
+
+/// A bound on a tag or an argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limit {
+    /// What is bounded.
+    pub on: LimitTarget,
+    /// Trip: tag at or below it stops the plant (tags only).
+    pub lolo: Option<f64>,
+    /// Lowest allowed (argument) or warning (tag) value.
+    pub lo: Option<f64>,
+    /// Highest allowed (argument) or warning (tag) value.
+    pub hi: Option<f64>,
+    /// Trip: tag at or above it stops the plant (tags only).
+    pub hihi: Option<f64>,
+    /// Largest change per second against the last approved value (arguments) or reading (tags).
+    pub rate_per_s: Option<f64>,
+    /// What an argument beyond `lo`/`hi`/rate meets.
+    pub action: LimitAction,
+}
+
+/// What a limit bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitTarget {
+    /// Index into [`Site::tags`].
+    Tag(usize),
+    /// Command index and argument index.
+    Argument {
+        /// Index into [`Site::commands`].
+        command: usize,
+        /// Index into its arguments.
+        argument: usize,
+    },
+}
+
+/// What happens to a command beyond a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitAction {
+    /// The command is refused.
+    Reject,
+    /// The value is moved to the bound.
+    Clamp,
+}
+
+/// A rule of the fallback controller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// All terms must hold. Empty: always.
+    pub when: Vec<Term>,
+    /// What is then done.
+    pub command: Command,
+}
+
+/// One comparison of a condition: `tag op value`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// Index into [`Site::tags`].
+    pub tag: usize,
+    /// Comparison.
+    pub op: Comparison,
+    /// Right-hand side in the tag's unit.
+    pub value: f64,
+}
+
+/// Comparison operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+}
