@@ -6,7 +6,8 @@ pub mod limits;
 mod site;
 
 pub use command::{
-    ArgumentKind, ArgumentSpec, Command, CommandSpec, RegisterWrite, ShortText, Value, WriteSource, WriteTarget,
+    ArgumentKind, ArgumentSpec, Command, CommandSpec, RegisterWrite, ShortText, Value, WriteSource,
+    WriteTarget,
 };
 pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, Timings};
 pub use site::*;
