@@ -1,0 +1,87 @@
+//! The plant over Modbus TCP: tags in, commands out, and the device's own watchdog between us and harm.
+//!
+//! [`Driver::run`] is one task. It polls the site's tags in as few reads as their addresses allow, writes commands
+//! in the order they come, and counts the heartbeat register up only while guard cycles complete, so that a guard
+//! that hangs or dies lets the device's comms watchdog trip. It reports [`Link::is_armed`] only after the device has
+//! confirmed that this watchdog runs; a command that comes while it does not, or while there is no connection, is
+//! refused at once and never written later.
+
+mod driver;
+mod link;
+mod plan;
+
+pub use driver::Driver;
+pub use link::{Link, LinkStatus};
+
+use ganglion_site::{Command, Micros};
+
+/// How far a tag's value can be trusted; names as OPC UA's status codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// Read, and inside the tag's range.
+    Good,
+    /// Read, but not believable: outside the tag's range.
+    BadOutOfRange,
+    /// The device refused the read; the value is NaN.
+    BadDeviceFailure,
+    /// No connection; the value is NaN.
+    BadNoCommunication,
+}
+
+impl Quality {
+    /// Whether a decision may use the value.
+    pub fn is_good(self) -> bool {
+        self == Self::Good
+    }
+}
+
+/// Takes what was read. Implementations must not block.
+pub trait TagSink {
+    /// Value of the tag with index `tag` in its unit (bool: 0 or 1), as of `time_us`.
+    fn publish(&self, tag: usize, value: f64, quality: Quality, time_us: Micros);
+}
+
+/// Gives the commands to write. Implementations must not block.
+pub trait CommandSource {
+    /// The next command, `None` when none waits.
+    fn next_command(&mut self) -> Option<Command>;
+    /// What became of a command that [`CommandSource::next_command`] gave; called once for each, in order.
+    fn written(&mut self, command: &Command, result: Result<(), WriteFailure>);
+}
+
+/// Tells whether the guard lives.
+pub trait CycleWatch {
+    /// Guarded cycles completed so far.
+    fn cycles(&self) -> u64;
+    /// Whether the device's watchdog may be armed now, also after it tripped.
+    fn may_arm(&self) -> bool;
+}
+
+/// Why a command did not reach the plant; [`LinkStatus::last_error`] has the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteFailure {
+    /// No connection; nothing was written.
+    #[error("the plant is not connected")]
+    NotConnected,
+    /// The device's comms watchdog is not known to run; nothing was written.
+    #[error("the plant's comms watchdog is not armed")]
+    NotArmed,
+    /// A value fits no register; nothing was written.
+    #[error("the command does not fit the plant's registers")]
+    Encoding,
+    /// The device refused a write; those before it were done.
+    #[error("the plant refused the write to {address} with Modbus exception {code}")]
+    Exception {
+        /// Register or coil address.
+        address: u16,
+        /// Modbus exception code.
+        code: u8,
+    },
+    /// The connection broke on the way; whether the write was done is unknown.
+    #[error("the connection to the plant broke during the write to {address}")]
+    Broken {
+        /// Register or coil address.
+        address: u16,
+    },
+}

@@ -1,0 +1,44 @@
+//! The decision over HTTP, for this machine only.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/decide` `{"text", "tags", "deadline_ms", "dry_run"}` | the decision's JSON, as `ganglion ask --json` prints it |
+//! | `GET /v1/status` | the guard's and the link's state |
+//! | `GET /v1/site` | schema and commands |
+//! | `GET /healthz` | `ok` |
+//!
+//! Data flow: bytes → [`DecideRequest`], checked against the site → [`Decider`], which the caller implements → its JSON.
+//! Errors are `{"error": {"code", "message"}}`.
+//!
+//! ```no_run
+//! # use ganglion_server::{DecideError, DecideRequest, Decider, Server};
+//! # async fn example(site: std::sync::Arc<ganglion_site::Site>) -> Result<(), ganglion_server::Error> {
+//! struct Never;
+//! impl Decider for Never {
+//!     async fn decide(&self, _: DecideRequest) -> Result<serde_json::Value, DecideError> {
+//!         Err(DecideError::Unavailable("no model is loaded".to_owned()))
+//!     }
+//!     fn status(&self) -> serde_json::Value {
+//!         serde_json::json!({ "mode": "stopped" })
+//!     }
+//!     fn site(&self) -> serde_json::Value {
+//!         serde_json::json!({ "commands": [] })
+//!     }
+//! }
+//! let server = Server::bind("127.0.0.1:8420".parse().unwrap()).await?;
+//! server.run(site, Never, std::future::pending()).await
+//! # }
+//! ```
+//!
+//! What it does not do: decide, actuate, authenticate users, speak TLS, or listen anywhere but on loopback.
+
+mod error;
+pub mod limits;
+mod listener;
+mod origin;
+mod request;
+mod routes;
+
+pub use error::{DecideError, Error};
+pub use request::DecideRequest;
+pub use routes::{Decider, Server};

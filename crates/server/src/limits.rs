@@ -1,0 +1,20 @@
+//! Every bound of the HTTP server, in one place.
+
+/// Bytes of a request body.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Connections at once; further ones wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Requests under way at once; one more is answered 503.
+pub const REQUESTS_MAX: usize = 16;
+/// Time from a request's head to its answer, reading the body included.
+pub const REQUEST_MS_MAX: u64 = 15_000;
+/// A connection that sends nothing for so long is closed.
+pub const IDLE_MS_MAX: u64 = 30_000;
+/// Largest deadline that a request may ask for.
+pub const DEADLINE_MS_MAX: u32 = 10_000;
+/// Time that open connections get to finish after shutdown was asked for.
+pub const SHUTDOWN_MS_MAX: u64 = 2_000;
+
+const _: () =
+    assert!(REQUEST_MS_MAX > DEADLINE_MS_MAX as u64, "an answer at its deadline must still get out");
+const _: () = assert!(IDLE_MS_MAX > REQUEST_MS_MAX, "waiting for an answer is not idling");

@@ -1,0 +1,154 @@
+//! The server: what is asked where, and the bounds around every request.
+
+use crate::error::{DecideError, Error, Refusal};
+use crate::limits::{BODY_BYTES_MAX, REQUEST_MS_MAX, REQUESTS_MAX, SHUTDOWN_MS_MAX};
+use crate::listener::BoundedListener;
+use crate::origin;
+use crate::request::{self, DecideRequest};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ganglion_site::Site;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
+
+/// What stands behind the server.
+pub trait Decider: Send + Sync + 'static {
+    /// One decision, as JSON. Dropped when the client leaves or time runs out.
+    fn decide(&self, request: DecideRequest) -> impl Future<Output = Result<Value, DecideError>> + Send;
+    /// Answer to `GET /v1/status`.
+    fn status(&self) -> Value;
+    /// Answer to `GET /v1/site`.
+    fn site(&self) -> Value;
+}
+
+/// A server that already listens; [`Server::run`] answers.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    local_address: SocketAddr,
+}
+
+struct App<D> {
+    site: Arc<Site>,
+    decider: D,
+}
+
+impl Server {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// Not a loopback address, or not free.
+    pub async fn bind(listen: SocketAddr) -> Result<Self, Error> {
+        if !listen.ip().is_loopback() {
+            return Err(Error::NotLoopback { address: listen });
+        }
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local_address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, local_address })
+    }
+
+    /// Where it listens; port 0 is resolved.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Answers until `shutdown` resolves, then lets requests under way finish, for [`SHUTDOWN_MS_MAX`] at most.
+    ///
+    /// # Errors
+    /// [`Error::Serve`].
+    pub async fn run<D: Decider>(
+        self,
+        site: Arc<Site>,
+        decider: D,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (asked, shutdown_asked) = oneshot::channel::<()>();
+        let signal = async move {
+            shutdown.await;
+            let _ = asked.send(());
+        };
+        let service = router(Arc::new(App { site, decider }));
+        let serving =
+            axum::serve(BoundedListener::new(self.listener), service).with_graceful_shutdown(signal);
+        let out_of_patience = async {
+            if shutdown_asked.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            sleep(Duration::from_millis(SHUTDOWN_MS_MAX)).await;
+        };
+        tokio::select! {
+            done = serving.into_future() => done.map_err(|source| Error::Serve { source }),
+            () = out_of_patience => Ok(()),
+        }
+    }
+}
+
+fn router<D: Decider>(app: Arc<App<D>>) -> Router {
+    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+    Router::new()
+        .route("/v1/decide", post(decide::<D>))
+        .route("/v1/status", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.status())))
+        .route("/v1/site", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.site())))
+        .route("/healthz", get(async || "ok\n"))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "the path takes another method",
+            )
+        })
+        .layer(from_fn_with_state(requests, bounded))
+        .with_state(app)
+}
+
+/// Around every request: who may ask, how many at once, for how long.
+async fn bounded(State(requests): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    if let Err(refusal) = origin::check(request.uri(), request.headers()) {
+        return refusal.into_response();
+    }
+    let Ok(_permit) = requests.try_acquire() else {
+        let message = format!("{REQUESTS_MAX} requests are already under way; try again");
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).into_response();
+    };
+    match timeout(Duration::from_millis(REQUEST_MS_MAX), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = format!("not answered in {REQUEST_MS_MAX} ms");
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into_response()
+        }
+    }
+}
+
+async fn decide<D: Decider>(
+    State(app): State<Arc<App<D>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Refusal> {
+    if !is_json(&headers) {
+        let message = "expected Content-Type: application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message));
+    }
+    let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
+        let message = format!("the body is longer than {BODY_BYTES_MAX} bytes or was cut off");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    })?;
+    let request = request::parse(&app.site, &bytes)?;
+    Ok(Json(app.decider.decide(request).await?))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
