@@ -195,16 +195,19 @@ pub(crate) fn push_tag_value(out: &mut String, tag: &Tag, value: f64) {
     }
 }
 
-/// Appends `text` with each run of whitespace and control characters folded to one space, none at the ends. Says
+/// Appends `text` with each run of whitespace and control characters folded to one space, none at the ends,
+/// and ASCII capitals to small letters: names are lower-case, so a sentence spells them as the site does. Says
 /// whether anything was left.
 fn push_folded(out: &mut String, text: &str) -> bool {
     let mut words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let Some(first) = words.next() else { return false };
+    let start = out.len();
     out.push_str(first);
     for word in words {
         out.push(' ');
         out.push_str(word);
     }
+    out.get_mut(start..).map(str::make_ascii_lowercase);
     true
 }
 

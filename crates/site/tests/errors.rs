@@ -96,7 +96,7 @@ range = [0, 1]
 read = { input = 0, holding = 1 }
 "#,
         &expect![[r#"
-            site.toml:5: tag number 1, name: expected a name of ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "-a"
+            site.toml:5: tag number 1, name: expected a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "-a"
             site.toml:9: tag b, unit: expected a known unit (did you mean C?), found "°C"
             site.toml:10: tag b, range: expected [lo, hi] with finite lo < hi, found [1, 0]
             site.toml:13: tag c, unit: expected a known unit, for example C, %, rpm, mm/s, bar, kW, found "parsec"
@@ -152,8 +152,8 @@ writes = [
             site.toml:11: command set_fan, argument n: expected step: 1, 2, 2.5 or 5 times a power of ten, for example 0.5 or 0.1, found 0.3
             site.toml:12: command set_fan, argument m: expected number range [lo, hi] of multiples of the step 0.5, found [0, 0.75]
             site.toml:13: command set_fan, argument k: expected step: 1, 2, 2.5 or 5 times a power of ten, for example 0.5 or 0.1, found nothing
-            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (letters, digits, _, -, .), each at most 48 bytes, found "a"
-            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (letters, digits, _, -, .), each at most 48 bytes, found "b c"
+            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (lower-case letters, digits, _, -, .), each at most 48 bytes, found "a"
+            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (lower-case letters, digits, _, -, .), each at most 48 bytes, found "b c"
             site.toml:15: command set_fan, argument t: expected text = N bytes from 1 to 64, found 100
             site.toml:16: command set_fan, argument u: expected one of choices, integer, number, bool or text, found integer and text
             site.toml:26: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
@@ -319,7 +319,7 @@ fn bounds() {
     let tags: String = (0..65).map(|i| format!("[[tag]]\nname = \"t{i}\"\nkind = \"bool\"\n")).collect();
     check(&tags, &expect!["site.toml:196: tag: expected at most 64, found 65"]);
     let long = "x".repeat(49);
-    check(&format!("[[tag]]\nname = \"{long}\"\nkind = \"bool\"\n"), &expect![[r#"site.toml:5: tag number 1, name: expected a name of ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx""#]]);
+    check(&format!("[[tag]]\nname = \"{long}\"\nkind = \"bool\"\n"), &expect![[r#"site.toml:5: tag number 1, name: expected a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx""#]]);
     check(&" ".repeat(300_000), &expect!["site.toml:1: file size: expected at most 262144 bytes, found 300035 bytes"]);
 }
 

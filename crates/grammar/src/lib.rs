@@ -1,0 +1,30 @@
+//! Grammar: what a model may write next.
+//!
+//! ```text
+//! JSON Schema ──check──► llguidance ──► Constraint: forced run | allowed token ids ──► output ──jsonschema──► value
+//! ```
+//!
+//! A schema keyword that is not enforced is refused by name, never ignored. Finished output is validated a second time by
+//! an implementation that shares nothing with the first.
+//!
+//! ```no_run
+//! # use ganglion_grammar::Engine;
+//! # fn f(tokenizer: std::sync::Arc<ganglion_tokenizer::Tokenizer>) -> ganglion_grammar::Result<()> {
+//! let engine = Engine::new(tokenizer)?;
+//! let grammar = engine.compile(&serde_json::json!({"type": "object", "properties": {"on": {"type": "boolean"}},
+//!     "required": ["on"], "additionalProperties": false}))?;
+//! let mut constraint = grammar.start();
+//! let mut tokens = Vec::new();
+//! constraint.take_forced(&mut tokens)?; // {"on":
+//! # Ok(()) }
+//! ```
+//!
+//! It knows nothing of models, sites or limits: a number inside the schema's range may still be refused by the guard.
+
+mod engine;
+mod error;
+pub mod limits;
+mod schema;
+
+pub use engine::{Constraint, Engine, Grammar};
+pub use error::{GrammarError, Result};
