@@ -354,6 +354,82 @@ mod tests {
         check("deepseek-coder", "let x=12;", &["let", " x", "=", "1", "2", ";"]);
     }
 
+    /// The same as [`split`], by expressions.
+    fn split_by_expressions(expressions: &[fancy_regex::Regex], text: &str, pieces: &mut Vec<String>) {
+        if text.is_empty() {
+            return;
+        }
+        let Some((expression, rest)) = expressions.split_first() else { return pieces.push(text.to_owned()) };
+        let mut unmatched = 0;
+        for found in expression.find_iter(text) {
+            let found = found.unwrap();
+            split_by_expressions(rest, &text[unmatched..found.start()], pieces);
+            split_by_expressions(rest, found.as_str(), pieces);
+            unmatched = found.end();
+        }
+        split_by_expressions(rest, &text[unmatched..], pieces);
+    }
+
+    #[test]
+    fn matchers_agree_with_the_expressions() {
+        const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+        let words = |digits: &str| {
+            let contractions = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]";
+            let letters = r"[^\r\n\p{L}\p{N}]?\p{L}+";
+            let rest = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+            format!("{contractions}|{letters}|{digits}|{rest}")
+        };
+        let (llama_3, qwen_2) = (words(r"\p{N}{1,3}"), words(r"\p{N}"));
+        let letters: String = DEEPSEEK_LETTERS.iter().map(|(from, to)| format!("{from}-{to}")).collect();
+        let deepseek_letters = format!(r"\s?[A-Za-z{letters}]+");
+        let east_asian = "[一-龥ࠀ-一가-\u{d7ff}]+";
+        let sets: [(&str, &[&str]); 8] = [
+            ("gpt-2", &[GPT_2]),
+            ("llama-bpe", &[&llama_3]),
+            ("qwen2", &[&qwen_2]),
+            ("starcoder", &[r"\p{N}", GPT_2]),
+            ("default", &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"]),
+            ("falcon", &[r"[\p{P}\$\+<=>\^~\|`]+", GPT_2, "[0-9][0-9][0-9]"]),
+            ("deepseek-coder", &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", east_asian, r"\p{N}"]),
+            (
+                "deepseek-llm",
+                &[
+                    r"[\r\n]",
+                    &deepseek_letters,
+                    r"\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+",
+                    r"\s+$",
+                    east_asian,
+                    r"\p{N}+",
+                ],
+            ),
+        ];
+        let parts: Vec<char> =
+            " \t\n\r\u{3000}\u{a0}'sSlLrReEvVmdtTxÄßжλ漢한\u{300}\u{94d}09½٣$+<`|~!_。「“🦙\u{200d}\0"
+                .chars()
+                .collect();
+        for (name, expressions) in sets {
+            let expressions: Vec<_> =
+                expressions.iter().map(|e| fancy_regex::Regex::new(e).unwrap()).collect();
+            let pre = PreTokenizer::named(name).unwrap();
+            let mut state = 0x2545_F491_4F6C_DD1Du64;
+            let mut random = move || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state
+            };
+            for _ in 0..3000 {
+                let length = random() % 16;
+                let text: String =
+                    (0..length).map(|_| parts[(random() % parts.len() as u64) as usize]).collect();
+                let (mut pieces, mut expected) = (Vec::new(), Vec::new());
+                pre.split(&text, &mut |piece| pieces.push(piece.to_owned()));
+                split_by_expressions(&expressions, &text, &mut expected);
+                assert_eq!(pieces, expected, "{name}: {text:?}");
+            }
+        }
+    }
+
     #[test]
     fn unknown_names_are_refused() {
         let error = PreTokenizer::named("nonesuch").unwrap_err().to_string();

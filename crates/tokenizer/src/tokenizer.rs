@@ -119,7 +119,7 @@ impl Tokenizer {
             special,
             add_bos_token: flag("tokenizer.ggml.add_bos_token", add_bos_default)?,
             add_eos_token: flag("tokenizer.ggml.add_eos_token", false)?,
-            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", model == Model::Spm)?,
+            add_space_prefix: model == Model::Spm && flag("tokenizer.ggml.add_space_prefix", true)?,
             chat_template: gguf.get_str("tokenizer.chat_template").optional()?.map(str::to_owned),
             vocabulary,
             algorithm,

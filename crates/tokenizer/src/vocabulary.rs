@@ -128,8 +128,9 @@ impl Vocabulary {
         self.replacement = unknown.filter(|&id| self.kind(id) == TokenKind::Unknown);
 
         let special = |text: &str| {
-            let index = texts.iter().position(|candidate| candidate == text)?;
-            (self.kinds[index] != TokenKind::Normal).then_some(index as TokenId)
+            let mut candidates = texts.iter().zip(&self.kinds);
+            let index = candidates.position(|(token, kind)| *kind != TokenKind::Normal && token == text)?;
+            Some(index as TokenId)
         };
         let named: Vec<TokenId> = END_OF_TURN_TEXTS.iter().filter_map(|text| special(text)).collect();
         self.eot = eot_stated.or(named.first().copied());

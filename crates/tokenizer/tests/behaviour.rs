@@ -82,6 +82,15 @@ impl MapPieces for [u8] {
 }
 
 #[test]
+fn the_space_in_front_is_a_matter_of_spm() {
+    let mut draft = Draft::bpe();
+    draft.extra.push(("tokenizer.ggml.add_space_prefix", true.into()));
+    let tokenizer = draft.tokenizer();
+    assert!(!tokenizer.add_space_prefix());
+    assert_eq!(tokenizer.decode(&tokenizer.encode(" he", PLAIN)), " he");
+}
+
+#[test]
 fn bytes_without_tokens() {
     // The unknown token of some files is their end of text; it must not come from text.
     let mut draft = Draft::bpe();

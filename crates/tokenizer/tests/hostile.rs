@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Draft, PARSED, PLAIN, Xorshift, vocabulary};
+use ganglion_gguf::Gguf;
 use ganglion_tokenizer::{Detokenizer, EncodeOptions, EncodeScratch, Model, Tokenizer};
 
 /// The vocabularies made here, and the real ones where they are at hand.
@@ -89,4 +90,27 @@ fn long_monotonous_text_takes_no_quadratic_time() {
             assert!(tokenizer.decode(&ids) == text, "{name}: {unit:?}");
         }
     }
+}
+
+#[test]
+fn mutated_vocabularies_load_or_are_refused() {
+    let mut random = Xorshift(0xC0FF_EE00_1234_5678);
+    let mut loaded = 0;
+    for round in 0..10_000 {
+        let draft = if round % 2 == 0 { Draft::bpe() } else { Draft::spm() };
+        let mut bytes = draft.gguf().bytes().to_vec();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len());
+            // Small changes pass the UTF-8 check more often than random bytes do.
+            bytes[at] ^= 1 << random.below(7);
+        }
+        let Ok(gguf) = Gguf::parse(bytes) else { continue };
+        let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) else { continue };
+        loaded += 1;
+        let text = random.text(6);
+        let ids = tokenizer.encode(&text, PARSED);
+        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        tokenizer.decode(&ids);
+    }
+    assert!(loaded > 300, "{loaded}");
 }
