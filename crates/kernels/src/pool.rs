@@ -7,7 +7,7 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,9 +18,9 @@ use crate::shared::SharedSlice;
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct State {
-    /// Counts jobs; a worker that sees a new value runs the job of that turn.
-    turn: AtomicUsize,
-    /// Workers that have not finished the job of this turn.
+    /// The shares of the current job that nobody has taken yet, see [`Ticket`].
+    ticket: AtomicU64,
+    /// Shares of the current job that are not finished.
     pending: AtomicUsize,
     /// Workers that sleep or are about to; raised under `bed`.
     asleep: AtomicUsize,
@@ -31,11 +31,56 @@ struct State {
     wake: Condvar,
 }
 
-// SAFETY: `job` is written only by the caller that holds `Pool::caller`, while `pending` is 0; workers read it only
-// between the release of `turn` and their decrement of `pending`. The job itself is `Sync`.
+// SAFETY: `job` is written only by the caller that holds `Pool::caller`, while no share is pending; a thread reads it
+// only after taking a share, which the caller then waits for. The job itself is `Sync`.
 unsafe impl Send for State {}
 // SAFETY: as above.
 unsafe impl Sync for State {}
+
+/// `count` shares, of which `next..count` are free, in one word: taking a share is one compare-and-swap, and a thread
+/// that comes late finds nothing to take instead of a job that is gone.
+struct Ticket;
+
+impl Ticket {
+    const NEXT_BITS: u32 = 32;
+
+    fn fresh(count: usize) -> u64 {
+        (count as u64) << Self::NEXT_BITS
+    }
+
+    fn has_share(ticket: u64) -> bool {
+        (ticket & u64::from(u32::MAX)) < ticket >> Self::NEXT_BITS
+    }
+
+    fn next(ticket: u64) -> usize {
+        (ticket & u64::from(u32::MAX)) as usize
+    }
+}
+
+impl State {
+    /// Takes a share of the current job and runs it; false if there is none.
+    fn run_share(&self) -> bool {
+        let mut ticket = self.ticket.load(Ordering::Acquire);
+        loop {
+            if !Ticket::has_share(ticket) {
+                return false;
+            }
+            match self.ticket.compare_exchange_weak(ticket, ticket + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(current) => ticket = current,
+            }
+        }
+        // SAFETY: the share just taken is pending, so the caller keeps the job alive and does not write the cell.
+        let job = unsafe { (*self.job.get()).map(|job| &*job) };
+        if let Some(job) = job
+            && catch_unwind(AssertUnwindSafe(|| job(Ticket::next(ticket)))).is_err()
+        {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+        self.pending.fetch_sub(1, Ordering::Release);
+        true
+    }
+}
 
 /// A fixed set of threads that run one job at a time together with the caller.
 pub struct Pool {
@@ -65,7 +110,7 @@ impl Pool {
             return Err(KernelError::Threads { found: threads, max: THREADS_MAX });
         }
         let state = Arc::new(State {
-            turn: AtomicUsize::new(0),
+            ticket: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -79,7 +124,7 @@ impl Pool {
             let state = Arc::clone(&pool.state);
             let worker = std::thread::Builder::new()
                 .name(format!("kernel-{index}"))
-                .spawn(move || work(&state, index))
+                .spawn(move || work(&state))
                 .map_err(|e| KernelError::Spawn { reason: e.to_string() })?;
             pool.workers.push(worker);
         }
@@ -91,8 +136,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(index)` for every index below [`Pool::threads`], index 0 on the calling thread, and returns when
-    /// all are done. Callers on different threads take turns; a job must not call `run` of its own pool.
+    /// Runs `job(index)` once for every index below [`Pool::threads`] and returns when all are done. Which thread runs
+    /// which index is open: the caller takes what the workers leave, so a worker that the system does not schedule
+    /// delays nothing. Callers on different threads take turns; a job must not call `run` of its own pool.
     ///
     /// # Panics
     /// If the job panics on any thread.
@@ -100,21 +146,21 @@ impl Pool {
         if self.workers.is_empty() {
             return job(0);
         }
-        let _turn_taken = lock(&self.caller);
+        let turn = lock(&self.caller);
         let state = &*self.state;
-        // SAFETY: only the lifetime is erased. The workers drop the pointer before `pending` reaches 0, and this
-        // function does not return (or unwind) before that.
+        // SAFETY: only the lifetime is erased. A thread uses the pointer only for a share it has taken, and this
+        // function neither returns nor unwinds before all shares are finished.
         let erased = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
-        // SAFETY: no worker reads the cell now: `pending` is 0 and `turn` has not moved.
+        // SAFETY: nobody reads the cell now: no share is pending or free.
         unsafe { *state.job.get() = Some(erased) };
-        state.pending.store(self.workers.len(), Ordering::Relaxed);
-        // SeqCst on turn and asleep: either this thread sees the sleeper, or the sleeper sees the new turn.
-        state.turn.fetch_add(1, Ordering::SeqCst);
+        state.pending.store(self.threads(), Ordering::Relaxed);
+        // SeqCst on ticket and asleep: either this thread sees the sleeper, or the sleeper sees the shares.
+        state.ticket.store(Ticket::fresh(self.threads()), Ordering::SeqCst);
         if state.asleep.load(Ordering::SeqCst) > 0 {
             let _bed = lock(&state.bed);
             state.wake.notify_all();
         }
-        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
+        while state.run_share() {}
         let mut spins = 0;
         while state.pending.load(Ordering::Acquire) > 0 {
             spins += 1;
@@ -124,10 +170,9 @@ impl Pool {
                 std::thread::yield_now();
             }
         }
-        if let Err(payload) = own {
-            std::panic::resume_unwind(payload);
-        }
-        assert!(!state.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked in a kernel job");
+        let panicked = state.panicked.swap(false, Ordering::Relaxed);
+        drop(turn);
+        assert!(!panicked, "a kernel job panicked");
     }
 
     /// Splits `0..count` into one contiguous range per thread and runs `job(range)` on each non-empty one.
@@ -167,7 +212,6 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::SeqCst);
-        self.state.turn.fetch_add(1, Ordering::SeqCst);
         {
             let _bed = lock(&self.state.bed);
             self.state.wake.notify_all();
@@ -179,36 +223,23 @@ impl Drop for Pool {
     }
 }
 
-fn work(state: &State, index: usize) {
-    let mut seen = 0;
-    loop {
-        wait_for_turn(state, seen);
-        seen = seen.wrapping_add(1);
-        if state.stop.load(Ordering::SeqCst) {
-            return;
-        }
-        // SAFETY: `turn` moved and this worker has not decremented `pending`, so the caller keeps the job alive
-        // and does not write the cell.
-        let job = unsafe { (*state.job.get()).map(|job| &*job) };
-        if let Some(job) = job
-            && catch_unwind(AssertUnwindSafe(|| job(index))).is_err()
-        {
-            state.panicked.store(true, Ordering::Relaxed);
-        }
-        state.pending.fetch_sub(1, Ordering::Release);
+fn work(state: &State) {
+    while !state.stop.load(Ordering::SeqCst) {
+        while state.run_share() {}
+        wait_for_share(state);
     }
 }
 
-fn wait_for_turn(state: &State, seen: usize) {
+fn wait_for_share(state: &State) {
     for _ in 0..SPINS_BEFORE_SLEEP {
-        if state.turn.load(Ordering::Acquire) != seen {
+        if Ticket::has_share(state.ticket.load(Ordering::Acquire)) {
             return;
         }
         std::hint::spin_loop();
     }
     let mut bed = lock(&state.bed);
     state.asleep.fetch_add(1, Ordering::SeqCst);
-    while state.turn.load(Ordering::SeqCst) == seen {
+    while !Ticket::has_share(state.ticket.load(Ordering::SeqCst)) && !state.stop.load(Ordering::SeqCst) {
         bed = state.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
     }
     state.asleep.fetch_sub(1, Ordering::SeqCst);
