@@ -24,6 +24,8 @@ struct State {
     pending: AtomicUsize,
     /// Workers that sleep or are about to; raised under `bed`.
     asleep: AtomicUsize,
+    /// Workers that run; what their start allocates is allocated by then.
+    started: AtomicUsize,
     stop: AtomicBool,
     panicked: AtomicBool,
     job: UnsafeCell<Option<Job>>,
@@ -113,6 +115,7 @@ impl Pool {
             ticket: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             job: UnsafeCell::new(None),
@@ -127,6 +130,9 @@ impl Pool {
                 .spawn(move || work(&state))
                 .map_err(|e| KernelError::Spawn { reason: e.to_string() })?;
             pool.workers.push(worker);
+        }
+        while pool.state.started.load(Ordering::Acquire) < pool.workers.len() {
+            std::thread::yield_now();
         }
         Ok(pool)
     }
@@ -224,6 +230,7 @@ impl Drop for Pool {
 }
 
 fn work(state: &State) {
+    state.started.fetch_add(1, Ordering::Release);
     while !state.stop.load(Ordering::SeqCst) {
         while state.run_share() {}
         wait_for_share(state);

@@ -11,11 +11,12 @@ use crate::isa::Avx512;
 use crate::limits::{BLOCK, LANES};
 use crate::matrix::{Lanes16, Line};
 
+/// The lines of one block, kept in registers while a group of tokens passes by.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(line: &Line) -> __m512i {
+fn lines<const LINES: usize>(block: &[Line; LINES]) -> [__m512i; LINES] {
     // SAFETY: a line is 64 bytes.
-    unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
+    std::array::from_fn(|l| unsafe { _mm512_loadu_si512(block[l].0.as_ptr().cast()) })
 }
 
 /// Four activations, in every lane.
@@ -57,22 +58,21 @@ fn q8<const R: usize, const N: usize>(
     let tokens: [_; N] = std::array::from_fn(|n| a.token(token + n));
     let mut acc = [[_mm512_setzero_ps(); N]; R];
     for b in 0..w.blocks {
-        let mut sums = [[_mm512_setzero_si512(); N]; R];
-        for n in 0..N {
-            let start = _mm512_set1_epi32(tokens[n].2[b] * -128);
-            for row in &mut sums {
-                row[n] = start;
-            }
-        }
-        for l in 0..8 {
-            for r in 0..R {
-                let line = load(&weights[r].0[b][l]);
-                for n in 0..N {
-                    sums[r][n] = _mm512_dpbusd_epi32(sums[r][n], line, broadcast(&tokens[n].0[b], l));
+        for r in 0..R {
+            let lines = lines::<8>(&weights[r].0[b]);
+            let dw = weight_scales(&weights[r].1[b]);
+            for n in 0..N {
+                let (block, scale, sum) = (&tokens[n].0[b], tokens[n].1[b], tokens[n].2[b]);
+                // Two chains, because one would wait for itself; integer sums may be split at will.
+                let mut even = _mm512_set1_epi32(sum * -128);
+                let mut odd = _mm512_setzero_si512();
+                for l in 0..4 {
+                    even = _mm512_dpbusd_epi32(even, lines[2 * l], broadcast(block, 2 * l));
+                    odd = _mm512_dpbusd_epi32(odd, lines[2 * l + 1], broadcast(block, 2 * l + 1));
                 }
+                acc[r][n] = accumulate(acc[r][n], _mm512_add_epi32(even, odd), dw, scale);
             }
         }
-        accumulate(&mut acc, &sums, &weights.map(|x| &x.1[b]), &tokens.map(|x| x.1[b]));
     }
     store(acc, out);
 }
@@ -90,45 +90,32 @@ fn q4<const R: usize, const N: usize>(
     let mut acc = [[_mm512_setzero_ps(); N]; R];
     let nibbles = _mm512_set1_epi8(15);
     for b in 0..w.blocks {
-        let mut sums = [[_mm512_setzero_si512(); N]; R];
-        for n in 0..N {
-            let start = _mm512_set1_epi32(tokens[n].2[b] * -8);
-            for row in &mut sums {
-                row[n] = start;
-            }
-        }
-        for l in 0..4 {
-            for r in 0..R {
-                let line = load(&weights[r].0[b][l]);
-                let low = _mm512_and_si512(line, nibbles);
-                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibbles);
-                for n in 0..N {
-                    let sum = _mm512_dpbusd_epi32(sums[r][n], low, broadcast(&tokens[n].0[b], 2 * l));
-                    sums[r][n] = _mm512_dpbusd_epi32(sum, high, broadcast(&tokens[n].0[b], 2 * l + 1));
+        for r in 0..R {
+            let lines = lines::<4>(&weights[r].0[b]);
+            let low = lines.map(|line| _mm512_and_si512(line, nibbles));
+            let high = lines.map(|line| _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibbles));
+            let dw = weight_scales(&weights[r].1[b]);
+            for n in 0..N {
+                let (block, scale, sum) = (&tokens[n].0[b], tokens[n].1[b], tokens[n].2[b]);
+                let mut even = _mm512_set1_epi32(sum * -8);
+                let mut odd = _mm512_setzero_si512();
+                for l in 0..4 {
+                    even = _mm512_dpbusd_epi32(even, low[l], broadcast(block, 2 * l));
+                    odd = _mm512_dpbusd_epi32(odd, high[l], broadcast(block, 2 * l + 1));
                 }
+                acc[r][n] = accumulate(acc[r][n], _mm512_add_epi32(even, odd), dw, scale);
             }
         }
-        accumulate(&mut acc, &sums, &weights.map(|x| &x.1[b]), &tokens.map(|x| x.1[b]));
     }
     store(acc, out);
 }
 
-/// `acc = fma(f32(sum), dw * da, acc)` in every lane.
+/// `fma(f32(sum), dw * da, acc)` in every lane.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn accumulate<const R: usize, const N: usize>(
-    acc: &mut [[__m512; N]; R],
-    sums: &[[__m512i; N]; R],
-    scales: &[&Lanes16; R],
-    token_scales: &[f32; N],
-) {
-    for r in 0..R {
-        let dw = weight_scales(scales[r]);
-        for n in 0..N {
-            let scale = _mm512_mul_ps(dw, _mm512_set1_ps(token_scales[n]));
-            acc[r][n] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][n]), scale, acc[r][n]);
-        }
-    }
+fn accumulate(acc: __m512, sum: __m512i, weight_scales: __m512, token_scale: f32) -> __m512 {
+    let scale = _mm512_mul_ps(weight_scales, _mm512_set1_ps(token_scale));
+    _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, acc)
 }
 
 impl QuantKernels for Avx512 {
