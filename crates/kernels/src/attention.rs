@@ -7,7 +7,7 @@
 //! tree. Nothing depends on how many tokens are computed together.
 
 use crate::isa::{Isa, multiversion};
-use crate::limits::LANES;
+use crate::limits::{LANES, PARALLEL_WORK_MIN};
 use crate::math::{exp, reduce};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
@@ -136,9 +136,10 @@ impl KvCache {
         assert!(threads * padded <= self.scores.len(), "made for fewer threads");
         let (keys, values) = (&self.keys, &self.values);
         let scores = SharedSlice::new(&mut self.scores);
+        let out_length = out.len();
         let outputs = SharedSlice::new(out);
         let heads = batch.heads;
-        pool.run(&|thread| {
+        let share = |thread: usize, threads: usize| {
             #[allow(unsafe_code)]
             // SAFETY: one part for each thread.
             let scores = unsafe { scores.part(thread * padded, padded) };
@@ -155,7 +156,13 @@ impl KvCache {
                 let values = &values[start..start + size];
                 attend_head(isa, query, keys, values, batch.scale, count, scores, output);
             }
-        });
+        };
+        let work = 2 * out_length * (batch.position + tokens);
+        if threads == 1 || work < PARALLEL_WORK_MIN {
+            share(0, 1);
+        } else {
+            pool.run(&|thread| share(thread, threads));
+        }
     }
 }
 

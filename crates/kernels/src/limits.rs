@@ -14,8 +14,9 @@ pub const TOKENS_IN_FLIGHT: usize = 12;
 pub const SPINS_BEFORE_SLEEP: u32 = 4_000;
 /// Turns the caller spins for its workers before it yields the core they may be waiting for.
 pub const SPINS_BEFORE_YIELD: u32 = 2_000;
-/// Multiply-adds below which a matrix product stays on the calling thread.
-pub const PARALLEL_WORK_MIN: usize = 1 << 14;
+/// Multiply-adds below which an operation stays on the calling thread: about what one core does while a fork and a join
+/// pass.
+pub const PARALLEL_WORK_MIN: usize = 1 << 17;
 /// Most matrices in one fork: Q, K, V and one to spare.
 pub const PRODUCTS_MAX: usize = 4;
 /// Most positions of a rotary table and of a KV cache.

@@ -241,3 +241,44 @@ fn every_set_of_this_processor_has_a_name() {
     assert_eq!(Isa::available().last(), Some(&Isa::detect()));
     assert_eq!(Isa::by_name("sse9"), None);
 }
+
+/// The shapes above mostly stay on one thread; these are large enough to be shared even for one token.
+#[test]
+fn shared_products_and_attention_have_one_result() {
+    let mut noise = Noise(7);
+    let (rows, k) = (333, 1024);
+    let x = noise.floats(k);
+    let picks: Vec<u32> = (0..300).map(|i| i * 7 % 333).collect();
+    for format in FORMATS {
+        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
+        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+        let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
+        for isa in Isa::available() {
+            for threads in 1..=4 {
+                assert_eq!(bits(&whole), bits(&product(isa, threads, &matrix, &x, 1)));
+                let pool = Pool::new(threads).unwrap();
+                let mut buffer = ActivationBuffer::new(1, k);
+                buffer.quantize(isa, &pool, &x, 1, k);
+                let mut out = vec![0.0; picks.len()];
+                matmul_rows(isa, &pool, &Input::new(&x, &buffer), &matrix, &picks, &mut out);
+                assert!(picks.iter().zip(&out).all(|(p, v)| whole[*p as usize].to_bits() == v.to_bits()));
+            }
+        }
+    }
+    let shape = KvShape { layers: 1, kv_heads: 2, head_dim: 64, positions: 700 };
+    let (k, v, q) = (noise.floats(700 * 128), noise.floats(700 * 128), noise.floats(3 * 256));
+    let run = |isa, threads| {
+        let mut cache = KvCache::new(shape, threads);
+        cache.write(0, 0, &k, &v);
+        let mut out = vec![0.0; q.len()];
+        let batch = AttentionBatch { queries: &q, heads: 4, position: 697, scale: 0.125 };
+        cache.attend(isa, &Pool::new(threads).unwrap(), 0, &batch, &mut out);
+        bits(&out)
+    };
+    for isa in Isa::available() {
+        for threads in 1..=4 {
+            assert_eq!(run(isa, threads), run(Isa::Scalar, 1));
+        }
+    }
+}
