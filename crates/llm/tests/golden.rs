@@ -14,14 +14,16 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 fn tiny_models_agree_with_the_reference_and_with_llama_cpp() {
     let golden: serde_json::Value = serde_json::from_str(include_str!("golden/tiny.json")).unwrap();
     let tokens: Vec<u32> = serde_json::from_value(golden["tokens"].clone()).unwrap();
-    // Logits reach 6. Bounds to (the reference, llama.cpp):
-    // * f32: only f32 rounding and the order of sums differ.
-    // * f16: llama.cpp also rounds the activations of every product to f16; we keep them f32.
-    // * q8_0, q4_0: reference and kernels round activations to int8 alike, but where the last bits of a float differ, an
-    //   activation next to a half falls to the other side, one step of 1/127 of its block. llama.cpp rounds to int8 too
-    //   and besides rounds the scale to f16. Leaving the activations unrounded moves these logits by up to 0.12.
+    // Logits reach 6. The reference rounds activations to int8 where the kernels do, so that only f32 rounding and the
+    // order of sums are left: ten times what was found. An activation that f32 rounding moved across a half would
+    // show as 0.01 or more; our bits are the same on every machine, so it cannot come and go. llama.cpp:
+    // * f32: the same arithmetic in another order.
+    // * f16: it also rounds the activations of every product to f16; we keep them f32.
+    // * q8_0, q4_0: it rounds activations to int8 as we do, but their scales to f16, and so some int8 differ by one
+    //   step of 1/127. Not rounding the activations at all moves these logits by up to 0.12: the difference stays below
+    //   the error that int8 activations have anyway.
     for (kind, to_reference, to_llama_cpp) in
-        [("f32", 2e-5, 2e-5), ("f16", 2e-5, 1e-2), ("q8_0", 0.02, 0.1), ("q4_0", 0.02, 0.1)]
+        [("f32", 2e-5, 2e-5), ("f16", 2e-5, 1e-2), ("q8_0", 2e-5, 0.1), ("q4_0", 2e-5, 0.1)]
     {
         let path = format!("{}/tests/golden/tiny-{kind}.gguf", env!("CARGO_MANIFEST_DIR"));
         let gguf = Gguf::open(path).unwrap();
