@@ -1,0 +1,59 @@
+//! The one error type of the crate.
+
+use crate::BlockFormat;
+
+/// What packing or converting weights can refuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The number of values does not divide into whole blocks.
+    #[error(
+        "{name}: {count} values in a row, but {format:?} needs a multiple of {block}; use F16 for this tensor"
+    )]
+    PartialBlock {
+        /// Tensor, or the operation.
+        name: String,
+        /// Values found.
+        count: usize,
+        /// Format asked for.
+        format: BlockFormat,
+        /// Block length of the format.
+        block: usize,
+    },
+    /// Byte length and shape disagree.
+    #[error("{name}: {found} bytes, but its shape needs {expected}; the file is damaged or truncated")]
+    ByteLength {
+        /// Tensor, or the operation.
+        name: String,
+        /// Bytes found.
+        found: usize,
+        /// Bytes the shape needs.
+        expected: usize,
+    },
+    /// A side of a matrix is zero or beyond the limit.
+    #[error("{name}: shape {rows} x {k} is outside 1..={max} a side")]
+    Shape {
+        /// Tensor.
+        name: String,
+        /// Rows found.
+        rows: usize,
+        /// Row length found.
+        k: usize,
+        /// Largest side.
+        max: usize,
+    },
+    /// A thread count that cannot be used.
+    #[error("{found} threads asked for; give 1 to {max}")]
+    Threads {
+        /// Count found.
+        found: usize,
+        /// Largest count.
+        max: usize,
+    },
+    /// The system refused a worker thread.
+    #[error("a worker thread did not start ({reason}); lower the thread count")]
+    Spawn {
+        /// The system's message.
+        reason: String,
+    },
+}

@@ -1,0 +1,115 @@
+//! Instruction sets as values: a token exists only on a processor that has the feature, so holding one is the proof
+//! that its kernels may be called.
+
+/// Proof of AVX2, FMA and F16C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avx2(());
+
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of everything [`Avx2`] proves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avx512(());
+
+impl Avx2 {
+    /// The token, if this processor has the features.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+impl Avx512 {
+    /// The token, if this processor has the features.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Avx2::new().is_some()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+        {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+/// The instruction set that kernels run on. All give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Portable code; the reference of the others.
+    Scalar,
+    /// 256-bit kernels.
+    Avx2(Avx2),
+    /// 512-bit kernels with int8 dot products.
+    Avx512(Avx512),
+}
+
+impl Isa {
+    /// The fastest set of this processor.
+    pub fn detect() -> Self {
+        Avx512::new().map(Self::Avx512).or_else(|| Avx2::new().map(Self::Avx2)).unwrap_or(Self::Scalar)
+    }
+
+    /// Every set of this processor, slowest first: what tests force one by one.
+    pub fn available() -> Vec<Self> {
+        [Some(Self::Scalar), Avx2::new().map(Self::Avx2), Avx512::new().map(Self::Avx512)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The set of this name (`scalar`, `avx2`, `avx512`), if it is one and this processor has it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Short name for status lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2(_) => "avx2",
+            Self::Avx512(_) => "avx512",
+        }
+    }
+}
+
+/// Compiles one body for every instruction set and dispatches on an [`Isa`].
+///
+/// The bodies are plain Rust with `mul_add`; the compiler never reorders float arithmetic, so the versions differ in
+/// speed only. `tests/isa.rs` compares them bit for bit all the same.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($isa:ident $(, $arg:ident: $ty:ty)* $(,)?) $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $vis fn $name($isa: $crate::Isa $(, $arg: $ty)*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $ty),*) { body($($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+            fn avx512($($arg: $ty),*) { body($($arg),*) }
+            match $isa {
+                $crate::Isa::Scalar => body($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an Avx2 token exists only where the processor has these features.
+                $crate::Isa::Avx2(_) => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an Avx512 token exists only where the processor has these features.
+                $crate::Isa::Avx512(_) => unsafe { avx512($($arg),*) },
+                #[cfg(not(target_arch = "x86_64"))]
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use multiversion;

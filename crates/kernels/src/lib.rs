@@ -1,0 +1,70 @@
+//! The arithmetic of the inference engine: block formats, matrix × activations, and the float operations of a
+//! decoder layer, each with one summation order.
+//!
+//! # Data flow
+//! ```text
+//! GGUF bytes ──Matrix::pack──► tiles of 16 rows ─┐
+//!                                                ├─► matmul ──► (tokens, rows) f32
+//! f32 rows ──ActivationBuffer::quantize──► int8 ─┘
+//!      rms_norm · RopeTable::apply · KvCache::{write, attend} · swiglu · argmax
+//! ```
+//!
+//! # The determinism contract
+//! Every output element is computed in a lane of its own, in an order fixed by the shapes of the weights and by
+//! the position alone. Batch size, tile size, thread count and instruction set choose *which* lanes are computed
+//! together, never the order inside one:
+//! * int8 block dots are exact in i32; blocks are joined by `acc = fma(f32(isum), dw * da, acc)` in ascending order;
+//! * float weights use four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`;
+//! * sums over one row (norm, softmax) use 16 virtual lanes and one fixed tree;
+//! * `exp`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
+//!
+//! # Example
+//! ```
+//! use ganglion_kernels::{ActivationBuffer, BlockFormat, Input, Isa, Matrix, Pool, matmul, quantize};
+//! let (rows, k) = (3, 32);
+//! let weights: Vec<f32> = (0..rows * k).map(|i| i as f32 / 50.0 - 1.0).collect();
+//! let mut bytes = vec![0; BlockFormat::Q8_0.size_bytes(rows * k).unwrap()];
+//! quantize(BlockFormat::Q8_0, &weights, &mut bytes).unwrap();
+//! let matrix = Matrix::pack("w", BlockFormat::Q8_0, rows, k, &bytes).unwrap();
+//!
+//! let (isa, pool) = (Isa::detect(), Pool::new(1).unwrap());
+//! let x = vec![0.5; k];
+//! let mut quantised = ActivationBuffer::new(1, k);
+//! quantised.quantize(isa, &pool, &x, 1, k);
+//! let mut out = vec![0.0; rows];
+//! matmul(isa, &pool, &Input::new(&x, &quantised), &mut [(&matrix, &mut out)]);
+//! assert!((out[0] - weights[..k].iter().sum::<f32>() * 0.5).abs() < 0.1);
+//! ```
+//!
+//! # What it does not do
+//! It reads no files, knows no model architecture, keeps no clock and samples nothing. There is no Arm kernel yet:
+//! other processors run the scalar twins, with the same bits.
+
+mod activation;
+mod argmax;
+mod attention;
+mod block;
+mod error;
+mod isa;
+pub mod limits;
+mod math;
+mod matrix;
+mod norm;
+mod pool;
+mod rope;
+mod shared;
+mod swiglu;
+mod tile;
+
+pub use activation::{ActivationBuffer, Input};
+pub use argmax::argmax;
+pub use attention::{AttentionBatch, KvCache, KvShape};
+pub use block::{BlockFormat, dequantize, quantize};
+pub use error::KernelError;
+pub use isa::{Avx2, Avx512, Isa};
+pub use math::{exp, ln_f64, sin_cos_f64};
+pub use matrix::{Matrix, matmul, matmul_rows};
+pub use norm::{add_rows, rms_norm};
+pub use pool::Pool;
+pub use rope::{RopeOrder, RopeTable};
+pub use swiglu::swiglu;

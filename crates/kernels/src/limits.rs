@@ -1,0 +1,26 @@
+//! Every bound of this crate.
+
+/// Values in one quantised block (Q8_0, Q4_0 and the int8 activations).
+pub const BLOCK: usize = 32;
+/// Output rows in one tile, and virtual lanes of every float reduction.
+pub const LANES: usize = 16;
+/// Most worker threads of a [`crate::Pool`].
+pub const THREADS_MAX: usize = 256;
+/// Most values along one side of a matrix: keeps every index product inside `usize` and block sums inside `i32`.
+pub const MATRIX_SIDE_MAX: usize = 1 << 24;
+/// Most tokens that one weight pass keeps in registers.
+pub const TOKENS_IN_FLIGHT: usize = 12;
+/// Turns a worker spins before it sleeps: longer than the gap between two layers, shorter than one between two requests.
+pub const SPINS_BEFORE_SLEEP: u32 = 4_000;
+/// Turns the caller spins for its workers before it yields the core they may be waiting for.
+pub const SPINS_BEFORE_YIELD: u32 = 2_000;
+/// Multiply-adds below which an operation stays on the calling thread: about what one core does while a fork and a join
+/// pass.
+pub const PARALLEL_WORK_MIN: usize = 1 << 17;
+/// Most matrices in one fork: Q, K, V and one to spare.
+pub const PRODUCTS_MAX: usize = 4;
+/// Most positions of a rotary table and of a KV cache.
+pub const POSITIONS_MAX: usize = 1 << 20;
+
+const _: () = assert!(BLOCK == 2 * LANES, "a block is two lane groups");
+const _: () = assert!(255 * 128 * BLOCK < i32::MAX as usize, "a block dot is exact in i32");

@@ -1,0 +1,152 @@
+//! Float weights: four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`.
+//!
+//! One body for all instruction sets and formats: a tile's 16 rows of one k lie side by side, so the plain loop
+//! over lanes is the vector loop.
+
+use std::ops::Range;
+
+use super::{Sink, Tiles};
+use crate::isa::{Isa, multiversion};
+use crate::limits::LANES;
+use crate::math::{bf16_to_f32, f16_to_f32};
+use crate::matrix::{Lanes16, Lanes32, Storage};
+
+/// Partial sums of one output, and k values a step.
+const PARTS: usize = 4;
+
+pub(super) fn drive(isa: Isa, w: &Tiles<'_>, x: &[f32], tokens: usize, range: Range<usize>, sink: Sink<'_>) {
+    let k = w.k;
+    for tile in range {
+        let lanes = tile * k..(tile + 1) * k;
+        let mut token = 0;
+        while token < tokens {
+            let count = if tokens - token >= 4 { 4 } else { 1 };
+            let x = &x[token * k..(token + count) * k];
+            let mut out = [[0.0; LANES]; 4];
+            let out = &mut out[..count];
+            match w.storage {
+                Storage::F32(weights) => f32_tile(isa, &weights[lanes.clone()], x, out),
+                Storage::F16(weights) => f16_tile(isa, &weights[lanes.clone()], x, out),
+                Storage::Bf16(weights) => bf16_tile(isa, &weights[lanes.clone()], x, out),
+                Storage::Q8 { .. } | Storage::Q4 { .. } => {
+                    unreachable!("quantised tiles have their own kernels")
+                }
+            }
+            for (n, values) in out.iter().enumerate() {
+                sink(tile, token + n, values);
+            }
+            token += count;
+        }
+    }
+}
+
+/// N tokens × one tile; `get` widens the 16 weights of one k.
+#[inline(always)]
+fn tile_product<const N: usize, W>(
+    weights: &[W],
+    x: &[f32],
+    out: &mut [[f32; LANES]],
+    get: impl Fn(&W) -> [f32; LANES],
+) {
+    let k = weights.len();
+    let tokens: [&[f32]; N] = std::array::from_fn(|n| &x[n * k..(n + 1) * k]);
+    let mut parts = [[[0.0f32; LANES]; PARTS]; N];
+    let whole = k / PARTS * PARTS;
+    for start in (0..whole).step_by(PARTS) {
+        for part in 0..PARTS {
+            let w = get(&weights[start + part]);
+            for n in 0..N {
+                let value = tokens[n][start + part];
+                for lane in 0..LANES {
+                    parts[n][part][lane] = w[lane].mul_add(value, parts[n][part][lane]);
+                }
+            }
+        }
+    }
+    for i in whole..k {
+        let w = get(&weights[i]);
+        for n in 0..N {
+            for lane in 0..LANES {
+                parts[n][i - whole][lane] = w[lane].mul_add(tokens[n][i], parts[n][i - whole][lane]);
+            }
+        }
+    }
+    for (output, p) in out.iter_mut().zip(&parts) {
+        for lane in 0..LANES {
+            output[lane] = (p[0][lane] + p[1][lane]) + (p[2][lane] + p[3][lane]);
+        }
+    }
+}
+
+#[inline(always)]
+fn any_count<W>(weights: &[W], x: &[f32], out: &mut [[f32; LANES]], get: impl Fn(&W) -> [f32; LANES]) {
+    if out.len() == 4 {
+        tile_product::<4, W>(weights, x, out, get);
+    } else {
+        tile_product::<1, W>(weights, x, out, get);
+    }
+}
+
+multiversion! {
+    fn f32_tile(isa, weights: &[Lanes32], x: &[f32], out: &mut [[f32; LANES]]) {
+        any_count(weights, x, out, |w| w.0);
+    }
+}
+multiversion! {
+    fn bf16_tile(isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+        any_count(weights, x, out, |w| w.0.map(bf16_to_f32));
+    }
+}
+
+/// Halves are widened by instructions where there are some: the plain conversion does not vectorise. Both are exact.
+fn f16_tile(isa: Isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: the token proves the features.
+        Isa::Avx2(_) => unsafe { f16::avx2(weights, x, out) },
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: the token proves the features.
+        Isa::Avx512(_) => unsafe { f16::avx512(weights, x, out) },
+        _ => any_count(weights, x, out, |w| w.0.map(f16_to_f32)),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod f16 {
+    use std::arch::x86_64::*;
+
+    use super::{LANES, Lanes16, any_count};
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn avx2(weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+        any_count(weights, x, out, |w| {
+            let mut wide = [0.0f32; LANES];
+            let (narrow, _) = w.0.as_chunks::<8>();
+            let (halves, _) = wide.as_chunks_mut::<8>();
+            for (half, narrow) in halves.iter_mut().zip(narrow) {
+                // SAFETY: 8 halves are 16 bytes, 8 floats 32.
+                unsafe {
+                    let eight = _mm_loadu_si128(narrow.as_ptr().cast());
+                    _mm256_storeu_ps(half.as_mut_ptr(), _mm256_cvtph_ps(eight));
+                }
+            }
+            wide
+        });
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub(super) fn avx512(weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+        any_count(weights, x, out, |w| {
+            let mut wide = [0.0f32; LANES];
+            // SAFETY: 16 halves are 32 bytes, 16 floats 64.
+            unsafe {
+                let sixteen = _mm256_loadu_si256(w.0.as_ptr().cast());
+                _mm512_storeu_ps(wide.as_mut_ptr(), _mm512_cvtph_ps(sixteen));
+            }
+            wide
+        });
+    }
+}

@@ -1,0 +1,284 @@
+//! Bit-for-bit properties: every instruction set, batch size, thread count and row selection gives the same bits, and
+//! they agree with a plain double-precision product.
+
+use ganglion_kernels::*;
+use proptest::prelude::*;
+
+const FORMATS: [BlockFormat; 5] =
+    [BlockFormat::F32, BlockFormat::F16, BlockFormat::Bf16, BlockFormat::Q8_0, BlockFormat::Q4_0];
+
+/// A small generator, so that sizes and seeds shrink while contents stay arbitrary.
+struct Noise(u64);
+
+impl Noise {
+    fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    /// In -1..1.
+    fn float(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn product(isa: Isa, threads: usize, matrix: &Matrix, x: &[f32], batch: usize) -> Vec<f32> {
+    let pool = Pool::new(threads).unwrap();
+    let k = matrix.k();
+    let mut buffer = ActivationBuffer::new(batch, k);
+    let mut result = Vec::new();
+    for part in x.chunks(batch * k) {
+        let mut out = vec![0.0; part.len() / k * matrix.rows()];
+        buffer.quantize(isa, &pool, part, part.len() / k, k);
+        matmul(isa, &pool, &Input::new(part, &buffer), &mut [(matrix, &mut out)]);
+        result.extend(out);
+    }
+    result
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_have_one_result(
+        format in prop::sample::select(&FORMATS[..]),
+        rows in 1usize..100,
+        units in 1usize..6,
+        tokens in 1usize..30,
+        batch in 1usize..30,
+        seed in 1u64..,
+    ) {
+        let mut noise = Noise(seed);
+        // Float formats take any row length, with tails.
+        let k = if format.block() == 1 { units * 7 + tokens } else { units * 32 };
+        let weights = noise.floats(rows * k);
+        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
+        quantize(format, &weights, &mut bytes).unwrap();
+        let mut stored = vec![0.0; rows * k];
+        dequantize(format, &bytes, &mut stored).unwrap();
+        let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+        let x = noise.floats(tokens * k);
+
+        let reference = product(Isa::Scalar, 1, &matrix, &x, 1);
+        for isa in Isa::available() {
+            for threads in 1..=3 {
+                prop_assert_eq!(bits(&reference), bits(&product(isa, threads, &matrix, &x, batch)), "{:?}", isa);
+            }
+        }
+
+        for (token, x) in x.chunks(k).enumerate() {
+            for (row, w) in stored.chunks(k).enumerate() {
+                let exact: f64 = w.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                // int8 activations: half a step of 1/127 each, against weights of magnitude 1 at most (Q4_0: 8/7).
+                let bound = if format.block() == 1 { 1e-5 } else { k as f64 * 0.6 / 127.0 };
+                let found = f64::from(reference[token * rows + row]);
+                prop_assert!((found - exact).abs() <= bound, "{} is not {}", found, exact);
+            }
+        }
+
+        let mut row = vec![0.0; k];
+        for index in 0..rows {
+            matrix.dequantize_row(index, &mut row);
+            prop_assert_eq!(bits(&row), bits(&stored[index * k..(index + 1) * k]));
+        }
+    }
+
+    #[test]
+    fn chosen_rows_have_the_bits_of_the_whole(
+        format in prop::sample::select(&FORMATS[..]),
+        rows in 1usize..200,
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        seed in 1u64..,
+    ) {
+        let mut noise = Noise(seed);
+        let k = 64;
+        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
+        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+        let x = noise.floats(k);
+        let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
+        let picks: Vec<u32> = picks.iter().map(|p| p.index(rows) as u32).collect();
+        for isa in Isa::available() {
+            let pool = Pool::new(2).unwrap();
+            let mut buffer = ActivationBuffer::new(1, k);
+            buffer.quantize(isa, &pool, &x, 1, k);
+            let mut out = vec![0.0; picks.len()];
+            matmul_rows(isa, &pool, &Input::new(&x, &buffer), &matrix, &picks, &mut out);
+            let expected: Vec<u32> = picks.iter().map(|p| whole[*p as usize].to_bits()).collect();
+            prop_assert_eq!(expected, bits(&out));
+        }
+    }
+
+    #[test]
+    fn row_operations_have_one_result(length in 1usize..150, tokens in 1usize..5, seed in 1u64..) {
+        let mut noise = Noise(seed);
+        let x: Vec<f32> = noise.floats(tokens * length).iter().map(|v| v * 30.0).collect();
+        let (weight, up) = (noise.floats(length), noise.floats(tokens * length));
+        let run = |isa, threads| {
+            let pool = Pool::new(threads).unwrap();
+            let mut normed = vec![0.0; x.len()];
+            rms_norm(isa, &pool, &x, &weight, 1e-5, &mut normed);
+            let mut gated = x.clone();
+            swiglu(isa, &pool, &mut gated, &up, length);
+            add_rows(isa, &mut gated, &normed);
+            let table = RopeTable::new(RopeOrder::Interleaved, 64, 2, 10_000.0, 1.0, &[]);
+            let mut turned: Vec<f32> = gated.iter().flat_map(|v| [*v, 1.0 - v]).collect();
+            table.apply(isa, &pool, &mut turned, 2 * length, 2, 3);
+            (bits(&normed), bits(&gated), bits(&turned))
+        };
+        let reference = run(Isa::Scalar, 1);
+        for isa in Isa::available() {
+            for threads in 1..=3 {
+                prop_assert_eq!(&reference, &run(isa, threads));
+            }
+        }
+        for (row, x) in x.chunks(length).enumerate() {
+            let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / length as f64;
+            for i in 0..length {
+                let exact = f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i]);
+                let found = f64::from(f32::from_bits(reference.0[row * length + i]));
+                prop_assert!((found - exact).abs() <= 1e-5 * exact.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn attention_has_one_result(
+        kv_heads in 1usize..3,
+        group in 1usize..3,
+        head_dim in prop::sample::select(&[2usize, 8, 16, 20, 64, 80][..]),
+        tokens in 1usize..90,
+        batch in 1usize..40,
+        seed in 1u64..,
+    ) {
+        let mut noise = Noise(seed);
+        let heads = kv_heads * group;
+        let q: Vec<f32> = noise.floats(tokens * heads * head_dim).iter().map(|v| v * 4.0).collect();
+        let (k, v) = (noise.floats(tokens * kv_heads * head_dim), noise.floats(tokens * kv_heads * head_dim));
+        let shape = KvShape { layers: 2, kv_heads, head_dim, positions: tokens };
+        let (q_row, kv_row) = (heads * head_dim, kv_heads * head_dim);
+        let scale = 0.3;
+        let run = |isa, threads, batch: usize| {
+            let pool = Pool::new(threads).unwrap();
+            let mut cache = KvCache::new(shape, threads);
+            // Older content must not matter.
+            cache.write(1, 0, &vec![9.0; k.len()], &vec![f32::NAN; k.len()]);
+            let mut result = Vec::new();
+            for first in (0..tokens).step_by(batch) {
+                let last = tokens.min(first + batch);
+                cache.write(1, first, &k[first * kv_row..last * kv_row], &v[first * kv_row..last * kv_row]);
+                let queries = &q[first * q_row..last * q_row];
+                let mut out = vec![0.0; queries.len()];
+                cache.attend(isa, &pool, 1, &AttentionBatch { queries, heads, position: first, scale }, &mut out);
+                result.extend(out);
+            }
+            result
+        };
+        let reference = run(Isa::Scalar, 1, 1);
+        for isa in Isa::available() {
+            for threads in 1..=3 {
+                prop_assert_eq!(bits(&reference), bits(&run(isa, threads, batch)));
+            }
+        }
+        // The last query against a plain softmax in double precision.
+        for head in 0..heads {
+            let at = (tokens - 1) * q_row + head * head_dim;
+            let kv = head / group * head_dim;
+            let score = |p: usize| -> f64 {
+                (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[p * kv_row + kv + d])).sum::<f64>() * 0.3
+            };
+            let total: f64 = (0..tokens).map(|p| score(p).exp()).sum();
+            for d in 0..head_dim {
+                let exact: f64 =
+                    (0..tokens).map(|p| score(p).exp() / total * f64::from(v[p * kv_row + kv + d])).sum();
+                prop_assert!((f64::from(reference[at + d]) - exact).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_quants_are_exact() {
+    let (rows, k, tokens) = (33, 96, 13);
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0] {
+        for fill in [0x00u8, 0x7f, 0x80, 0xff, 0xf0, 0x0f] {
+            let mut bytes = vec![fill; format.size_bytes(rows * k).unwrap()];
+            for block in bytes.chunks_mut(format.block_bytes()) {
+                block[..2].copy_from_slice(&[0x00, 0x3c]); // scale 1
+            }
+            let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+            for activation in [i8::MIN, -127, 0, i8::MAX] {
+                let mut buffer = ActivationBuffer::new(tokens, k);
+                buffer.set_quantized(&vec![activation; tokens * k], &vec![1.0; tokens * k / 32], tokens, k);
+                let mut row = vec![0.0; k];
+                matrix.dequantize_row(rows - 1, &mut row);
+                let expected = row.iter().sum::<f32>() * f32::from(activation);
+                for isa in Isa::available() {
+                    let mut out = vec![f32::NAN; tokens * rows];
+                    let x = vec![0.0; tokens * k];
+                    let pool = Pool::new(1).unwrap();
+                    matmul(isa, &pool, &Input::new(&x, &buffer), &mut [(&matrix, &mut out)]);
+                    assert!(out.iter().all(|v| *v == expected), "{format:?} {fill:#x} {activation} {isa:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_set_of_this_processor_has_a_name() {
+    for isa in Isa::available() {
+        assert_eq!(Isa::by_name(isa.name()), Some(isa));
+    }
+    assert_eq!(Isa::available().last(), Some(&Isa::detect()));
+    assert_eq!(Isa::by_name("sse9"), None);
+}
+
+/// The shapes above mostly stay on one thread; these are large enough to be shared even for one token.
+#[test]
+fn shared_products_and_attention_have_one_result() {
+    let mut noise = Noise(7);
+    let (rows, k) = (333, 1024);
+    let x = noise.floats(k);
+    let picks: Vec<u32> = (0..300).map(|i| i * 7 % 333).collect();
+    for format in FORMATS {
+        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
+        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+        let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
+        for isa in Isa::available() {
+            for threads in 1..=4 {
+                assert_eq!(bits(&whole), bits(&product(isa, threads, &matrix, &x, 1)));
+                let pool = Pool::new(threads).unwrap();
+                let mut buffer = ActivationBuffer::new(1, k);
+                buffer.quantize(isa, &pool, &x, 1, k);
+                let mut out = vec![0.0; picks.len()];
+                matmul_rows(isa, &pool, &Input::new(&x, &buffer), &matrix, &picks, &mut out);
+                assert!(picks.iter().zip(&out).all(|(p, v)| whole[*p as usize].to_bits() == v.to_bits()));
+            }
+        }
+    }
+    let shape = KvShape { layers: 1, kv_heads: 2, head_dim: 64, positions: 700 };
+    let (k, v, q) = (noise.floats(700 * 128), noise.floats(700 * 128), noise.floats(3 * 256));
+    let run = |isa, threads| {
+        let mut cache = KvCache::new(shape, threads);
+        cache.write(0, 0, &k, &v);
+        let mut out = vec![0.0; q.len()];
+        let batch = AttentionBatch { queries: &q, heads: 4, position: 697, scale: 0.125 };
+        cache.attend(isa, &Pool::new(threads).unwrap(), 0, &batch, &mut out);
+        bits(&out)
+    };
+    for isa in Isa::available() {
+        for threads in 1..=4 {
+            assert_eq!(run(isa, threads), run(Isa::Scalar, 1));
+        }
+    }
+}

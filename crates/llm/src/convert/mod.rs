@@ -1,0 +1,5 @@
+//! Other formats to GGUF.
+
+mod llama2c;
+
+pub use llama2c::{Precision, llama2c};

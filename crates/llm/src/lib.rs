@@ -1,0 +1,53 @@
+//! Llama-family decoders over GGUF: from token ids to logits.
+//!
+//! # Data flow
+//! ```text
+//! Gguf ─Model::memory_plan─► MemoryPlan           (before anything is loaded)
+//! Gguf ─Model::load────────► Model ─Session::new─► Session
+//! tokens ─prefill / step──► hidden states ─logits_rows / logits_all─► f32 logits
+//!                truncate(pinned prefix) ◄─ next event
+//! ```
+//! Logits are the same bits for any thread count, batch size, instruction set and cache state
+//! (`ganglion_kernels` says how); `tests/determinism.rs` shows it.
+//!
+//! # Example
+//! ```no_run
+//! use ganglion_llm::{Model, ModelOptions, Session, SessionOptions};
+//! use std::sync::Arc;
+//! let gguf = ganglion_gguf::Gguf::open("model.gguf")?;
+//! println!("{} bytes", Model::memory_plan(&gguf, 1024, 2)?.total_bytes());
+//! let model = Arc::new(Model::load(&gguf, ModelOptions::default())?);
+//! let mut session = Session::new(model, SessionOptions::new(1024))?;
+//! session.prefill(&[1, 15, 27], &mut || false)?; // the pinned prefix
+//! let prefix = session.position();
+//! for event in [[40, 41], [50, 51]] {
+//!     session.truncate(prefix)?;
+//!     session.prefill(&event, &mut || false)?;
+//!     let mut logits = [0.0; 2];
+//!     session.logits_rows(&[7, 9], &mut logits)?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it does not do
+//! It has no clock (deadlines are callbacks), does not sample, masks nothing, and stores no KV state on disk. Of the
+//! GGUF architectures it runs `llama`; no experts, no biases, no YaRN.
+
+mod config;
+pub mod convert;
+mod error;
+mod generate;
+pub mod limits;
+mod llama;
+mod model;
+mod plan;
+mod session;
+
+pub use config::Config;
+pub use error::{LlmError, Result};
+pub use generate::{Ending, generate_greedy, generate_text};
+pub use model::{Model, ModelOptions};
+pub use plan::MemoryPlan;
+pub use session::{Session, SessionOptions};
+
+pub use ganglion_tokenizer::TokenId;

@@ -1,0 +1,22 @@
+//! Every bound of this crate. A model beyond one of them is refused before memory is taken.
+
+/// Most decoder layers.
+pub const LAYERS_MAX: usize = 512;
+/// Most values of a hidden state.
+pub const EMBEDDING_MAX: usize = 1 << 16;
+/// Most values of a feed-forward layer.
+pub const FEED_FORWARD_MAX: usize = 1 << 19;
+/// Most attention heads.
+pub const HEADS_MAX: usize = 1 << 10;
+/// Most values of one head.
+pub const HEAD_DIM_MAX: usize = 1 << 10;
+/// Most tokens of a vocabulary.
+pub const VOCAB_MAX: usize = 1 << 20;
+/// Most tokens of a context.
+pub const CONTEXT_MAX: usize = ganglion_kernels::limits::POSITIONS_MAX;
+/// Most tokens that one pass over the weights evaluates.
+pub const BATCH_MAX: usize = 1 << 12;
+/// Tokens of one pass if nobody says otherwise: enough to be bound by arithmetic, short enough to check a deadline often.
+pub const BATCH_DEFAULT: usize = 64;
+/// Longest token text of a llama2.c vocabulary, in bytes.
+pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;

@@ -1,0 +1,53 @@
+//! After a session exists, evaluating allocates nothing.
+#![allow(unsafe_code)]
+
+mod common;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use ganglion_kernels::Isa;
+
+struct Counting;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// The only test of this file: another one would allocate in between.
+#[test]
+fn a_step_allocates_nothing() {
+    for format in FORMATS {
+        let gguf = random_gguf(SMALL, format);
+        let mut session = session(&gguf, 2, Isa::detect(), 64, 16);
+        let prompt = tokens(40, SMALL.vocab);
+        let mut logits = vec![0.0; SMALL.vocab];
+        let mut some = [0.0; 3];
+        for round in 0..3 {
+            let before = COUNT.load(Ordering::Relaxed);
+            session.truncate(0).unwrap();
+            session.prefill(&prompt, &mut || false).unwrap();
+            for token in 0..10 {
+                session.logits_rows(&[token, 50, 51], &mut some).unwrap();
+                session.step(token, &mut || false).unwrap();
+                session.logits_all(&mut logits).unwrap();
+            }
+            let allocations = COUNT.load(Ordering::Relaxed) - before;
+            assert!(allocations == 0, "{allocations} allocations with {format:?} in round {round}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The same bits for every thread count, batch size, instruction set and cache state.
+
+mod common;
+use common::*;
+use ganglion_kernels::Isa;
+use ganglion_llm::LlmError;
+
+fn never() -> bool {
+    false
+}
+
+#[test]
+fn logits_depend_on_tokens_alone() {
+    let prompt = tokens(100, SMALL.vocab);
+    for format in FORMATS {
+        for tied in [false, true] {
+            let gguf = random_gguf(Sizes { tied, ..SMALL }, format);
+            let mut reference = session(&gguf, 1, Isa::Scalar, 128, 1);
+            reference.prefill(&prompt, &mut never).unwrap();
+            let reference = bits(&logits(&mut reference));
+            assert!(
+                reference.iter().collect::<std::collections::HashSet<_>>().len() > 100,
+                "degenerate model"
+            );
+            for isa in Isa::available() {
+                for threads in 1..=3 {
+                    for batch in [1, 7, 64, 100] {
+                        let mut session = session(&gguf, threads, isa, 128, batch);
+                        session.prefill(&prompt, &mut never).unwrap();
+                        assert_eq!(
+                            reference,
+                            bits(&logits(&mut session)),
+                            "{format:?} {isa:?} {threads} threads, batches of {batch}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reused_prefix_gives_the_logits_of_a_fresh_session() {
+    let gguf = random_gguf(SMALL, FORMATS[3]);
+    let prompt = tokens(60, SMALL.vocab);
+    let mut reused = session(&gguf, 2, Isa::detect(), 128, 16);
+    reused.prefill(&prompt[..41], &mut never).unwrap();
+    for event in [&[5u32, 6, 7][..], &prompt[41..], &[100; 50], &prompt[41..]] {
+        reused.truncate(41).unwrap();
+        reused.prefill(event, &mut never).unwrap();
+        let mut fresh = session(&gguf, 1, Isa::detect(), 100, 100);
+        fresh.prefill(&[&prompt[..41], event].concat(), &mut never).unwrap();
+        assert_eq!(bits(&logits(&mut reused)), bits(&logits(&mut fresh)));
+        assert_eq!(reused.position(), 41 + event.len());
+    }
+}
+
+#[test]
+fn chosen_rows_and_earlier_tokens_have_the_bits_of_the_whole() {
+    for format in FORMATS {
+        let gguf = random_gguf(SMALL, format);
+        let prompt = tokens(9, SMALL.vocab);
+        let mut whole = session(&gguf, 1, Isa::detect(), 32, 32);
+        whole.prefill(&prompt, &mut never).unwrap();
+        assert_eq!(whole.evaluated(), 9);
+        let mut stepped = session(&gguf, 2, Isa::detect(), 32, 32);
+        for (index, token) in prompt.iter().enumerate() {
+            stepped.step(*token, &mut never).unwrap();
+            let expected = logits(&mut stepped);
+            let mut all = vec![0.0; SMALL.vocab];
+            whole.logits_all_at(index, &mut all).unwrap();
+            assert_eq!(bits(&expected), bits(&all));
+            let rows = [202, 0, 17, 16, 15, 17];
+            let mut some = [0.0; 6];
+            whole.logits_rows_at(index, &rows, &mut some).unwrap();
+            assert_eq!(bits(&some), rows.map(|row| expected[row as usize].to_bits()));
+            assert_eq!(stepped.hidden(0).unwrap(), whole.hidden(index).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_deadline_leaves_a_consistent_session() {
+    let gguf = random_gguf(SMALL, FORMATS[3]);
+    let prompt = tokens(40, SMALL.vocab);
+    // Three layers a pass, ten tokens a pass: the callback is asked twelve times.
+    for calls in 0..12 {
+        let mut session = session(&gguf, 2, Isa::detect(), 64, 10);
+        let mut left = calls;
+        let mut expired = || {
+            left -= 1;
+            left < 0
+        };
+        let error = session.prefill(&prompt, &mut expired).unwrap_err();
+        let done = calls as usize / 3 * 10;
+        assert!(matches!(error, LlmError::Expired { position } if position == done), "{error}");
+        assert!(matches!(
+            session.logits_rows(&[1], &mut [0.0]),
+            Err(LlmError::NoHiddenState { available: 0, .. })
+        ));
+        session.prefill(&prompt[done..], &mut never).unwrap();
+        let mut fresh = common::session(&gguf, 1, Isa::detect(), 64, 64);
+        fresh.prefill(&prompt, &mut never).unwrap();
+        assert_eq!(bits(&logits(&mut session)), bits(&logits(&mut fresh)));
+    }
+}
