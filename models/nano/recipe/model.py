@@ -15,7 +15,7 @@ class Shape:
     kv_heads: int = 2
     ffn: int = 768
     vocabulary: int = 1536
-    rope_base: float = 10000.0
+    rope_base: float = 500000.0
     epsilon: float = 1e-5
 
     @property
@@ -80,11 +80,65 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden, eps=shape.epsilon)
         for name, p in self.named_parameters():
-            if p.dim() == 2:
-                scale = 0.02 if "embed" in name else p.shape[1] ** -0.5 * 0.8
-                if name.endswith(("out.weight", "down.weight")):
-                    scale /= math.sqrt(2 * shape.layers)
-                nn.init.normal_(p, std=scale)
+            if "embed" in name:
+                nn.init.normal_(p, std=0.05)
+            elif name.endswith(("out.weight", "down.weight")):
+                nn.init.zeros_(p)  # every block starts as the identity
+            elif p.dim() == 2:
+                nn.init.normal_(p, std=0.8 * p.shape[1] ** -0.5)
+        self.start_as_copier()
+
+    @torch.no_grad()
+    def start_as_copier(self):
+        """Write an induction circuit into the first two layers (Olsson et al., 2022), which training then refines.
+
+        The job is copying names that were never seen, and a small model finds that circuit only after millions of tokens.
+        Layer 0 fetches the tokens one and two places back; layer 1 looks for a place whose predecessor is the present token
+        (head group 0), or whose second predecessor is the present predecessor (group 1), and adds the token found there.
+        """
+        s, e = self.shape, self.embed.weight
+        dim, half, group = s.head_dim, s.head_dim // 2, s.heads // s.kv_heads
+        theta = s.rope_base ** (-torch.arange(half) / half)
+        fast = torch.nonzero(theta > 0.03).flatten()  # these dimensions know distance
+        slow = torch.nonzero(theta < 0.002).flatten()  # these know content over a whole context
+        constant = 4 * 0.05
+        e[:, 0] = constant
+
+        def basis():
+            full, _ = torch.linalg.qr(torch.randn(s.hidden - 1, s.hidden - 1))
+            return torch.cat((torch.zeros(1, s.hidden - 1), full)).T  # orthonormal rows without the constant's column
+
+        rows = basis()
+        token = [rows[:dim], rows[:dim]]  # what is fetched: the token's embedding, projected
+        place = [rows[dim:2 * dim], rows[2 * dim:3 * dim]]  # where it is kept
+        first, second = self.layers[0], self.layers[1]
+        kv = s.kv_heads * dim
+        k_at, v_at = s.hidden, s.hidden + kv
+        for back in range(2):
+            amplitude = 6.2 / 3.9
+            k = torch.zeros(dim, s.hidden)
+            k[fast, 0] = amplitude
+            first.qkv.weight[k_at + back * dim:k_at + (back + 1) * dim] = k
+            first.qkv.weight[v_at + back * dim:v_at + (back + 1) * dim] = token[back]
+            q = torch.zeros(dim, s.hidden)
+            q[fast, 0] = amplitude * torch.cos((back + 1) * theta[fast])
+            q[fast + half, 0] = -amplitude * torch.sin((back + 1) * theta[fast])
+            for head in range(back * group, (back + 1) * group):
+                first.qkv.weight[head * dim:(head + 1) * dim] = q
+            head = back * group
+            first.out.weight[:, head * dim:(head + 1) * dim] = 0.1 * place[back].T
+        pairs = torch.cat((slow, slow + half))
+        strength = 1.75 * (36 / len(pairs)) ** 0.5
+        for which, (query, key) in enumerate(((token[0], place[0]), (place[0], place[1]))):
+            q, k = torch.zeros(dim, s.hidden), torch.zeros(dim, s.hidden)
+            q[pairs], k[pairs] = strength * query[:len(pairs)], strength * key[:len(pairs)]
+            second.qkv.weight[k_at + which * dim:k_at + (which + 1) * dim] = k
+            copied = rows[(which * dim):(which + 1) * dim] if which == 0 else rows[-dim:]
+            second.qkv.weight[v_at + which * dim:v_at + (which + 1) * dim] = copied
+            for head in range(which * group, (which + 1) * group):
+                second.qkv.weight[head * dim:(head + 1) * dim] = q
+            head = which * group
+            second.out.weight[:, head * dim:(head + 1) * dim] = 0.4 * copied.T
 
     def tables(self, positions):
         """cos, sin as (B, 1, T, D/2) for positions (B, T)."""

@@ -191,6 +191,7 @@ class Draw:
         self.test_patterns = test_patterns
         self.foreign = foreign
         self.shared = {}
+        self.small = False  # short sites first: a curriculum's beginning
 
     # ---- sites ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class Draw:
         if role[0] == "pick":
             # A plant's commands mostly speak of the same rooms or machines, so a name alone must not give the verb away.
             if role[1] not in self.shared or rng.random() < 0.2:
-                count = rng.choice((2, 3, 3, 4, 4, 5, 6, 8, 10))
+                count = rng.choice((2, 3, 3, 4) if self.small else (2, 3, 3, 4, 4, 5, 6, 8, 10))
                 self.shared[role[1]] = self.names.several(POOLS[role[1]], count, site_novelty)
             return Argument(name, "enum", list(self.shared[role[1]]))
         if role[0] == "fixed":
@@ -285,19 +286,21 @@ class Draw:
         verbs = domains.VERBS[domain]
         site_novelty = self.novelty if self.names.test_side else rng.choice((0.0, 0.3, 0.6, 0.9, 1.0))
         used, commands, seen = set(), [], set()
-        for verb in rng.sample(verbs, min(len(verbs), rng.choice((2, 3, 3, 4, 4, 5, 6)))):
+        for verb in rng.sample(verbs, min(len(verbs), rng.choice((1, 2, 2, 3) if self.small else (2, 3, 3, 4, 4, 5, 6)))):
             stem = verb[1][0]
             if stem in seen or (domain == "picking" and verb[0][0] == "pick" and "pick" in seen) or (domain == "inspection" and verb[0][0] == "inspect" and "inspect" in seen):
                 continue
             seen.update((stem, verb[0][0]))
             command = self.command(verb, used, site_novelty)
             commands += [command] if command else []
-        for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
+        for _ in range(0 if self.small else rng.choice((0, 0, 0, 1, 1, 2))):
             command = self.generic(used, site_novelty)
             commands += [command] if command else []
         rng.shuffle(commands)
         name = rng.choice((domain, rng.choice(SITE_WORDS), self.names.fresh(), rng.choice(SITE_WORDS) + "-" + str(rng.randint(1, 30))))
         site = Site(name, domain, commands)
+        if self.small:
+            return site
         if policy if policy is not None else rng.random() < (0.6 if domain in ("conveyor", "maintenance", "drone", "hvac") else 0.2):
             self.add_policy(site)
         elif rng.random() < 0.15:

@@ -31,7 +31,7 @@ def pack(vocabulary, draw, length=LENGTH, site=None):
     while True:
         site = site or draw.site()
         prefix = [vocabulary.bos] + vocabulary.encode(site.prefix())
-        if len(prefix) < length - 120:
+        if len(prefix) < length - 110:
             break
         site = None
     ids, segments, roles, kinds = list(prefix), [0] * len(prefix), [0] * len(prefix), []
@@ -50,16 +50,35 @@ def pack(vocabulary, draw, length=LENGTH, site=None):
     return ids + [vocabulary.eos] * pad, segments + [-1] * pad, roles + [0] * pad, positions + [0] * pad, kinds
 
 
-def batch(vocabulary, draw, count, length=LENGTH):
-    rows = [pack(vocabulary, draw, length) for _ in range(count)]
+def pack_copy(vocabulary, rng, length):
+    """Random tokens, then spans of them again: dense practice in finding where something stood and going on from there."""
+    ids, roles = [vocabulary.bos], [0]
+    source = [rng.randrange(256, len(vocabulary.tokens) - 2) for _ in range(rng.randint(16, length // 2))]
+    ids += source
+    roles += [0] * len(source)
+    while len(ids) < length:
+        size = rng.randint(2, 14)
+        start = rng.randrange(0, max(1, len(source) - size))
+        span = source[start:start + size]
+        ids += [rng.randrange(0, 256)] * rng.randint(0, 2) + span
+        roles += [0] * (len(ids) - len(roles) - len(span)) + [0] + [ANSWER] * (len(span) - 1)
+    return ids[:length], [0] * length, roles[:length], list(range(length)), []
+
+
+def batch(vocabulary, draw, count, length=LENGTH, copies=0):
+    rows = [pack_copy(vocabulary, draw.rng, length) if i < copies else pack(vocabulary, draw, length) for i in range(count)]
     return [np.array([r[i] for r in rows], dtype=np.int64) for i in range(4)] + [[r[4] for r in rows]]
 
 
-def feed(queue, vocabulary_file, seed, words, foreign, count):
+def feed(queue, small, vocabulary_file, seed, words, foreign, count):
+    """Batches of equal size in tokens: short sites in short sequences at first, then whole ones."""
     vocabulary = Vocabulary.load(vocabulary_file)
     draw = sites.Draw(seed, words, foreign)
     while True:
-        queue.put(batch(vocabulary, draw, count)[:4])
+        draw.small = bool(small.value)
+        length = LENGTH // 2 if draw.small else LENGTH
+        rows = count * LENGTH // length
+        queue.put(batch(vocabulary, draw, rows, length, copies=rows // 8 if draw.small else 0)[:4])
 
 
 def foreign_sentences(shared, part):
@@ -142,10 +161,12 @@ def main():
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--shared", default=str(Path(__file__).resolve().parents[4] / "shared"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--ffn", type=int, default=768)
     parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--small", type=float, default=0.08, help="share of the budget on short sites")
+    parser.add_argument("--rest", type=float, default=0.3, help="weight of everything that is not an answer, at the start")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--steps", type=int, default=0, help="stop after so many steps (for timing)")
     a = parser.parse_args()
@@ -173,26 +194,29 @@ def main():
         spent, step, tokens = saved["spent"], saved["step"], saved["tokens"]
     print("parameters", sum(p.numel() for p in model.parameters()), "device", device, "resumed at", step, flush=True)
     queue = multiprocessing.Queue(4)
+    small = multiprocessing.Value("b", spent < a.small * a.minutes * 60)
     workers = 1 if device == "cpu" else max(1, a.threads - 2)
     for w in range(workers):
-        multiprocessing.Process(target=feed, args=(queue, vocabulary_file, random.Random(f"{step}-{w}").random(), words, train_foreign, a.batch), daemon=True).start()
+        multiprocessing.Process(target=feed, args=(queue, small, vocabulary_file, random.Random(f"{step}-{w}").random(), words, train_foreign, a.batch), daemon=True).start()
     forward = torch.compile(model) if a.compile else model
     last, last_eval, losses = time.monotonic(), spent, []
     while spent < a.minutes * 60 and not (a.steps and step >= a.steps):
         progress = spent / (a.minutes * 60)
         scale = schedule(progress)
+        small.value = progress < a.small
         ids, segments, roles, positions = (torch.from_numpy(x).to(device) for x in queue.get())
         hidden = forward(ids, positions, event_mask(segments, dtype), dtype)
         targets = ids[:, 1:]
         answer = roles[:, 1:] == ANSWER
-        chosen = answer | ((roles[:, 1:] == CONTEXT) if progress < 0.3 else torch.zeros_like(answer))
+        rest = a.rest * max(0.0, 1 - progress / 0.4)  # lists and names that come again teach copying
+        chosen = (segments[:, 1:] >= 0) & (segments[:, 1:] == segments[:, :-1]) if rest > 0 else answer
         logits = (hidden[:, :-1][chosen] @ model.embed.weight.to(dtype).T).float()
         each = F.cross_entropy(logits, targets[chosen], reduction="none")
         is_answer = answer[chosen].float()
         loss = (each * is_answer).sum() / is_answer.sum()
         total = loss + 1e-4 * (logits.logsumexp(-1) ** 2).mean()
-        if progress < 0.3:
-            total = total + 0.2 * (1 - progress / 0.3) * (each * (1 - is_answer)).sum() / (1 - is_answer).sum()
+        if rest > 0:
+            total = total + rest * (each * (1 - is_answer)).sum() / (1 - is_answer).sum()
         total.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for group in adam.param_groups:
@@ -204,6 +228,10 @@ def main():
         step += 1
         tokens += ids.numel()
         losses.append(loss.item())
+        if step % 50 == 0 and small.value:
+            copies = (segments[:, 1:] == 0) & answer
+            where = copies[chosen].float()
+            print(f"copy loss {((each * where).sum() / where.sum()).item():.3f}, answers {((each * is_answer * (1 - where)).sum() / (is_answer * (1 - where)).sum()).item():.3f}")
         now = time.monotonic()
         spent, last = spent + now - last, now
         if step % 50 == 0:

@@ -1,0 +1,264 @@
+//! The decision itself.
+
+use crate::error::{DecideError, Result};
+use crate::limits::COMMAND_TOKENS_MAX;
+use crate::memo::Memo;
+use crate::prompt::Prompt;
+use ganglion_gguf::{Gguf, OptionalExt};
+use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
+use ganglion_llm::{LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
+use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Site, Timings, PROMPT_FORM};
+use ganglion_tokenizer::{TokenId, Tokenizer};
+use std::sync::Arc;
+
+/// How a decider is set up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Answer an event seen before from memory.
+    pub memo: bool,
+}
+
+/// A model file made ready: weights, vocabulary, masks. Many sites can share one.
+pub struct LoadedModel {
+    pub(crate) model: Arc<Model>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    engine: Engine,
+    pub(crate) speaks_canonical_form: bool,
+}
+
+impl LoadedModel {
+    /// Loads weights and vocabulary. `threads` = 0 takes as many as the machine gives.
+    ///
+    /// # Errors
+    /// A model file that is malformed or of a kind that is not supported.
+    pub fn new(gguf: &Gguf, threads: usize) -> Result<Self> {
+        let tokenizer = Arc::new(Tokenizer::from_gguf(gguf)?);
+        let form = gguf.get_str("ganglion.prompt_form").optional()?;
+        Ok(Self {
+            engine: Engine::new(Arc::clone(&tokenizer))?,
+            speaks_canonical_form: form.is_some_and(|form| form == PROMPT_FORM),
+            model: Arc::new(Model::load(gguf, model_options(threads))?),
+            tokenizer,
+        })
+    }
+}
+
+/// A site with its model loaded and its prefix evaluated: ready for events.
+pub struct Decider {
+    site: Arc<Site>,
+    tokenizer: Arc<Tokenizer>,
+    grammar: Grammar,
+    prompt: Prompt,
+    session: Session,
+    memo: Option<Memo>,
+    pending: Vec<TokenId>,
+    answer: Vec<TokenId>,
+    allowed: Vec<TokenId>,
+    logits: Vec<f32>,
+}
+
+/// Why no command came out.
+enum Declined {
+    Expired,
+    Because(String),
+}
+
+impl From<GrammarError> for Declined {
+    fn from(error: GrammarError) -> Self {
+        Self::Because(error.to_string())
+    }
+}
+
+impl From<LlmError> for Declined {
+    fn from(error: LlmError) -> Self {
+        match error {
+            LlmError::Expired { .. } => Self::Expired,
+            other => Self::Because(other.to_string()),
+        }
+    }
+}
+
+/// What a site and model take of memory; known before weights are read.
+///
+/// # Errors
+/// A model file that is not a supported model.
+pub fn memory_plan(site: &Site, gguf: &Gguf) -> Result<MemoryPlan> {
+    Ok(Model::memory_plan(gguf, site.model.context_tokens, model_options(site.model.threads).threads)?)
+}
+
+fn model_options(threads: usize) -> ModelOptions {
+    let all = ModelOptions::default();
+    if threads == 0 { all } else { ModelOptions { threads, ..all } }
+}
+
+impl Decider {
+    /// Compiles the site's schema and evaluates its prefix.
+    ///
+    /// # Errors
+    /// Whatever makes the model unusable for this site, with what to change.
+    pub fn new(site: Arc<Site>, loaded: &LoadedModel, options: Options) -> Result<Self> {
+        let prompt = Prompt::new(&site, loaded)?;
+        let grammar = loaded.engine.compile(&site.schema())?;
+        let (context_tokens, needed_tokens) = (site.model.context_tokens, COMMAND_TOKENS_MAX * 2);
+        if prompt.prefix().len() + needed_tokens > context_tokens {
+            let prefix_tokens = prompt.prefix().len();
+            return Err(DecideError::PrefixTooLong { prefix_tokens, context_tokens, needed_tokens });
+        }
+        let model = Arc::clone(&loaded.model);
+        let model_tokens = model.config().context_length;
+        if context_tokens > model_tokens {
+            return Err(DecideError::ContextBeyondModel { context_tokens, model_tokens });
+        }
+        let vocabulary = model.config().vocab_size;
+        let mut session = Session::new(model, SessionOptions::new(context_tokens))?;
+        session.prefill(prompt.prefix(), &mut || false)?;
+        Ok(Self {
+            site,
+            tokenizer: Arc::clone(&loaded.tokenizer),
+            grammar,
+            prompt,
+            session,
+            memo: options.memo.then(Memo::default),
+            pending: Vec::with_capacity(context_tokens),
+            answer: Vec::with_capacity(COMMAND_TOKENS_MAX),
+            allowed: Vec::with_capacity(vocabulary),
+            logits: vec![0.0; vocabulary],
+        })
+    }
+
+    /// How the site speaks to its model.
+    pub fn prompt(&self) -> &Prompt {
+        &self.prompt
+    }
+
+    /// Decides one event. `now` reads the clock that `event.deadline_us` is on; it is looked at before every layer.
+    ///
+    /// Same site, model and event: same command and confidence, bit for bit.
+    pub fn decide(&mut self, event: &Event, now: &mut dyn FnMut() -> Micros) -> Decision {
+        let mut timings = Timings { cache_n: count(self.prompt.prefix().len()), ..Timings::default() };
+        let text = self.prompt.event_text(&self.site, event);
+        if text.is_empty() {
+            return declined(event, timings, "the event is empty: no sentence and no usable tag value");
+        }
+        if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(text)) {
+            return Decision { epoch: event.epoch, outcome: Outcome::Cache, timings: Timings::default(), ..*known };
+        }
+        match self.generate(event.deadline_us, now, &mut timings) {
+            Ok((command, confidence)) => {
+                let decision = Decision {
+                    epoch: event.epoch,
+                    command: Some(command),
+                    outcome: Outcome::Model,
+                    confidence,
+                    timings,
+                    reason: Reason::EMPTY,
+                };
+                if let Some(memo) = self.memo.as_mut() {
+                    memo.put(self.prompt.event_text(&self.site, event), decision);
+                }
+                decision
+            }
+            Err(Declined::Expired) => declined(event, timings, "the deadline passed before the command was decided"),
+            Err(Declined::Because(reason)) => declined(event, timings, &reason),
+        }
+    }
+
+    fn generate(
+        &mut self,
+        deadline_us: Micros,
+        now: &mut dyn FnMut() -> Micros,
+        timings: &mut Timings,
+    ) -> std::result::Result<(Command, f32), Declined> {
+        self.session.truncate(self.prompt.prefix().len())?;
+        self.prompt.event_tokens(&self.tokenizer, &mut self.pending);
+        timings.prompt_n = count(self.pending.len());
+        let room = self.session.remaining().saturating_sub(COMMAND_TOKENS_MAX);
+        if self.pending.len() > room {
+            return Err(Declined::Because(format!(
+                "the event takes {} tokens, the context leaves {room}: shorten the sentence",
+                self.pending.len()
+            )));
+        }
+        self.answer.clear();
+        let mut constraint = self.grammar.start();
+        let mut confidence = 1.0f32;
+        let started = now();
+        loop {
+            let before_mask = now();
+            let forced = self.take_forced(&mut constraint)?;
+            timings.forced_n += count(forced);
+            timings.mask_us += span(before_mask, now());
+            if constraint.is_complete() {
+                break;
+            }
+            self.session.prefill(&self.pending, &mut || now() > deadline_us)?;
+            self.pending.clear();
+            if timings.prefill_us == 0 {
+                timings.prefill_us = span(started, now()).max(1);
+            }
+            let before_mask = now();
+            constraint.allowed(&mut self.allowed)?;
+            timings.mask_us += span(before_mask, now());
+            let (token, margin) = self.choose()?;
+            confidence = confidence.min(margin);
+            constraint.accept(token)?;
+            self.pending.push(token);
+            self.answer.push(token);
+            if self.answer.len() > COMMAND_TOKENS_MAX {
+                return Err(Declined::Because(format!("the command is longer than {COMMAND_TOKENS_MAX} tokens")));
+            }
+        }
+        timings.predicted_n = count(self.answer.len());
+        timings.decode_us = span(started, now()).saturating_sub(timings.prefill_us);
+        let text = self.tokenizer.decode_bytes(&self.answer);
+        let text = String::from_utf8(text).map_err(|_| Declined::Because("the command is not UTF-8".into()))?;
+        self.grammar.validate(&text)?;
+        let command = Command::from_json(&self.site, &text).map_err(|e| Declined::Because(e.to_string()))?;
+        Ok((command, confidence))
+    }
+
+    /// Tokens without a choice join the next pass instead of taking one each.
+    fn take_forced(&mut self, constraint: &mut Constraint) -> std::result::Result<usize, Declined> {
+        let before = self.pending.len();
+        let forced = constraint.take_forced(&mut self.pending)?;
+        self.answer.extend_from_slice(self.pending.get(before..).unwrap_or(&[]));
+        Ok(forced)
+    }
+
+    /// The best allowed token, lowest id first among equals, and its probability lead over the second.
+    fn choose(&mut self) -> std::result::Result<(TokenId, f32), Declined> {
+        let nothing = || Declined::Because("the grammar allows no token here".into());
+        if let [only] = self.allowed.as_slice() {
+            return Ok((*only, 1.0));
+        }
+        let logits = self.logits.get_mut(..self.allowed.len()).ok_or_else(nothing)?;
+        self.session.logits_rows(&self.allowed, logits)?;
+        let mut best: Option<(TokenId, f32)> = None;
+        let mut second = f32::NEG_INFINITY;
+        for (&token, &logit) in self.allowed.iter().zip(logits.iter()) {
+            match best {
+                Some((_, top)) if logit <= top => second = second.max(logit),
+                _ => {
+                    second = best.map_or(second, |(_, top)| top);
+                    best = Some((token, logit));
+                }
+            }
+        }
+        let (token, top) = best.ok_or_else(nothing)?;
+        let total: f32 = logits.iter().map(|logit| (logit - top).exp()).sum();
+        Ok((token, (1.0 - (second - top).exp()) / total))
+    }
+}
+
+fn declined(event: &Event, timings: Timings, reason: &str) -> Decision {
+    let reason = Reason::cut(reason);
+    Decision { epoch: event.epoch, command: None, outcome: Outcome::Model, confidence: 0.0, timings, reason }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn span(from: Micros, to: Micros) -> u32 {
+    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
+}

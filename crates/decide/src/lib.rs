@@ -1,0 +1,33 @@
+//! One decision: an event's text goes in, a typed command comes out before its deadline.
+//!
+//! ```text
+//! Event ──prompt──► tokens ──llm──► logits of allowed rows ──grammar──► JSON ──validated twice──► Command
+//!                     ▲ pinned prefix: the site's commands, tags and notes, evaluated once
+//! ```
+//!
+//! ```no_run
+//! # use ganglion_decide::{Decider, LoadedModel, Options};
+//! # use ganglion_site::{Event, Site};
+//! # fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! let site = std::sync::Arc::new(Site::load("examples/hvac".as_ref())?);
+//! let gguf = ganglion_gguf::Gguf::open(&site.model.path)?;
+//! let model = LoadedModel::new(&gguf, site.model.threads)?;
+//! let mut decider = Decider::new(site.clone(), &model, Options::default())?;
+//! let start = std::time::Instant::now();
+//! let decision = decider.decide(&Event::new(1, 80_000), &mut || start.elapsed().as_micros() as u64);
+//! # Ok(()) }
+//! ```
+//!
+//! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
+
+mod decider;
+mod error;
+pub mod limits;
+mod memo;
+mod prompt;
+pub mod suite;
+
+pub use decider::{Decider, LoadedModel, Options, memory_plan};
+pub use error::{DecideError, Result};
+pub use ganglion_llm::MemoryPlan;
+pub use prompt::Prompt;

@@ -1,0 +1,65 @@
+//! The JSON of one decision: what `ask --json`, `run --json` and `POST /v1/decide` give.
+
+use ganglion_guard::Verdict;
+use ganglion_site::{Command, Outcome, Site, Timings};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What every answer of a run repeats.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The site whose names are used.
+    pub site: Arc<Site>,
+    /// SHA-256 of the model file.
+    pub model_sha256: String,
+    /// SHA-256 of the site's JSON Schema.
+    pub schema_sha256: String,
+}
+
+/// One decision and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// Where it came from.
+    pub outcome: Outcome,
+    /// As it would go (or went) to the plant; `None` when there is none.
+    pub command: Option<Command>,
+    /// What the guard says.
+    pub verdict: Verdict,
+    /// Why it was clamped, rejected or not decided; empty otherwise.
+    pub reason: &'a str,
+    /// 0 to 1.
+    pub confidence: f32,
+    /// Time that was given.
+    pub deadline_ms: f64,
+    /// Time that was taken.
+    pub latency_ms: f64,
+    /// Where it went.
+    pub timings: Timings,
+}
+
+impl Answer<'_> {
+    /// The object, keys in documented order.
+    pub fn to_json(&self, identity: &Identity) -> Value {
+        let ms = |us: u32| f64::from(us) / 1000.0;
+        let t = &self.timings;
+        json!({
+            "outcome": self.outcome.as_str(),
+            "command": self.command.map(|c| command_json(&c, &identity.site)),
+            "verdict": self.verdict.as_str(),
+            "reason": self.reason,
+            "confidence": (f64::from(self.confidence) * 1e4).round() / 1e4,
+            "deadline_ms": self.deadline_ms,
+            "latency_ms": self.latency_ms,
+            "timings": {
+                "prefill_ms": ms(t.prefill_us), "decode_ms": ms(t.decode_us), "mask_ms": ms(t.mask_us),
+                "cache_n": t.cache_n, "prompt_n": t.prompt_n, "predicted_n": t.predicted_n, "forced_n": t.forced_n,
+            },
+            "model": identity.model_sha256,
+            "schema": identity.schema_sha256,
+        })
+    }
+}
+
+fn command_json(command: &Command, site: &Site) -> Value {
+    serde_json::from_str(&command.to_json(site)).unwrap_or(Value::Null)
+}

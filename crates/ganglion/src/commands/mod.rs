@@ -1,0 +1,11 @@
+//! One file per subcommand; each has its `Arguments` and a `run`.
+
+pub mod ask;
+pub mod audit;
+pub mod bench;
+pub mod brain;
+pub mod check;
+pub mod generate;
+pub mod model;
+pub mod plant;
+pub mod run;

@@ -1,0 +1,157 @@
+//! `ganglion model`: look into, convert and evaluate model files.
+
+use crate::load::size;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use ganglion_decide::{LoadedModel, suite};
+use ganglion_gguf::Gguf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Inspect, convert and evaluate models
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Print a GGUF file's metadata and tensors
+    #[command(after_help = "Example:\n  ganglion model inspect models/nano/nano.gguf")]
+    Inspect {
+        /// GGUF file
+        file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Score a model on evaluation suites: exact commands, by suite and kind
+    #[command(after_help = "Example:\n  ganglion model eval models/nano/nano.gguf --suite models/nano/suites")]
+    Eval {
+        /// GGUF file
+        file: PathBuf,
+        /// Folder of .jsonl suites
+        #[arg(long, value_name = "DIR")]
+        suite: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Also print the first N wrong answers of each suite
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        wrong: usize,
+    },
+    /// Convert a llama2.c checkpoint and its tokenizer to GGUF
+    #[command(after_help = "Example:\n  ganglion model convert stories260K.bin --tokenizer tok512.bin --out stories260k.gguf")]
+    Convert {
+        /// llama2.c model file
+        file: PathBuf,
+        /// llama2.c tokenizer file
+        #[arg(long, value_name = "FILE")]
+        tokenizer: PathBuf,
+        /// Where to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.action {
+        Action::Inspect { file, json } => inspect(file, *json)?,
+        Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
+        Action::Convert { file, tokenizer, out } => {
+            ganglion_llm::convert::llama2c_file(file, tokenizer, out)?;
+            println!("wrote {}", out.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(file: &Path) -> Result<Gguf> {
+    Gguf::open(file).with_context(|| format!("model {}", file.display()))
+}
+
+fn inspect(file: &Path, json: bool) -> Result<()> {
+    let gguf = open(file)?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let metadata: serde_json::Map<_, _> =
+            gguf.metadata().map(|(key, value)| (key.to_owned(), value.to_string().into())).collect();
+        let tensors: Vec<_> = gguf
+            .tensors()
+            .iter()
+            .map(|t| serde_json::json!({"name": t.name, "shape": t.shape, "type": t.dtype.name(), "size_bytes": t.size_bytes}))
+            .collect();
+        let report = serde_json::json!({"sha256": gguf.sha256(), "metadata": metadata, "tensors": tensors});
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    let parameters: u64 = gguf.tensors().iter().map(ganglion_gguf::TensorInfo::element_count).sum();
+    let bytes: u64 = gguf.tensors().iter().map(|t| t.size_bytes).sum();
+    writeln!(out, "{}: {}, sha256 {}", file.display(), size(gguf.bytes().len() as u64), gguf.sha256())?;
+    writeln!(
+        out,
+        "{} tensors, {:.2} M parameters, {:.2} bits a weight\n",
+        gguf.tensors().len(),
+        parameters as f64 / 1e6,
+        bytes as f64 * 8.0 / parameters.max(1) as f64
+    )?;
+    for (key, value) in gguf.metadata() {
+        writeln!(out, "{key:<42} {value}")?;
+    }
+    writeln!(out)?;
+    for t in gguf.tensors() {
+        let shape = t.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
+        writeln!(out, "{:<32} {:>18}  {:<6} {:>11}", t.name, shape, t.dtype.name(), size(t.size_bytes))?;
+    }
+    Ok(())
+}
+
+fn eval(file: &Path, dir: &Path, json: bool, wrong: usize) -> Result<()> {
+    let gguf = open(file)?;
+    let suites = suite::load(dir)?;
+    let model = LoadedModel::new(&gguf, 0)?;
+    let mut report = serde_json::Map::new();
+    let mut out = std::io::stdout().lock();
+    if !json {
+        writeln!(out, "{:<14} {:>7} {:>8} {:>9}   by kind", "suite", "cases", "exact", "numbers")?;
+    }
+    for suite in &suites {
+        let total = suite.cases.len();
+        let score = suite::run(&model, suite, &mut |done| {
+            if done % 50 == 0 {
+                eprint!("\r{} {done}/{total} ", suite.name);
+            }
+        })?;
+        eprint!("\r{:40}\r", "");
+        let percent = |share: f64| (share * 1e4).round() / 100.0;
+        if json {
+            let kinds: serde_json::Map<_, _> =
+                score.kinds.iter().map(|(kind, s)| (kind.clone(), percent(s.share()).into())).collect();
+            report.insert(
+                suite.name.clone(),
+                serde_json::json!({"cases": total, "exact": percent(score.exact.share()),
+                    "numbers": percent(score.numbers.share()), "numbers_cases": score.numbers.total, "kinds": kinds}),
+            );
+        } else {
+            let kinds: Vec<_> =
+                score.kinds.iter().map(|(kind, s)| format!("{kind} {:.1} ({})", 100.0 * s.share(), s.total)).collect();
+            writeln!(
+                out,
+                "{:<14} {total:>7} {:>7.2}% {:>8.2}%   {}",
+                suite.name,
+                100.0 * score.exact.share(),
+                100.0 * score.numbers.share(),
+                kinds.join(", ")
+            )?;
+            for [site, event, expected, found] in score.wrong.iter().take(wrong) {
+                writeln!(out, "  {site}: {}\n    expected {expected}\n    found    {found}", event.trim_end().replace('\n', " / "))?;
+            }
+        }
+    }
+    if json {
+        writeln!(out, "{}", serde_json::json!({"model": gguf.sha256(), "suites": report}))?;
+    }
+    Ok(())
+}

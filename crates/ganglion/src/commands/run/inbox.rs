@@ -1,0 +1,101 @@
+//! The one way in: requests and mode commands of all sources, and who waits for which answer.
+
+use super::SharedSignals;
+use ganglion_guard::{OperatorCommand, Record, RecordKind, Request, Source, Status};
+use ganglion_site::{Sentence, TagValues};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// What a source asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// Who asks.
+    pub source: Source,
+    /// The sentence, or empty.
+    pub sentence: Sentence,
+    /// Readings that come with the event.
+    pub tags: TagValues,
+    /// Time for it; the site's by default.
+    pub deadline_ms: Option<u32>,
+    /// Never actuate.
+    pub dry_run: bool,
+}
+
+/// Shared by the input thread and the network thread; the guard's side of it is lock-free.
+pub struct Inbox {
+    requests: Mutex<rtrb::Producer<Request>>,
+    operator: Mutex<rtrb::Producer<OperatorCommand>>,
+    open: Mutex<Open>,
+    status: Mutex<Option<Status>>,
+    pub signals: SharedSignals,
+}
+
+#[derive(Default)]
+struct Open {
+    last_id: u64,
+    /// Requests without an answer yet; those of clients with their way back.
+    waiting: HashMap<u64, Option<oneshot::Sender<Record>>>,
+}
+
+impl Inbox {
+    pub fn new(
+        requests: rtrb::Producer<Request>,
+        operator: rtrb::Producer<OperatorCommand>,
+        signals: SharedSignals,
+    ) -> Self {
+        let (requests, operator) = (Mutex::new(requests), Mutex::new(operator));
+        Self { requests, operator, open: Mutex::default(), status: Mutex::default(), signals }
+    }
+
+    /// Hands a question to the guard; the answer comes through `reply`, and on the screen.
+    pub fn ask(&self, question: Question, reply: Option<oneshot::Sender<Record>>) -> Result<(), Full> {
+        let mut open = lock(&self.open);
+        open.last_id += 1;
+        let id = open.last_id;
+        let Question { source, sentence, tags, deadline_ms, dry_run } = question;
+        let request = Request { id, source, sentence, tags, deadline_ms, dry_run };
+        lock(&self.requests).push(request).map_err(|_| Full)?;
+        open.waiting.insert(id, reply);
+        Ok(())
+    }
+
+    /// A mode command; a full queue drops it, and the unchanged mode shows that.
+    pub fn operate(&self, command: OperatorCommand) {
+        let _ = lock(&self.operator).push(command);
+    }
+
+    /// Gives an answer to whoever waits for it.
+    pub fn answered(&self, record: &Record) {
+        if record.request == 0 || record.kind != RecordKind::Decision {
+            return;
+        }
+        if let Some(Some(reply)) = lock(&self.open).waiting.remove(&record.request) {
+            // The client may have left.
+            let _ = reply.send(*record);
+        }
+    }
+
+    /// Every question has its answer.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.open).waiting.is_empty()
+    }
+
+    /// The latest status, for clients.
+    pub fn publish(&self, status: &Status) {
+        *lock(&self.status) = Some(*status);
+    }
+
+    /// The latest status.
+    pub fn status(&self) -> Option<Status> {
+        *lock(&self.status)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

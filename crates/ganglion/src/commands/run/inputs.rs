@@ -1,0 +1,117 @@
+//! Typed lines or a script, turned into questions.
+
+use super::inbox::{Inbox, Question};
+use anyhow::{Context, Result};
+use ganglion_guard::{OperatorCommand, Source};
+use ganglion_io::lines::{Input, ModeWord, read_lines};
+use ganglion_io::script::Script;
+use ganglion_site::{Sentence, Site, TagValues};
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Pause before a full inbox is tried again, and between looks at the script.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// Where events come from, checked before anything is started.
+pub enum Inputs {
+    /// Standard input.
+    Typed,
+    /// A script or CSV file.
+    Script(Script),
+}
+
+impl Inputs {
+    pub fn open(site: &Site, script: Option<&Path>, row_ms: u64) -> Result<Self> {
+        match script {
+            None => Ok(Self::Typed),
+            Some(file) => Ok(Self::Script(Script::load(site, file, row_ms).context("--script")?)),
+        }
+    }
+
+    /// Starts reading. The flag is set when no more will come and that should end the run: after a script, after piped
+    /// lines, at Ctrl-D. An empty standard input (a service's) does not.
+    pub fn start(self, site: &Arc<Site>, inbox: &Arc<Inbox>) -> Result<Arc<AtomicBool>> {
+        let done = Arc::new(AtomicBool::new(false));
+        let (site, inbox, flag) = (Arc::clone(site), Arc::clone(inbox), Arc::clone(&done));
+        let work = move || match self {
+            Self::Typed => {
+                let mut any = std::io::stdin().is_terminal();
+                // A reader that fails is one that ended.
+                let _ = read_lines(&site, std::io::stdin().lock(), |input| {
+                    any = true;
+                    give(&inbox, Source::Operator, input);
+                    ControlFlow::Continue(())
+                });
+                flag.store(any, Ordering::Release);
+            }
+            Self::Script(script) => {
+                play(script, &inbox);
+                flag.store(true, Ordering::Release);
+            }
+        };
+        std::thread::Builder::new().name("inputs".to_owned()).spawn(work).context("cannot start the input thread")?;
+        Ok(done)
+    }
+}
+
+/// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
+fn play(mut script: Script, inbox: &Inbox) {
+    while inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
+        std::thread::sleep(RETRY);
+    }
+    let start = Instant::now();
+    while script.next_at_ms().is_some() {
+        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match script.due(elapsed_ms) {
+            Some(item) => give(inbox, Source::Script, item.input),
+            None => std::thread::sleep(RETRY),
+        }
+    }
+}
+
+fn give(inbox: &Inbox, source: Source, input: Input) {
+    let mut tags = TagValues::NONE;
+    let sentence = match input {
+        Input::Mode(ModeWord::Estop) => return inbox.signals.set_estop(true),
+        Input::Mode(word) => {
+            if word == ModeWord::Clear {
+                inbox.signals.set_estop(false);
+            }
+            return inbox.operate(operator_command(word));
+        }
+        Input::Rejected { line, reason } => {
+            eprintln!("line {line} is not used: {reason}");
+            return;
+        }
+        Input::Sentence(text) => text,
+        Input::Tags(values, text) => {
+            for (index, value) in values {
+                tags.set(index, value);
+            }
+            text.unwrap_or_default()
+        }
+    };
+    let Some(sentence) = Sentence::new(&sentence) else { return };
+    let source = if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
+    let question = Question { source, sentence, tags, deadline_ms: None, dry_run: false };
+    // One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
+    while !inbox.is_idle() || inbox.ask(question, None).is_err() {
+        std::thread::sleep(RETRY);
+    }
+}
+
+fn operator_command(word: ModeWord) -> OperatorCommand {
+    match word {
+        ModeWord::Start => OperatorCommand::Start,
+        ModeWord::Hold => OperatorCommand::Hold,
+        ModeWord::Unhold => OperatorCommand::Unhold,
+        ModeWord::Stop => OperatorCommand::Stop,
+        ModeWord::Reset => OperatorCommand::Reset,
+        ModeWord::Clear => OperatorCommand::Clear,
+        ModeWord::Estop => OperatorCommand::Abort,
+    }
+}

@@ -1,0 +1,180 @@
+//! What a run prints: lines for people, or one JSON record a line.
+
+use super::world::{News, answer_of};
+use super::seconds_since;
+use crate::answer::Identity;
+use crate::display::{self, Paint};
+use anyhow::Result;
+use ganglion_guard::{LoopStats, Quality, Record, RecordKind, RtStatus, Status, TagTable, monotonic_us};
+use serde_json::{Value, json};
+use std::io::Write;
+
+/// Time between two lines of plant readings.
+const PLANT_US: u64 = 2_000_000;
+
+/// Standard output of a run.
+pub struct Screen {
+    identity: Identity,
+    json: bool,
+    paint: Paint,
+    start_us: u64,
+    plant_us: u64,
+    plant_line: String,
+    link_line: String,
+}
+
+impl Screen {
+    pub fn new(identity: Identity, json: bool) -> Self {
+        let (plant_line, link_line) = (String::new(), String::new());
+        Self { identity, json, paint: Paint::detect(), start_us: monotonic_us(), plant_us: 0, plant_line, link_line }
+    }
+
+    pub fn begin(&mut self, memory: &str, dry_run: bool) {
+        if !self.json {
+            let site = &self.identity.site;
+            let dry = if dry_run { ", dry run: nothing is sent to the plant" } else { "" };
+            println!(
+                "site {}: cycle {} ms, deadline {} ms, {memory} of memory{dry}",
+                site.name, site.guard.period_ms, site.guard.deadline_ms
+            );
+        }
+    }
+
+    fn line(&self, kind: &str, text: &str, fields: Value) -> Result<()> {
+        let seconds = seconds_since(self.start_us);
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let mut object = json!({"kind": kind, "time_s": (seconds * 1e3).round() / 1e3});
+            if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
+                object.extend(fields);
+            }
+            writeln!(out, "{object}")?;
+        } else {
+            writeln!(out, "{seconds:8.2}s  {kind:<8} {text}")?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// A decision or notice of the guard.
+    pub fn record(&mut self, record: &Record) -> Result<()> {
+        let seconds = (record.time_us.saturating_sub(self.start_us)) as f64 / 1e6;
+        let site = &self.identity.site;
+        if !self.json {
+            let text = display::record(record, site, seconds, self.paint);
+            let mut out = std::io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            return Ok(out.flush()?);
+        }
+        let mut object = json!({
+            "kind": record.kind.as_str(), "time_s": (seconds * 1e3).round() / 1e3, "mode": record.mode,
+            "breaker": record.breaker, "reason": record.reason.as_str(),
+        });
+        if matches!(record.kind, RecordKind::Decision | RecordKind::Probe)
+            && let Some(map) = object.as_object_mut()
+        {
+            let tags: serde_json::Map<_, _> = (0..)
+                .zip(&site.tags)
+                .filter_map(|(index, tag)| Some((tag.name.clone(), json!(record.event.tag(index)?))))
+                .collect();
+            let head = json!({
+                "source": record.source.as_str(), "text": record.event.sentence.as_str(), "tags": tags,
+                "dry_run": record.event.dry_run, "actuated": record.actuated,
+            });
+            let deadline_ms = f64::from(site.guard.deadline_ms);
+            for part in [head, answer_of(record, deadline_ms).to_json(&self.identity)] {
+                if let Value::Object(part) = part {
+                    map.extend(part);
+                }
+            }
+        }
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{object}")?;
+        Ok(out.flush()?)
+    }
+
+    /// A changed state of the guard.
+    pub fn status(&mut self, status: &Status) -> Result<()> {
+        let reason = status.reason.as_str();
+        let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        let text = format!(
+            "{}, breaker {}, brain {}, {}{why}",
+            status.mode.as_str(),
+            status.breaker.as_str(),
+            status.brain.as_str(),
+            status.severity.as_str()
+        );
+        self.line("status", &text, status_json(status))
+    }
+
+    /// Word from the network.
+    pub fn news(&mut self, news: &News) -> Result<()> {
+        let site = &self.identity.site;
+        match news {
+            News::Written(command) => {
+                let json = json!({"took": serde_json::from_str::<Value>(&command.to_json(site)).unwrap_or_default()});
+                self.line("plant", &format!("took {}", command.describe(site)), json)
+            }
+            News::Refused(command, failure) => {
+                let json = json!({"refused": command.to_json(site), "reason": failure.to_string()});
+                self.line("plant", &format!("did not take {}: {failure}", command.describe(site)), json)
+            }
+            News::Link(problem) if *problem != self.link_line => {
+                self.link_line.clone_from(problem);
+                if problem.is_empty() { Ok(()) } else { self.line("link", problem, json!({"error": problem})) }
+            }
+            News::Link(_) => Ok(()),
+            News::Http(Ok(address)) => {
+                self.line("http", &format!("POST http://{address}/v1/decide"), json!({"address": address.to_string()}))
+            }
+            News::Http(Err(error)) => self.line("http", error, json!({"error": error})),
+        }
+    }
+
+    /// The plant's readings, when they changed and some time has passed.
+    pub fn plant(&mut self, tags: &TagTable) -> Result<()> {
+        let now = monotonic_us();
+        if now < self.plant_us + PLANT_US {
+            return Ok(());
+        }
+        let site = &self.identity.site;
+        let (mut shown, mut values) = (Vec::new(), serde_json::Map::new());
+        for (index, tag) in site.tags.iter().enumerate().filter(|(_, tag)| tag.read.is_some()) {
+            let sample = tags.read(index);
+            if sample.quality == Quality::Good {
+                shown.push(format!("{} {}", tag.name, tag.show(sample.value)));
+                values.insert(tag.name.clone(), json!(sample.value));
+            }
+        }
+        let line = shown.join(", ");
+        if line.is_empty() || line == self.plant_line {
+            return Ok(());
+        }
+        self.plant_us = now;
+        self.line("plant", &line, json!({"tags": values}))?;
+        self.plant_line = line;
+        Ok(())
+    }
+
+    /// What the run came to.
+    pub fn end(&mut self, stats: &LoopStats, status: &Status, real_time: &RtStatus) -> Result<()> {
+        let c = &status.counters;
+        let text = format!("{} cycles, {} events, {} commands to the plant; {stats}", c.cycles, c.events, c.actuated);
+        self.line("end", &text, json!({"cycles": c.cycles, "events": c.events, "actuated": c.actuated}))?;
+        if !self.json {
+            for advice in real_time.advice() {
+                println!("          real time: {advice}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The guard's state for clients and `--json`.
+pub fn status_json(status: &Status) -> Value {
+    json!({
+        "mode": status.mode.as_str(), "breaker": status.breaker.as_str(), "brain": status.brain.as_str(),
+        "severity": status.severity.as_str(), "connected": status.link.connected,
+        "rule_in_control": status.rule_in_control, "reason": status.reason.as_str(),
+    })
+}

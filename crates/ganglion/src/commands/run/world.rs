@@ -1,0 +1,283 @@
+//! Everything on the network, on one thread: the plant's driver, the HTTP server, signals; and the simulated plant's process.
+
+use super::inbox::{Inbox, Question};
+use super::{SharedSignals, StopFlag};
+use crate::answer::{Answer, Identity};
+use anyhow::{Context, Result, bail};
+use ganglion_guard::{
+    Actuation, Approved, DeviceWatchdog, Link as GuardLink, Quality as GuardQuality, Record, TagSample, Verdict, monotonic_us,
+};
+use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
+use ganglion_server::{DecideError, DecideRequest, Decider, Server};
+use ganglion_site::{Command, Micros, Outcome, Sentence, Site, TagValues};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// What the screen should hear from out there.
+#[derive(Debug)]
+pub enum News {
+    /// The plant took a command.
+    Written(Command),
+    /// It did not.
+    Refused(Command, WriteFailure),
+    /// The connection changed: what is wrong, or nothing.
+    Link(String),
+    /// HTTP listens there, or does not listen.
+    Http(Result<std::net::SocketAddr, String>),
+}
+
+/// The network thread.
+pub struct World {
+    stop: Arc<StopFlag>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl World {
+    /// A signal asked for the end.
+    pub fn stop_asked(&self) -> bool {
+        self.stop.is_set()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The simulated plant; dropped, its standard input closes and it ends.
+pub struct Simulator(Child);
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the site's simulator, if it names one, and waits until it listens.
+pub fn start_simulator(site: &Site) -> Result<Option<Simulator>> {
+    let Some(plant) = &site.plant else { return Ok(None) };
+    let Some(kind) = &plant.simulator else { return Ok(None) };
+    let mut child = std::process::Command::new(std::env::current_exe()?)
+        .args(["plant", kind, "--exit-with-stdin", "--listen", &plant.modbus])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the simulated plant")?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    if line.is_empty() {
+        let _ = child.wait();
+        bail!("the simulated plant \"{kind}\" did not start on {} (plant.modbus in {})", plant.modbus, site.file.display());
+    }
+    Ok(Some(Simulator(child)))
+}
+
+/// Starts the network thread.
+pub fn start(
+    identity: &Identity,
+    inbox: &Arc<Inbox>,
+    signals: &SharedSignals,
+    actuations: rtrb::Consumer<Actuation>,
+    dry_run: bool,
+) -> Result<(World, Receiver<News>)> {
+    let (tell, news) = channel();
+    let (end, ended) = oneshot::channel();
+    let stop = Arc::new(StopFlag::default());
+    let outside = Everything {
+        identity: identity.clone(),
+        inbox: Arc::clone(inbox),
+        signals: Arc::clone(signals),
+        stop: Arc::clone(&stop),
+        tell,
+        dry_run,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new()
+        .name("network".to_owned())
+        .spawn(move || runtime.block_on(outside.run(actuations, ended)))
+        .context("cannot start the network thread")?;
+    Ok((World { stop, end: Some(end), thread: Some(thread) }, news))
+}
+
+struct Everything {
+    identity: Identity,
+    inbox: Arc<Inbox>,
+    signals: SharedSignals,
+    stop: Arc<StopFlag>,
+    tell: Sender<News>,
+    dry_run: bool,
+}
+
+impl Everything {
+    async fn run(self, actuations: rtrb::Consumer<Actuation>, ended: oneshot::Receiver<()>) {
+        let site = Arc::clone(&self.identity.site);
+        let (end_server, server_ends) = oneshot::channel::<()>();
+        let server = self.serve_http(server_ends);
+        let plant = PlantSide { signals: &self.signals, tell: &self.tell, dry_run: self.dry_run };
+        let mut commands = Commands { actuations, tell: &self.tell };
+        let link = Link::default();
+        let driver = async {
+            if let Ok(driver) = Driver::new(&site, &link) {
+                driver.run(&plant, &mut commands, &plant, monotonic_us).await;
+            }
+        };
+        let signals = async {
+            while asked_to_end().await {
+                self.stop.set();
+            }
+        };
+        tokio::select! {
+            () = async { tokio::join!(server, driver, signals); } => {}
+            _ = ended => {}
+        }
+        drop(end_server);
+    }
+
+    async fn serve_http(&self, ends: oneshot::Receiver<()>) {
+        let Some(address) = self.identity.site.http else { return std::future::pending().await };
+        let server = match Server::bind(address).await {
+            Ok(server) => server,
+            Err(error) => {
+                let _ = self.tell.send(News::Http(Err(error.to_string())));
+                return std::future::pending().await;
+            }
+        };
+        let _ = self.tell.send(News::Http(Ok(server.local_address())));
+        let desk = Desk { identity: self.identity.clone(), inbox: Arc::clone(&self.inbox) };
+        let until = async {
+            let _ = ends.await;
+        };
+        if let Err(error) = server.run(Arc::clone(&self.identity.site), desk, until).await {
+            let _ = self.tell.send(News::Http(Err(error.to_string())));
+        }
+    }
+}
+
+/// Ctrl-C or SIGTERM; false when neither can be listened to.
+async fn asked_to_end() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result.is_ok(),
+        _ = terminate.recv() => true,
+    }
+}
+
+/// What the driver reads from and tells the guard.
+struct PlantSide<'a> {
+    signals: &'a SharedSignals,
+    tell: &'a Sender<News>,
+    dry_run: bool,
+}
+
+impl TagSink for PlantSide<'_> {
+    fn publish(&self, tag: usize, value: f64, quality: Quality, time_us: Micros) {
+        let quality = if quality.is_good() { GuardQuality::Good } else { GuardQuality::Bad };
+        self.signals.tags.write(tag, TagSample { value, quality, time_us });
+    }
+
+    fn link_changed(&self, link: &Link) {
+        let watchdog = match (link.is_tripped(), link.is_armed()) {
+            (true, _) => DeviceWatchdog::Tripped,
+            // Nothing is ever sent in a dry run, so nothing has to be armed.
+            (false, armed) if armed || (self.dry_run && link.is_connected()) => DeviceWatchdog::Armed,
+            _ => DeviceWatchdog::Off,
+        };
+        self.signals.set_link(GuardLink {
+            connected: link.is_connected(),
+            watchdog,
+            heartbeat_ack_us: if link.is_connected() { monotonic_us() } else { 0 },
+        });
+        let _ = self.tell.send(News::Link(link.status().last_error));
+    }
+}
+
+impl CycleWatch for PlantSide<'_> {
+    fn cycles(&self) -> u64 {
+        self.signals.heartbeats()
+    }
+
+    fn may_arm(&self) -> bool {
+        !self.dry_run
+    }
+}
+
+/// Approved commands on their way to the plant.
+struct Commands<'a> {
+    actuations: rtrb::Consumer<Actuation>,
+    tell: &'a Sender<News>,
+}
+
+impl CommandSource for Commands<'_> {
+    fn next_command(&mut self) -> Option<Approved<Command>> {
+        self.actuations.pop().ok().map(|actuation| actuation.approved)
+    }
+
+    fn written(&mut self, command: &Command, result: Result<(), WriteFailure>) {
+        let _ = self.tell.send(match result {
+            Ok(()) => News::Written(*command),
+            Err(failure) => News::Refused(*command, failure),
+        });
+    }
+}
+
+/// Answers HTTP clients with the guard's records.
+struct Desk {
+    identity: Identity,
+    inbox: Arc<Inbox>,
+}
+
+impl Decider for Desk {
+    async fn decide(&self, request: DecideRequest) -> Result<serde_json::Value, DecideError> {
+        let sentence = Sentence::new(&request.text).ok_or_else(|| DecideError::Invalid("the text is too long".into()))?;
+        let mut tags = TagValues::NONE;
+        for &(index, value) in &request.tags {
+            tags.set(index, value);
+        }
+        let (reply, answer) = oneshot::channel();
+        let (source, deadline_ms, dry_run) = (ganglion_guard::Source::Http, request.deadline_ms, request.dry_run);
+        self.inbox
+            .ask(Question { source, sentence, tags, deadline_ms, dry_run }, Some(reply))
+            .map_err(|_| DecideError::Unavailable("too many requests wait; try again".into()))?;
+        let record = answer.await.map_err(|_| DecideError::Unavailable("the guard is ending".into()))?;
+        let deadline_ms = deadline_ms.unwrap_or(self.identity.site.guard.deadline_ms);
+        Ok(answer_of(&record, f64::from(deadline_ms)).to_json(&self.identity))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        self.inbox.status().map_or(serde_json::Value::Null, |status| super::screen::status_json(&status))
+    }
+
+    fn site(&self) -> serde_json::Value {
+        let site = &self.identity.site;
+        let commands: Vec<_> =
+            site.commands.iter().map(|c| serde_json::json!({"name": c.name, "about": c.about})).collect();
+        serde_json::json!({"name": site.name, "commands": commands, "schema": site.schema()})
+    }
+}
+
+/// A decision record as the documented answer.
+pub fn answer_of(record: &Record, deadline_ms: f64) -> Answer<'_> {
+    Answer {
+        outcome: record.outcome.unwrap_or(Outcome::Model),
+        command: record.clamped.or(record.command),
+        verdict: record.verdict.unwrap_or(Verdict::Rejected),
+        reason: record.reason.as_str(),
+        confidence: record.confidence,
+        deadline_ms,
+        latency_ms: record.latency_us as f64 / 1000.0,
+        timings: record.timings,
+    }
+}

@@ -1,0 +1,76 @@
+//! Site and model from disk, refused before loading when they do not fit the machine.
+
+use anyhow::{Context, Result, bail};
+use ganglion_decide::{Decider, LoadedModel, MemoryPlan, Options, memory_plan};
+use ganglion_gguf::Gguf;
+use ganglion_site::{Micros, Site};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A site file, checked.
+pub fn site(path: &Path) -> Result<Arc<Site>> {
+    Ok(Arc::new(Site::load(path)?))
+}
+
+/// The site's model file and what it will take; refused when that is more than the machine has to give.
+pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
+    let path = &site.model.path;
+    let gguf = Gguf::open(path).with_context(|| format!("model {} (model.path in {})", path.display(), site.file.display()))?;
+    let plan = memory_plan(site, &gguf).with_context(|| format!("model {}", path.display()))?;
+    if let Some(available) = available_bytes()
+        && plan.total_bytes() > available
+    {
+        bail!(
+            "model and site need {} of memory, {} are available: take a smaller model or lower model.context_tokens\n{}",
+            size(plan.total_bytes()),
+            size(available),
+            plan_table(&plan)
+        );
+    }
+    Ok((gguf, plan))
+}
+
+/// Everything ready for events.
+pub fn decider(site: &Arc<Site>, gguf: &Gguf, options: Options) -> Result<Decider> {
+    let model = LoadedModel::new(gguf, site.model.threads)
+        .with_context(|| format!("model {}", site.model.path.display()))?;
+    Ok(Decider::new(Arc::clone(site), &model, options)?)
+}
+
+/// Lines of the memory plan.
+pub fn plan_table(plan: &MemoryPlan) -> String {
+    format!(
+        "  weights  {:>12}\n  KV cache {:>12}  ({} tokens)\n  scratch  {:>12}\n  total    {:>12}\n",
+        size(plan.weights_bytes),
+        size(plan.kv_bytes),
+        plan.context_tokens,
+        size(plan.scratch_bytes),
+        size(plan.total_bytes())
+    )
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        10_240..10_485_760 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        10_485_760..10_737_418_240 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+/// Memory that can be had without swapping, as the kernel and the process's control group see it.
+fn available_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)?;
+    let read = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let group = read("/sys/fs/cgroup/memory.max")
+        .map(|max| max.saturating_sub(read("/sys/fs/cgroup/memory.current").unwrap_or(0)));
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+/// The monotonic clock as a decider wants it.
+pub fn clock() -> impl FnMut() -> Micros {
+    ganglion_guard::monotonic_us
+}
