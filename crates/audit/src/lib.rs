@@ -1,0 +1,3 @@
+//! stub docs
+pub mod record;
+pub use record::{Record, RecordKind, Source, Verdict};
