@@ -91,6 +91,11 @@ pub(crate) fn chain(previous: &Hash, body: &[u8]) -> Hash {
     Sha256::new().chain_update(previous).chain_update(body).finalize().into()
 }
 
+/// Plain SHA-256.
+pub(crate) fn digest(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
 /// The sequence number at the start of a body.
 pub(crate) fn sequence_of(body: &[u8]) -> Option<u64> {
     let rest = body.strip_prefix(b"{\"seq\":")?;

@@ -1,6 +1,6 @@
 //! The log as its one writer sees it: open, append a batch, rotate, seal.
 
-use crate::chain::{Hash, Head, Key, chain, hex, open_line, seal_line, sequence_of};
+use crate::chain::{Hash, Head, Key, digest, hex, open_line, seal_line, sequence_of};
 use crate::disk::Disk;
 use crate::error::AuditError;
 use crate::limits::FILES_MAX;
@@ -30,7 +30,7 @@ pub(crate) struct Log<D> {
     count: u64,
     hash: Hash,
     /// A failed append may have left bytes behind.
-    dirty: bool,
+    dirty: Option<(u32, u64)>,
 }
 
 /// The name of log file `number`.
@@ -65,7 +65,8 @@ impl<D: Disk> Log<D> {
                 Some(found) => end = Some(found),
                 // Nothing whole in it: the number is used again.
                 None => {
-                    disk.cut(&file_name(file), 0).map_err(|e| AuditError::io(dir.join(file_name(file)), e))?;
+                    disk.cut(&file_name(file), 0)
+                        .map_err(|e| AuditError::io(dir.join(file_name(file)), e))?;
                     file -= 1;
                 }
             }
@@ -75,7 +76,10 @@ impl<D: Disk> Log<D> {
         if count < head.next_count {
             notes.push(Note::Interrupted { kept: count, announced: head.next_count });
         }
-        Ok((Self { disk, key, header, file_bytes_max, file, size_bytes: u64::MAX, count, hash, dirty: false }, notes))
+        Ok((
+            Self { disk, key, header, file_bytes_max, file, size_bytes: u64::MAX, count, hash, dirty: None },
+            notes,
+        ))
     }
 
     /// Records written so far, header and notes included.
@@ -85,9 +89,9 @@ impl<D: Disk> Log<D> {
 
     /// Appends all entries durably or none. `Ok(Some(error))`: they are in, but the head still only announces them.
     pub fn append(&mut self, entries: &[Entry], wall_ms: u64) -> io::Result<Option<io::Error>> {
-        if self.dirty {
-            self.disk.cut(&file_name(self.file), if self.size_bytes == u64::MAX { 0 } else { self.size_bytes })?;
-            self.dirty = false;
+        if let Some((file, size_bytes)) = self.dirty {
+            self.disk.cut(&file_name(file), size_bytes)?;
+            self.dirty = None;
         }
         let rotate = self.size_bytes >= self.file_bytes_max;
         let file = if rotate { self.file.saturating_add(1) } else { self.file };
@@ -115,8 +119,8 @@ impl<D: Disk> Log<D> {
         self.disk.replace("head", announced.render(&self.key).as_bytes())?;
         if let Err(error) = self.disk.append(&file_name(file), bytes.as_bytes()) {
             let kept = if rotate { 0 } else { self.size_bytes };
-            if self.disk.cut(&file_name(file), kept).is_err() && !rotate {
-                self.dirty = true;
+            if self.disk.cut(&file_name(file), kept).is_err() {
+                self.dirty = Some((file, kept));
             }
             return Err(error);
         }
@@ -239,7 +243,7 @@ fn read_tail(path: &PathBuf) -> Result<Tail, AuditError> {
 
 /// Moves an unfinished last line into a file of its own.
 fn set_aside<D: Disk>(dir: &Path, disk: &mut D, file: u32, tail: &Tail) -> Result<Note, AuditError> {
-    let sha256 = hex(&chain(&[0; 32], &tail.torn));
+    let sha256 = hex(&digest(&tail.torn));
     let name = format!("torn-{file:06}-{}", &sha256[..8]);
     let (log, aside) = (dir.join(file_name(file)), dir.join(&name));
     disk.replace(&name, &tail.torn).map_err(|e| AuditError::io(aside, e))?;

@@ -33,7 +33,7 @@ pub(crate) fn record_body(sequence: u64, wall_ms: u64, record: &Record, site: &S
         map.insert("dry_run".into(), json!(record.event.dry_run));
         map.insert("tags".into(), tags(&record.event, site));
         map.insert("sentence_hmac".into(), sentence(&record.event, key));
-        map.insert("outcome".into(), json!(record.outcome.map(outcome_word)));
+        map.insert("outcome".into(), json!(record.outcome.map(Outcome::as_str)));
         map.insert("command".into(), command(record.command.as_ref(), site));
         map.insert("clamped_to".into(), command(record.clamped.as_ref(), site));
         map.insert("verdict".into(), json!(verdict.as_str()));
@@ -84,7 +84,8 @@ pub(crate) enum Note {
 
 fn tags(event: &Event, site: &Site) -> Value {
     let shown = site.tags.iter().zip(&event.tags).enumerate();
-    let shown = shown.filter(|(index, _)| event.tags_present.checked_shr(*index as u32).unwrap_or(0) & 1 == 1);
+    let shown =
+        shown.filter(|(index, _)| event.tags_present.checked_shr(*index as u32).unwrap_or(0) & 1 == 1);
     Value::Object(shown.map(|(_, (tag, value))| (tag.name.clone(), json!(value))).collect())
 }
 
@@ -97,16 +98,6 @@ fn sentence(event: &Event, key: &Key) -> Value {
 
 fn command(command: Option<&Command>, site: &Site) -> Value {
     command.and_then(|c| serde_json::from_str(&c.to_json(site)).ok()).unwrap_or(Value::Null)
-}
-
-fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Model => "model",
-        Outcome::Cache => "cache",
-        Outcome::Completion => "completion",
-        Outcome::Rule => "rule",
-        Outcome::Safe => "safe",
-    }
 }
 
 fn timings(timings: &Timings) -> Value {

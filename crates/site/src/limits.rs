@@ -31,3 +31,37 @@ pub const WRITES_MAX: usize = 8;
 
 const _: () = assert!(TAGS_MAX <= u64::BITS as usize, "tag masks are u64");
 const _: () = assert!(COMMANDS_MAX <= u16::MAX as usize);
+
+/// Problems reported for one site file; the rest only repeats them.
+pub const PROBLEMS_MAX: usize = 100;
+/// Bytes of a problem's quotation from the file.
+pub const QUOTE_BYTES_MAX: usize = 60;
+/// Bytes of a command's description.
+pub const ABOUT_BYTES_MAX: usize = 160;
+/// Bytes of a note.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// Bytes of a rule's condition.
+pub const CONDITION_BYTES_MAX: usize = 512;
+/// Bytes of a path or of a `host:port` in a site file.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Largest magnitude of an integer argument: whole numbers up to here are exact in an f64.
+pub const INTEGER_MAX: i64 = (1 << 53) - 1;
+/// Largest magnitude of a tag's range or a limit.
+pub const NUMBER_MAX: f64 = 1e12;
+/// Steps between zero and the far end of a number argument, so that its multiples stay exact.
+pub const STEPS_MAX: f64 = 1e9;
+/// Decimals of a tag or of a step.
+pub const DECIMALS_MAX: u8 = 6;
+/// Shortest and longest guard cycle.
+pub const PERIOD_MS: (u32, u32) = (1, 60_000);
+/// Shortest and longest deadline, brain timeout, breaker time, staleness and poll interval.
+pub const TIME_MS: (u32, u32) = (1, 3_600_000);
+/// Most consecutive failures or probes that the breaker may count to.
+pub const BREAKER_COUNT_MAX: u32 = 1000;
+/// Shortest and longest KV cache.
+pub const CONTEXT_TOKENS: (usize, usize) = (64, 131_072);
+/// Most worker threads.
+pub const THREADS_MAX: usize = 256;
+
+const _: () = assert!(TEXT_ARGUMENT_BYTES_MAX <= u8::MAX as usize, "a value's size is one byte of a frame");
+const _: () = assert!(CHOICES_MAX <= u16::MAX as usize);

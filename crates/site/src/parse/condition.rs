@@ -1,0 +1,128 @@
+//! The small language of a rule's `when`: `tag OP value (and tag OP value)*`.
+
+use super::sections::expected_tag;
+use crate::limits::{CONDITION_BYTES_MAX, CONDITION_TERMS_MAX, NUMBER_MAX};
+use crate::number::shortest;
+use crate::site::{Comparison, Tag, TagKind, Term};
+
+/// What is wrong with a condition: what was expected, and what stood there.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    pub(super) expected: String,
+    pub(super) found: String,
+}
+
+fn complaint<T>(expected: impl Into<String>, found: &str) -> Result<T, Complaint> {
+    let found = if found.is_empty() { "the end of the condition" } else { found };
+    Err(Complaint { expected: expected.into(), found: found.chars().take(60).collect() })
+}
+
+/// Splits off the longest start of `text` whose bytes satisfy `allowed`.
+fn split(text: &str, allowed: impl Fn(u8) -> bool) -> (&str, &str) {
+    // Every `allowed` below is about ASCII bytes, so the cut is at a character boundary.
+    let end = text.bytes().position(|byte| !allowed(byte)).unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn is_space(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// The whole condition.
+pub(super) fn parse_condition(text: &str, tags: &[Tag]) -> Result<Vec<Term>, Complaint> {
+    if text.len() > CONDITION_BYTES_MAX {
+        return complaint(
+            format!("a condition of at most {CONDITION_BYTES_MAX} bytes"),
+            &text.len().to_string(),
+        );
+    }
+    let mut terms = Vec::new();
+    let mut rest = text;
+    loop {
+        let (term, after) = parse_term(rest, tags)?;
+        terms.push(term);
+        let after = after.trim_start_matches([' ', '\t']);
+        if after.is_empty() {
+            return Ok(terms);
+        }
+        let (word, after) = split(after, |byte| !is_space(byte));
+        if word != "and" {
+            return complaint("\"and\" or the end of the condition", word);
+        }
+        if terms.len() == CONDITION_TERMS_MAX {
+            return complaint(format!("at most {CONDITION_TERMS_MAX} comparisons"), "another one");
+        }
+        rest = after;
+    }
+}
+
+fn parse_term<'a>(text: &'a str, tags: &[Tag]) -> Result<(Term, &'a str), Complaint> {
+    let text = text.trim_start_matches([' ', '\t']);
+    let (name, rest) = split(text, is_word);
+    let found = tags.iter().enumerate().find(|(_, tag)| tag.name == name);
+    let Some((index, tag)) = found else {
+        return complaint(expected_tag(name, tags), if name.is_empty() { text } else { name });
+    };
+    let rest = rest.trim_start_matches([' ', '\t']);
+    let (symbol, rest) = split(rest, |byte| matches!(byte, b'<' | b'>' | b'=' | b'!'));
+    let op = match symbol {
+        "<" => Comparison::Less,
+        "<=" => Comparison::LessOrEqual,
+        ">" => Comparison::Greater,
+        ">=" => Comparison::GreaterOrEqual,
+        "==" => Comparison::Equal,
+        "!=" => Comparison::NotEqual,
+        _ => {
+            let expected = format!("one of < <= > >= == != after {name}");
+            return complaint(expected, if symbol.is_empty() { rest } else { symbol });
+        }
+    };
+    let rest = rest.trim_start_matches([' ', '\t']);
+    let (value, rest) = match tag.kind {
+        TagKind::Bool => parse_bool(tag, op, rest)?,
+        TagKind::Number => parse_number(tag, rest)?,
+    };
+    Ok((Term { tag: index, op, value }, rest))
+}
+
+fn parse_bool<'a>(tag: &Tag, op: Comparison, text: &'a str) -> Result<(f64, &'a str), Complaint> {
+    if !matches!(op, Comparison::Equal | Comparison::NotEqual) {
+        return complaint(format!("== or != with the bool tag {}", tag.name), "an order");
+    }
+    let (word, rest) = split(text, |byte| !is_space(byte));
+    match word {
+        "yes" | "true" => Ok((1.0, rest)),
+        "no" | "false" => Ok((0.0, rest)),
+        _ => complaint(format!("yes or no for the bool tag {}", tag.name), word),
+    }
+}
+
+fn parse_number<'a>(tag: &Tag, text: &'a str) -> Result<(f64, &'a str), Complaint> {
+    let (digits, rest) = split(text, |byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.'));
+    let value = digits.parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= NUMBER_MAX);
+    let Some(value) = value else {
+        let (word, _) = split(text, |byte| !is_space(byte));
+        return complaint(format!("a number for the tag {}", tag.name), word);
+    };
+    if value < tag.range_lo || value > tag.range_hi {
+        let (lo, hi) = (shortest(tag.range_lo), shortest(tag.range_hi));
+        return complaint(format!("a number in the range {lo} to {hi} of the tag {}", tag.name), digits);
+    }
+    // A unit may follow, attached or after a space; it has to be the tag's own.
+    let (word, after) = split(rest.trim_start_matches([' ', '\t']), |byte| !is_space(byte));
+    if word.is_empty() || (word == "and" && rest.starts_with([' ', '\t'])) {
+        return Ok((value, rest));
+    }
+    if word != tag.unit {
+        let expected = match tag.unit.as_str() {
+            "" => format!("no unit after {digits} ({} has none), \"and\", or the end", tag.name),
+            unit => format!("the unit {unit} of {}, \"and\", or the end", tag.name),
+        };
+        return complaint(expected, word);
+    }
+    Ok((value, after))
+}
