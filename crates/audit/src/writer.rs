@@ -226,3 +226,87 @@ impl<D: Disk, W: FnMut() -> u64> Work<D, W> {
         !self.seal_owed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordKind;
+    use ganglion_site::{Event, Reason, Site, Timings};
+    use std::io;
+
+    /// A disk that is full for a while: half of the bytes arrive, then nothing.
+    struct Full {
+        disk: FsDisk,
+        dir: PathBuf,
+        failures: u32,
+    }
+
+    impl Disk for Full {
+        fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            if self.failures == 0 {
+                return self.disk.append(name, bytes);
+            }
+            self.failures -= 1;
+            self.disk.append(name, &bytes[..bytes.len() / 2])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        }
+
+        fn cut(&mut self, name: &str, size_bytes: u64) -> io::Result<()> {
+            if self.failures.is_multiple_of(2) {
+                return self.disk.cut(name, size_bytes);
+            }
+            Err(io::Error::other(format!("{} is busy", self.dir.display())))
+        }
+
+        fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            self.disk.replace(name, bytes)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_kept_and_made_good() {
+        let dir = std::env::temp_dir().join(format!("ganglion-audit-full-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let text = "name = \"t\"\n[model]\npath = \"n.gguf\"\n[guard]\nsafe = { action = \"none\" }\n";
+        let site = Site::parse(text, Path::new("t.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let header =
+            Header { site: Arc::new(site), model_sha256: String::new(), schema_sha256: String::new() };
+        let disk = Full { disk: FsDisk::new(&dir), dir: dir.clone(), failures: 6 };
+        let options = Options { commit_ms: 1, retry_ms: 20, ..Options::default() };
+        let (mut sink, writer) = Writer::start_on(&dir, disk, header, options, || 0).unwrap();
+        for i in 0..10 {
+            let record = Record {
+                kind: RecordKind::Mode,
+                time_us: i,
+                mode: "Held",
+                breaker: "open",
+                source: crate::Source::Guard,
+                request: 0,
+                event: Event::new(0, 0),
+                outcome: None,
+                command: None,
+                clamped: None,
+                verdict: None,
+                reason: Reason::cut("Execute → Held"),
+                confidence: 0.0,
+                latency_us: 0,
+                timings: Timings::default(),
+                actuated: false,
+            };
+            assert!(sink.push(&record));
+        }
+        let (mut seen_failing, mut tries) = (false, 0);
+        while sink.health().written() < 11 {
+            seen_failing |= sink.health().failing();
+            std::thread::sleep(Duration::from_millis(1));
+            tries += 1;
+            assert!(tries < 20_000, "never recovered");
+        }
+        assert!(seen_failing);
+        writer.close().unwrap();
+        let report = crate::verify(&dir).unwrap();
+        assert_eq!((report.records, report.unsealed), (11, 0), "every record once");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

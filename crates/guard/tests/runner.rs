@@ -184,9 +184,9 @@ fn a_program_that_does_not_exist_is_counted_and_retried() {
     assert_eq!(channel.process(), BrainProcess::Restarting);
 }
 
-/// The whole of it on a real thread and clock: a killed brain, and the rule's command at the driver.
+/// The whole of it on a real thread and clock: a mute child, and the rule's command at the driver.
 #[test]
-fn a_killed_child_hands_over_to_the_rule_controller() {
+fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
     let site = site();
     let build = || {
         let mut command = Command::new("sleep");
