@@ -170,13 +170,12 @@ impl<D: Disk, W: FnMut() -> u64> Work<D, W> {
     /// Returns how many records could not be written.
     fn run(mut self, options: Options) -> u64 {
         // The header is written at once, so that even a run without a decision leaves its trace.
-        let mut fine = self.commit(true);
+        let mut begun = self.commit(true);
         loop {
             let stopping = self.health.0.stop.load(Ordering::Acquire);
             let more = self.fill();
-            if fine || !stopping {
-                fine = self.commit(false);
-            }
+            let fine = self.commit(!begun);
+            begun |= fine;
             if stopping && (!fine || self.consumer.is_empty()) {
                 return self.batch.len() as u64 + self.consumer.slots() as u64;
             }
@@ -237,8 +236,8 @@ mod tests {
     /// A disk that is full for a while: half of the bytes arrive, then nothing.
     struct Full {
         disk: FsDisk,
-        dir: PathBuf,
         failures: u32,
+        cuts: u32,
     }
 
     impl Disk for Full {
@@ -252,10 +251,12 @@ mod tests {
         }
 
         fn cut(&mut self, name: &str, size_bytes: u64) -> io::Result<()> {
-            if self.failures.is_multiple_of(2) {
+            // Every other one fails, so that leftovers must be removed later.
+            self.cuts += 1;
+            if self.cuts.is_multiple_of(2) {
                 return self.disk.cut(name, size_bytes);
             }
-            Err(io::Error::other(format!("{} is busy", self.dir.display())))
+            Err(io::Error::other("busy"))
         }
 
         fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -272,7 +273,7 @@ mod tests {
         let site = Site::parse(text, Path::new("t.toml")).unwrap_or_else(|e| panic!("{e}"));
         let header =
             Header { site: Arc::new(site), model_sha256: String::new(), schema_sha256: String::new() };
-        let disk = Full { disk: FsDisk::new(&dir), dir: dir.clone(), failures: 6 };
+        let disk = Full { disk: FsDisk::new(&dir), failures: 6, cuts: 0 };
         let options = Options { commit_ms: 1, retry_ms: 20, ..Options::default() };
         let (mut sink, writer) = Writer::start_on(&dir, disk, header, options, || 0).unwrap();
         for i in 0..10 {
