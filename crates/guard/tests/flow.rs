@@ -361,3 +361,15 @@ fn a_safe_command_that_breaks_a_limit_refuses_to_start() {
     let error = Guard::new(&site).unwrap_err().to_string();
     assert!(error.contains("above its limit 26 C"), "{error}");
 }
+
+#[test]
+fn the_example_sites_make_a_guard() {
+    for name in ["hvac", "conveyor"] {
+        let file = format!("{}/../../examples/{name}/site.toml", env!("CARGO_MANIFEST_DIR"));
+        let site = ganglion_site::Site::load(std::path::Path::new(&file)).unwrap_or_else(|e| panic!("{e}"));
+        let guard = Guard::new(&site).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for rule in &site.rules {
+            assert_ne!(guard.check(&rule.command, &[]).verdict, Verdict::Rejected, "{name}");
+        }
+    }
+}
