@@ -162,6 +162,18 @@ pub enum CommandError {
     },
 }
 
+/// Why a text is not a value of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tag {tag}: expected {expected}, found {found}")]
+pub struct TagValueError {
+    /// The tag.
+    pub tag: String,
+    /// What it takes.
+    pub expected: String,
+    /// What was there.
+    pub found: String,
+}
+
 /// Why bytes are not a frame. No heap: frames are decoded on the guard's cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

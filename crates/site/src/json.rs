@@ -104,8 +104,10 @@ impl Command {
     /// # Errors
     /// [`CommandError`] naming the field, what it takes, and what was found.
     pub fn from_json(site: &Site, text: &str) -> Result<Self, CommandError> {
-        let Entries(entries) =
+        let Entries(mut entries) =
             serde_json::from_str(text).map_err(|error| CommandError::Syntax { reason: error.to_string() })?;
+        // One more than a command can have: among so many, one is unknown or given twice.
+        entries.truncate(ARGUMENTS_MAX + 2);
         for (index, (key, _)) in entries.iter().enumerate() {
             if entries.iter().take(index).any(|(other, _)| other == key) {
                 return Err(CommandError::DuplicateField { field: cut(key) });

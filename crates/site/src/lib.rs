@@ -41,6 +41,7 @@ mod prompt;
 mod schema;
 mod site;
 mod tables;
+mod tag;
 mod units;
 mod value;
 mod wire;
@@ -49,7 +50,7 @@ pub use command::{
     ArgumentKind, ArgumentSpec, Command, CommandSpec, RegisterWrite, ShortText, Value, WriteSource,
     WriteTarget,
 };
-pub use error::{CommandError, FrameError, Problem, SiteError};
+pub use error::{CommandError, FrameError, Problem, SiteError, TagValueError};
 pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, Timings};
 pub use prompt::PROMPT_FORM;
 pub use site::*;

@@ -180,7 +180,7 @@ fn push_argument(out: &mut String, argument: &ArgumentSpec) {
     push_unit(out, &argument.unit);
 }
 
-fn push_unit(out: &mut String, unit: &str) {
+pub(crate) fn push_unit(out: &mut String, unit: &str) {
     if !unit.is_empty() {
         out.push(' ');
         out.push_str(unit);
@@ -209,14 +209,4 @@ fn push_folded(out: &mut String, text: &str) -> bool {
     }
     out.get_mut(start..).map(str::make_ascii_lowercase);
     true
-}
-
-impl Tag {
-    /// A value for people: decimals as the site has them, `yes`/`no` for a bool, with the unit.
-    pub fn show(&self, value: f64) -> String {
-        let mut out = String::new();
-        push_tag_value(&mut out, self, value);
-        push_unit(&mut out, &self.unit);
-        out
-    }
 }

@@ -163,7 +163,7 @@ fn scale_text(scale: f64, unit: &str) -> String {
 /// One row per register that a write may go to: one, or one per choice of the selecting argument.
 fn write_rows(spec: &CommandSpec, write: &RegisterWrite) -> Vec<(u16, String, String)> {
     let (scale, what) = match write.source {
-        WriteSource::Constant(value) => ("-".to_string(), format!("= {value}")),
+        WriteSource::Constant(value) => ("-".to_string(), format!("constant {value}")),
         WriteSource::Argument { index, scale } => match spec.arguments.get(index) {
             Some(argument) => {
                 let coding = match &argument.kind {

@@ -23,6 +23,7 @@ impl std::fmt::Display for Scalar<'_> {
                 write!(f, "{:?}", text.chars().take(crate::limits::QUOTE_BYTES_MAX).collect::<String>())
             }
             Self::Integer(value) => write!(f, "{value}"),
+            Self::Number(value) if value.abs() >= 1e15 => write!(f, "{value:e}"),
             Self::Number(value) => write!(f, "{value}"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Other(words) => f.write_str(words),

@@ -53,7 +53,8 @@ fn schema() {
     let site = all_kinds();
     let schema = serde_json::to_string_pretty(&site.schema()).unwrap();
     expect_file!["snapshots/kinds_schema.json"].assert_eq(&schema);
-    expect!["7237e11707d6845f77aecb902604a89765faf3857e00982042bf6463a664b5b6"].assert_eq(&site.schema_sha256());
+    expect!["7237e11707d6845f77aecb902604a89765faf3857e00982042bf6463a664b5b6"]
+        .assert_eq(&site.schema_sha256());
 }
 
 #[test]
@@ -77,24 +78,49 @@ fn events() {
     let hvac = example("hvac");
     check_event(&hvac, &[], "", &expect![[""]]);
     check_event(&hvac, &[], " \n\t\u{0}\u{85}\u{2003}", &expect![[""]]);
-    check_event(&hvac, &[], "  make\tthe \r\n\n kitchen\u{0}21 \u{a0}degrees\u{7} ", &expect![[r#"
+    check_event(
+        &hvac,
+        &[],
+        "  make\tthe \r\n\n kitchen\u{0}21 \u{a0}degrees\u{7} ",
+        &expect![[r#"
         say make the kitchen 21 degrees
-    "#]]);
-    check_event(&hvac, &[(3, 1.0), (0, 40.04), (1, -0.04)], "", &expect![[r#"
+    "#]],
+    );
+    check_event(
+        &hvac,
+        &[(3, 1.0), (0, 40.04), (1, -0.04)],
+        "",
+        &expect![[r#"
         in kitchen_temperature=40 high office_temperature=0 office_occupied=yes
-    "#]]);
-    check_event(&hvac, &[(0, 40.0), (3, 0.0), (4, f64::NAN)], "hi", &expect![[r#"
+    "#]],
+    );
+    check_event(
+        &hvac,
+        &[(0, 40.0), (3, 0.0), (4, f64::NAN)],
+        "hi",
+        &expect![[r#"
         in kitchen_temperature=40 office_occupied=no
         say hi
-    "#]]);
-    check_event(&hvac, &[(0, 4.99), (63, 5.0)], "hi", &expect![[r#"
+    "#]],
+    );
+    check_event(
+        &hvac,
+        &[(0, 4.99), (63, 5.0)],
+        "hi",
+        &expect![[r#"
         in kitchen_temperature=5 low
         say hi
-    "#]]);
+    "#]],
+    );
     let conveyor = example("conveyor");
-    check_event(&conveyor, &[(0, 60.04), (1, 200.0), (2, 1199.6)], "", &expect![[r#"
+    check_event(
+        &conveyor,
+        &[(0, 60.04), (1, 200.0), (2, 1199.6)],
+        "",
+        &expect![[r#"
         in torque=60 high wear=200 speed=1200 low
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -89,6 +89,15 @@ fn parse_term<'a>(text: &'a str, tags: &[Tag]) -> Result<(Term, &'a str), Compla
     Ok((Term { tag: index, op, value }, rest))
 }
 
+/// One tag's value as a condition has it: a number with or without the tag's unit, or yes/no.
+pub(crate) fn parse_value(text: &str, tag: &Tag) -> Option<f64> {
+    let (value, rest) = match tag.kind {
+        TagKind::Bool => parse_bool(tag, Comparison::Equal, text.trim()).ok()?,
+        TagKind::Number => parse_number(tag, text.trim()).ok()?,
+    };
+    rest.trim().is_empty().then_some(value)
+}
+
 fn parse_bool<'a>(tag: &Tag, op: Comparison, text: &'a str) -> Result<(f64, &'a str), Complaint> {
     if !matches!(op, Comparison::Equal | Comparison::NotEqual) {
         return complaint(format!("== or != with the bool tag {}", tag.name), "an order");

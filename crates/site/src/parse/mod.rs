@@ -2,7 +2,7 @@
 
 mod behaviour;
 mod commands;
-mod condition;
+pub(crate) mod condition;
 mod reader;
 mod sections;
 mod tags;
@@ -12,6 +12,7 @@ use crate::limits::{NAME_BYTES_MAX, SITE_FILE_BYTES_MAX};
 use crate::site::{GuardSpec, Site};
 use crate::units::{close_units, find_unit};
 use reader::{Fields, Report};
+use std::io::Read as _;
 use std::path::Path;
 use toml::de::DeTable;
 
@@ -23,11 +24,13 @@ impl Site {
     pub fn load(path: &Path) -> Result<Self, SiteError> {
         let file = if path.is_dir() { path.join("site.toml") } else { path.to_path_buf() };
         let unreadable = |source| SiteError::Read { file: file.clone(), source };
-        let size_bytes = std::fs::metadata(&file).map_err(unreadable)?.len();
-        if usize::try_from(size_bytes).map_or(true, |size| size > SITE_FILE_BYTES_MAX) {
-            return Err(too_large(&file, size_bytes));
+        let mut bytes = Vec::new();
+        // Bounded by what is read, not by what the file system says: devices and pipes have no size.
+        let handle = std::fs::File::open(&file).map_err(unreadable)?;
+        handle.take(SITE_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() > SITE_FILE_BYTES_MAX {
+            return Err(too_large(&file));
         }
-        let bytes = std::fs::read(&file).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let before = error.as_bytes().get(..at).unwrap_or_default();
@@ -43,7 +46,7 @@ impl Site {
     /// [`SiteError::Invalid`] with every problem found.
     pub fn parse(text: &str, file: &Path) -> Result<Self, SiteError> {
         if text.len() > SITE_FILE_BYTES_MAX {
-            return Err(too_large(file, text.len() as u64));
+            return Err(too_large(file));
         }
         let mut report = Report::new(text);
         let (document, errors) = DeTable::parse_recoverable(text);
@@ -64,9 +67,8 @@ impl Site {
     }
 }
 
-fn too_large(file: &Path, size_bytes: u64) -> SiteError {
-    let expected = format!("at most {SITE_FILE_BYTES_MAX} bytes");
-    one_problem(file, 1, "file size", &expected, &format!("{size_bytes} bytes"))
+fn too_large(file: &Path) -> SiteError {
+    one_problem(file, 1, "file size", &format!("at most {SITE_FILE_BYTES_MAX} bytes"), "more")
 }
 
 fn one_problem(file: &Path, line: usize, field: &str, expected: &str, found: &str) -> SiteError {

@@ -1,0 +1,222 @@
+//! The loop with a fake clock, and the real channels with a real child process.
+
+mod common;
+use common::*;
+use ganglion_guard::*;
+use ganglion_site::{Decision, Event, Micros};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Time stands still except in `sleep_until`, and where `busy_us` says that a cycle took long.
+#[derive(Default)]
+struct Fake {
+    now: Micros,
+    starts: Vec<Micros>,
+    requests: Vec<Request>,
+    operator: Vec<OperatorCommand>,
+    answers: Vec<(Micros, Decision)>,
+    answer_delay_us: Option<Micros>,
+    actuated: Vec<(Micros, Actuation)>,
+    busy_us: Vec<Micros>,
+    beats: u64,
+}
+
+impl Port for Fake {
+    fn now(&mut self) -> Micros {
+        self.now
+    }
+    fn sleep_until(&mut self, at: Micros, or_answer: bool) -> bool {
+        assert!(at >= self.now, "never sleeps into the past");
+        match self.answers.first() {
+            Some((when, _)) if or_answer && *when < at => {
+                self.now = self.now.max(*when);
+                true
+            }
+            _ => {
+                self.now = at;
+                false
+            }
+        }
+    }
+    fn tags(&mut self, out: &mut [TagSample]) {
+        self.starts.push(self.now);
+        out[0] = TagSample::good(20.0, self.now);
+        out[1] = TagSample::good(80.0, self.now);
+        self.now += self.busy_us.pop().unwrap_or(0);
+    }
+    fn link(&mut self) -> Link {
+        Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: self.now }
+    }
+    fn estop(&mut self) -> bool {
+        false
+    }
+    fn event(&mut self) -> Option<Request> {
+        if self.starts.len() > 4 { self.requests.pop() } else { None }
+    }
+    fn operator(&mut self) -> Option<OperatorCommand> {
+        self.operator.pop()
+    }
+    fn brain(&mut self) -> BrainProcess {
+        BrainProcess::Running { generation: 1 }
+    }
+    fn decision(&mut self) -> Option<Decision> {
+        match self.answers.first() {
+            Some((when, _)) if *when <= self.now => Some(self.answers.remove(0).1),
+            _ => None,
+        }
+    }
+    fn ask(&mut self, event: &Event) {
+        if let Some(delay) = self.answer_delay_us {
+            let warm = command(&site(), r#"{"action":"set_temperature","celsius":21.5}"#);
+            self.answers.push((self.now + delay, decision(event.epoch, Some(warm))));
+        }
+    }
+    fn replace_brain(&mut self, _: u32) {}
+    fn actuate(&mut self, actuation: Actuation) {
+        self.actuated.push((self.now, actuation));
+    }
+    fn heartbeat(&mut self) {
+        self.beats += 1;
+    }
+    fn record(&mut self, _: &Record) {}
+    fn show(&mut self, _: &Status) {}
+    fn stopping(&mut self) -> bool {
+        false
+    }
+}
+
+fn fake() -> Fake {
+    Fake {
+        now: 1_000_000,
+        operator: vec![OperatorCommand::Start, OperatorCommand::Reset],
+        answers: vec![(1_000_000, decision(0, None))],
+        ..Fake::default()
+    }
+}
+
+fn runner() -> Runner {
+    let site = site();
+    Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms)
+}
+
+#[test]
+fn an_answer_is_acted_on_when_it_comes_not_at_the_next_period() {
+    let mut port = Fake { requests: vec![request(1, "x")], answer_delay_us: Some(3_000), ..fake() };
+    runner().run(&mut port, Some(8));
+    let model: Vec<_> =
+        port.actuated.iter().filter(|(_, a)| a.outcome == ganglion_site::Outcome::Model).collect();
+    assert_eq!(model.len(), 1, "{:?}", port.actuated);
+    assert_eq!(model[0].0 % 10_000, 3_000, "three ms after the period in which it was asked");
+}
+
+#[test]
+fn without_an_answer_the_rule_acts_before_the_deadline() {
+    let mut port = Fake { requests: vec![request(9, "x")], ..fake() };
+    runner().run(&mut port, Some(8));
+    let (at, actuation) = port.actuated.iter().find(|(_, a)| a.request == 9).expect("answered");
+    assert_eq!(actuation.outcome, ganglion_site::Outcome::Rule);
+    // Asked at a grid point, deadline 20 ms later, last look 1 ms before it.
+    assert_eq!(at % 10_000, 9_000);
+}
+
+#[test]
+fn overruns_are_counted_and_not_made_up_in_a_burst() {
+    let mut port = Fake { busy_us: vec![0, 0, 35_000, 0, 0], ..fake() };
+    let mut runner = runner();
+    runner.run(&mut port, Some(6));
+    assert_eq!(runner.stats().overruns, 3);
+    assert_eq!(port.beats, 6);
+    for pair in port.starts.windows(2) {
+        assert!(pair[1] - pair[0] >= 10_000, "{:?}", port.starts);
+        assert_eq!(pair[1] % 10_000, 0, "always on the grid");
+    }
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn the_supervisor_restarts_kills_and_reaps_real_children() {
+    let (supervisor, mut channel) = Supervisor::start(|| {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        command
+    })
+    .unwrap();
+    wait_for("first start", || channel.process() == BrainProcess::Running { generation: 1 });
+    let first = supervisor.pid().unwrap();
+    channel.kill(1);
+    wait_for("second start", || channel.process() == BrainProcess::Running { generation: 2 });
+    assert!(!std::path::Path::new(&format!("/proc/{first}")).exists(), "killed and reaped");
+    channel.kill(1); // an order for the first one, come late
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(channel.process(), BrainProcess::Running { generation: 2 });
+    let second = supervisor.pid().unwrap();
+    drop(supervisor);
+    assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
+}
+
+#[test]
+fn garbage_from_a_real_child_is_counted_and_never_a_decision() {
+    // The child writes lines of anything into its end of the socket.
+    let (supervisor, mut channel) = Supervisor::start(|| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "for i in 1 2 3; do echo nonsense $i >&0; done; exec sleep 1000"]);
+        command
+    })
+    .unwrap();
+    wait_for("start", || channel.process() == BrainProcess::Running { generation: 1 });
+    wait_for("garbage", || {
+        assert!(channel.receive().is_none());
+        supervisor.garbage() >= 3
+    });
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_counted_and_retried() {
+    let (supervisor, mut channel) = Supervisor::start(|| Command::new("/nonexistent/brain")).unwrap();
+    wait_for("failures", || supervisor.start_failures() >= 2);
+    assert_eq!(channel.process(), BrainProcess::Restarting);
+}
+
+/// The whole of it on a real thread and clock: a mute child, and the rule's command at the driver.
+#[test]
+fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
+    let site = site();
+    let build = || {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        command
+    };
+    let (supervisor, brain) = Supervisor::start(build).unwrap();
+    let (mut port, mut outside) = Channels::new(&site, Some(brain), None);
+    let signals = std::sync::Arc::clone(&outside.signals);
+    let mut runner = Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms);
+    let thread = std::thread::spawn(move || {
+        let status = go_real_time();
+        runner.run(&mut port, None);
+        (status.advice().len(), runner.stats().cycles)
+    });
+    outside.operator.push(OperatorCommand::Reset).unwrap();
+    outside.operator.push(OperatorCommand::Start).unwrap();
+    let mut heard = None;
+    wait_for("the rule's command", || {
+        let now = monotonic_us();
+        signals.tags.write(0, TagSample::good(20.0, now));
+        signals.tags.write(1, TagSample::good(80.0, now));
+        signals.set_link(Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: now });
+        heard = heard.or(outside.actuations.pop().ok());
+        heard.is_some()
+    });
+    assert_eq!(heard.unwrap().outcome, ganglion_site::Outcome::Rule);
+    assert!(signals.heartbeats() > 0);
+    signals.stop();
+    let (_, cycles) = thread.join().unwrap();
+    assert!(cycles > 0);
+    drop(supervisor);
+}
