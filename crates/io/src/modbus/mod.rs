@@ -9,6 +9,8 @@
 mod driver;
 mod link;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use driver::Driver;
 pub use link::{Link, LinkStatus};
