@@ -61,12 +61,20 @@ async fn start() -> Running {
     Running { address, go_on, stop, task }
 }
 
-/// Sends bytes, returns status and body.
+/// Sends a request, returns status and body.
 async fn exchange(address: SocketAddr, request: &[u8]) -> Option<(u16, String)> {
+    exchange_with(address, request, false).await
+}
+
+/// With `end_input` the server sees the end of a request that promises more than it holds; it takes that as a
+/// client that left, so a decision under way is dropped.
+async fn exchange_with(address: SocketAddr, request: &[u8], end_input: bool) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // A server that has already refused may close before all is sent.
     let _ = stream.write_all(request).await;
-    let _ = stream.shutdown().await;
+    if end_input {
+        let _ = stream.shutdown().await;
+    }
     let mut bytes = Vec::new();
     let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await.expect("no answer");
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -158,7 +166,7 @@ async fn other_types_hosts_and_origins_are_refused() {
     check(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{json}"), 403).await;
     check(&format!("Host: localhost\r\nOrigin: http://localhost:3000\r\n{json}"), 403).await;
     check(&format!("Host: localhost\r\nOrigin: null\r\n{json}"), 403).await;
-    let foreign = format!("POST http://evil.example/v1/decide HTTP/1.1\r\nHost: localhost\r\n{json}\r\n");
+    let foreign = format!("POST http://evil.example/v1/decide HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{json}\r\n");
     assert_eq!(exchange(running.address, foreign.as_bytes()).await.unwrap().0, 403);
 }
 
@@ -240,7 +248,7 @@ async fn ten_thousand_random_requests_get_an_answer_or_a_closed_connection() {
     let mut random = Random(42);
     let (mut good, mut bad, mut closed) = (0, 0, 0);
     for _ in 0..10_000 {
-        match exchange(running.address, &random.request()).await {
+        match exchange_with(running.address, &random.request(), true).await {
             Some((200, _)) => good += 1,
             Some((400..=499, _)) => bad += 1,
             Some((status, body)) => panic!("{status} {body}"),
