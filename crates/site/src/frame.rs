@@ -122,3 +122,44 @@ impl<const N: usize> std::fmt::Debug for InlineText<N> {
         write!(f, "{:?}", self.as_str())
     }
 }
+
+impl Event {
+    /// An event without tags and words.
+    pub fn new(epoch: Epoch, deadline_us: Micros) -> Self {
+        let (tags, sentence) = ([0.0; TAGS_MAX], Sentence::EMPTY);
+        Self { epoch, deadline_us, tags, tags_present: 0, sentence, dry_run: false }
+    }
+
+    /// The value of tag `index`, if the event has one.
+    pub fn tag(&self, index: usize) -> Option<f64> {
+        let value = self.tags.get(index).copied()?;
+        (self.tags_present >> index & 1 == 1).then_some(value)
+    }
+
+    /// Sets tag `index`. A value that is not finite is no value: the tag is then absent. An index beyond the last tag
+    /// changes nothing.
+    pub fn set_tag(&mut self, index: usize, value: f64) {
+        let Some(place) = self.tags.get_mut(index) else { return };
+        let bit = 1 << index;
+        if value.is_finite() {
+            *place = value;
+            self.tags_present |= bit;
+        } else {
+            *place = 0.0;
+            self.tags_present &= !bit;
+        }
+    }
+}
+
+impl Outcome {
+    /// The name used in records and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Cache => "cache",
+            Self::Completion => "completion",
+            Self::Rule => "rule",
+            Self::Safe => "safe",
+        }
+    }
+}

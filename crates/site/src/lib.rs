@@ -21,6 +21,7 @@
 //! let site = Site::parse(text, "site.toml".as_ref())?;
 //! let command = Command::from_json(&site, r#"{"action":"dim","percent":30}"#)?;
 //! assert_eq!(command.describe(&site), "dim percent=30 %");
+//! assert_eq!(site.prompt_prefix(), "site lamp\ndo dim percent=0..100 %\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -36,9 +37,13 @@ mod json;
 pub mod limits;
 mod number;
 mod parse;
+mod prompt;
+mod schema;
 mod site;
+mod tables;
 mod units;
 mod value;
+mod wire;
 
 pub use command::{
     ArgumentKind, ArgumentSpec, Command, CommandSpec, RegisterWrite, ShortText, Value, WriteSource,
@@ -46,5 +51,7 @@ pub use command::{
 };
 pub use error::{CommandError, FrameError, Problem, SiteError};
 pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, Timings};
+pub use prompt::PROMPT_FORM;
 pub use site::*;
 pub use units::{UNITS, Unit, find_unit};
+pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES};

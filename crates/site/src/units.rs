@@ -116,7 +116,7 @@ pub(crate) fn close_units(symbol: &str) -> Vec<&'static str> {
 
 /// The candidate that `word` is most likely a slip of, if any is near enough.
 pub(crate) fn close_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let allowed = ((word.chars().count() + 1) / 3).clamp(1, 3);
     candidates
         .into_iter()
         .map(|candidate| (edit_distance(word, candidate), candidate))
@@ -128,19 +128,25 @@ pub(crate) fn close_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, substitutions between two words (Levenshtein), over at most 64 characters of each.
+/// Insertions, deletions, substitutions and swaps of neighbours between two words (optimal string alignment), over at
+/// most 64 characters of each.
 fn edit_distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.chars().take(64).collect();
     let right: Vec<char> = right.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().take(64).enumerate() {
-        let mut next = vec![i + 1];
-        for ((j, b), pair) in right.iter().enumerate().zip(row.windows(2)) {
-            let substituted = pair[0] + usize::from(a != *b);
-            next.push(substituted.min(pair[1] + 1).min(next[j] + 1));
+    // rows[i][j]: distance of the first i characters of `left` to the first j of `right`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
         }
-        row = next;
+        rows.push(row);
     }
-    row.last().copied().unwrap_or(0)
+    rows.last().and_then(|row| row.last()).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,0 +1,114 @@
+//! Whether the brain lives: process state, sign of life, time to load.
+//!
+//! Every well-formed message is a sign of life. A brain with nothing to do sends a decision with epoch 0 at least every
+//! quarter of `brain_timeout_ms`, from the same thread that decides, so that a hung decision cannot be covered by a
+//! heartbeat; and one right after its model is loaded. While a question is out, the silence may last until that
+//! question's deadline plus the timeout (the oldest unanswered one's, so that new questions do not prolong it).
+
+use crate::limits::BRAIN_START_US_MAX;
+use crate::status::{BrainProcess, BrainState};
+use crate::text::reason;
+use ganglion_site::{GuardSpec, Micros, Reason};
+
+/// The guard's own record of the brain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BrainWatch {
+    process: BrainProcess,
+    state: BrainState,
+    announced: bool,
+    started_us: Micros,
+    heard_us: Micros,
+    due_us: Option<Micros>,
+    kill: Option<u32>,
+    timeout_us: Micros,
+}
+
+impl BrainWatch {
+    pub fn new(spec: &GuardSpec) -> Self {
+        Self {
+            process: BrainProcess::Absent,
+            state: BrainState::Absent,
+            announced: false,
+            started_us: 0,
+            heard_us: 0,
+            due_us: None,
+            kill: None,
+            timeout_us: Micros::from(spec.brain_timeout_ms) * 1000,
+        }
+    }
+
+    pub fn state(&self) -> BrainState {
+        self.state
+    }
+
+    pub fn ready(&self) -> bool {
+        self.state == BrainState::Ready
+    }
+
+    /// The generation to be killed.
+    pub fn kill(&self) -> Option<u32> {
+        self.kill
+    }
+
+    /// Compares with the supervisor's word and the clock. `Some` in the cycle in which the brain is lost.
+    pub fn watch(&mut self, now: Micros, process: BrainProcess) -> Option<Reason> {
+        let had_one = matches!(self.state, BrainState::Starting | BrainState::Ready);
+        let changed = process != self.process;
+        self.process = process;
+        if changed {
+            self.kill = None;
+            self.due_us = None;
+            self.announced = false;
+            self.started_us = now;
+            self.state = match process {
+                BrainProcess::Absent => BrainState::Absent,
+                BrainProcess::Restarting => BrainState::Lost,
+                BrainProcess::Running { .. } => BrainState::Starting,
+            };
+            return had_one.then(|| reason!("the brain's process ended"));
+        }
+        let BrainProcess::Running { generation } = process else { return None };
+        match self.state {
+            BrainState::Ready => {
+                let silent_from = self.heard_us.max(self.due_us.unwrap_or(0));
+                let silent_us = now.saturating_sub(silent_from);
+                if silent_us <= self.timeout_us {
+                    return None;
+                }
+                self.state = BrainState::Lost;
+                self.kill = Some(generation);
+                Some(reason!(
+                    "the brain has been silent for {} ms; killed",
+                    now.saturating_sub(self.heard_us) / 1000
+                ))
+            }
+            BrainState::Starting if now.saturating_sub(self.started_us) > BRAIN_START_US_MAX => {
+                self.state = BrainState::Lost;
+                self.kill = Some(generation);
+                Some(reason!("the brain did not come up in {} s; killed", BRAIN_START_US_MAX / 1_000_000))
+            }
+            _ => None,
+        }
+    }
+
+    /// A message came. `false` when no brain that could have sent it is running.
+    pub fn hear(&mut self, now: Micros) -> bool {
+        if !matches!(self.state, BrainState::Starting | BrainState::Ready) {
+            return false;
+        }
+        self.state = BrainState::Ready;
+        self.heard_us = now;
+        self.due_us = None;
+        true
+    }
+
+    /// True once per generation, when it is first heard.
+    pub fn became_ready(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
+    }
+
+    /// A question went out.
+    pub fn asked(&mut self, deadline_us: Micros) {
+        self.due_us = self.due_us.or(Some(deadline_us));
+    }
+}

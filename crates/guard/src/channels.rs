@@ -1,0 +1,237 @@
+//! The real port: rings, atomics and the brain's socket between the guard's thread and everybody else.
+
+use crate::limits::*;
+use crate::rt;
+use crate::runner::Port;
+use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Link, OperatorCommand, Request, Status};
+use crate::supervisor::BrainChannel;
+use crate::tags::{TagSample, TagTable};
+use ganglion_audit::{Record, Sink};
+use ganglion_site::{Decision, Event, Micros, Site};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+/// What both sides read and write without a queue.
+///
+/// Each field stands for itself, so no order between fields is promised except for [`Signals::set_link`]: the heartbeat's
+/// time is published before the state that makes it count (`Release`, read with `Acquire`).
+#[derive(Debug)]
+pub struct Signals {
+    /// Latest value per tag.
+    pub tags: TagTable,
+    estop: AtomicBool,
+    stop: AtomicBool,
+    link: AtomicU8,
+    heartbeat_ack_us: AtomicU64,
+    heartbeats: AtomicU64,
+    records_lost: AtomicU64,
+}
+
+impl Signals {
+    /// Publishes the plant's connection.
+    pub fn set_link(&self, link: Link) {
+        let watchdog = match link.watchdog {
+            DeviceWatchdog::Off => 0,
+            DeviceWatchdog::Armed => 1,
+            DeviceWatchdog::Tripped => 2,
+        };
+        self.heartbeat_ack_us.store(link.heartbeat_ack_us, Ordering::Relaxed);
+        self.link.store(u8::from(link.connected) << 2 | watchdog, Ordering::Release);
+    }
+
+    /// The plant's connection as last published.
+    pub fn link(&self) -> Link {
+        let bits = self.link.load(Ordering::Acquire);
+        let watchdog = match bits & 3 {
+            1 => DeviceWatchdog::Armed,
+            2 => DeviceWatchdog::Tripped,
+            _ => DeviceWatchdog::Off,
+        };
+        let heartbeat_ack_us = self.heartbeat_ack_us.load(Ordering::Relaxed);
+        Link { connected: bits & 4 != 0, watchdog, heartbeat_ack_us }
+    }
+
+    /// Level of the emergency-stop input.
+    pub fn set_estop(&self, pressed: bool) {
+        self.estop.store(pressed, Ordering::Release);
+    }
+
+    /// Completed guarded cycles; the driver counts the plant's heartbeat up when this has moved, and only then.
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Ordering::Acquire)
+    }
+
+    /// Records that a live reader was too slow for (they are in the log all the same).
+    pub fn records_lost(&self) -> u64 {
+        self.records_lost.load(Ordering::Relaxed)
+    }
+
+    /// Ends the guard's loop after its current cycle.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// Everybody else's ends.
+#[derive(Debug)]
+pub struct Outside {
+    /// Values, link, emergency stop, heartbeats; share it.
+    pub signals: Arc<Signals>,
+    /// Events in.
+    pub requests: rtrb::Producer<Request>,
+    /// Operator commands in.
+    pub operator: rtrb::Producer<OperatorCommand>,
+    /// Approved commands out; the driver empties it.
+    pub actuations: rtrb::Consumer<Actuation>,
+    /// A copy of every record, for live display and for answering requests by their number.
+    pub records: rtrb::Consumer<Record>,
+    /// The status whenever it changed in more than time and counters.
+    pub statuses: rtrb::Consumer<Status>,
+}
+
+/// The guard's end: the [`Port`] of `ganglion run`.
+#[derive(Debug)]
+pub struct Channels {
+    signals: Arc<Signals>,
+    requests: rtrb::Consumer<Request>,
+    operator: rtrb::Consumer<OperatorCommand>,
+    actuations: rtrb::Producer<Actuation>,
+    records: rtrb::Producer<Record>,
+    statuses: rtrb::Producer<Status>,
+    shown: Option<Status>,
+    actuation_stuck: bool,
+    brain: Option<BrainChannel>,
+    audit: Option<Sink>,
+}
+
+impl Channels {
+    /// Allocates both ends. Without `brain` the rule controller decides everything; without `audit` nothing is logged.
+    pub fn new(site: &Site, brain: Option<BrainChannel>, audit: Option<Sink>) -> (Self, Outside) {
+        let signals = Arc::new(Signals {
+            tags: TagTable::new(site.tags.len()),
+            estop: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            link: AtomicU8::new(0),
+            heartbeat_ack_us: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
+            records_lost: AtomicU64::new(0),
+        });
+        let (requests_in, requests) = rtrb::RingBuffer::new(REQUEST_QUEUE_MAX);
+        let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
+        let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
+        let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
+        let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
+        let outside = Outside {
+            signals: Arc::clone(&signals),
+            requests: requests_in,
+            operator: operator_in,
+            actuations: actuations_out,
+            records: records_out,
+            statuses: statuses_out,
+        };
+        let shown = None;
+        let actuation_stuck = false;
+        let inside = Self {
+            signals,
+            requests,
+            operator,
+            actuations,
+            records,
+            statuses,
+            shown,
+            actuation_stuck,
+            brain,
+            audit,
+        };
+        (inside, outside)
+    }
+}
+
+impl Port for Channels {
+    fn now(&mut self) -> Micros {
+        rt::monotonic_us()
+    }
+
+    fn sleep_until(&mut self, at: Micros, or_answer: bool) -> bool {
+        if let Some(socket) = self.brain.as_ref().and_then(BrainChannel::socket).filter(|_| or_answer) {
+            return rt::sleep_until_readable(at, socket);
+        }
+        rt::sleep_until(at);
+        false
+    }
+
+    fn tags(&mut self, out: &mut [TagSample]) {
+        self.signals.tags.read_all(out);
+    }
+
+    /// A driver that does not take commands is a lost link, whatever its socket says.
+    fn link(&mut self) -> Link {
+        if self.actuation_stuck && self.actuations.slots() == ACTUATION_QUEUE_MAX {
+            self.actuation_stuck = false;
+        }
+        if self.actuation_stuck { Link::DOWN } else { self.signals.link() }
+    }
+
+    fn estop(&mut self) -> bool {
+        self.signals.estop.load(Ordering::Acquire)
+    }
+
+    fn event(&mut self) -> Option<Request> {
+        self.requests.pop().ok()
+    }
+
+    fn operator(&mut self) -> Option<OperatorCommand> {
+        self.operator.pop().ok()
+    }
+
+    fn brain(&mut self) -> BrainProcess {
+        self.brain.as_mut().map_or(BrainProcess::Absent, BrainChannel::process)
+    }
+
+    fn decision(&mut self) -> Option<Decision> {
+        self.brain.as_mut()?.receive()
+    }
+
+    fn ask(&mut self, event: &Event) {
+        if let Some(brain) = &mut self.brain {
+            brain.send(event);
+        }
+    }
+
+    fn replace_brain(&mut self, generation: u32) {
+        if let Some(brain) = &self.brain {
+            brain.kill(generation);
+        }
+    }
+
+    fn actuate(&mut self, actuation: Actuation) {
+        self.actuation_stuck |= self.actuations.push(actuation).is_err();
+    }
+
+    fn heartbeat(&mut self) {
+        self.signals.heartbeats.fetch_add(1, Ordering::Release);
+    }
+
+    fn record(&mut self, record: &Record) {
+        if let Some(audit) = &mut self.audit {
+            // A full queue is counted by the sink and leaves a gap record.
+            audit.push(record);
+        }
+        if self.records.push(*record).is_err() {
+            self.signals.records_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn show(&mut self, status: &Status) {
+        let still =
+            |s: &Status| Status { time_us: 0, counters: crate::Counters::default(), link: Link::DOWN, ..*s };
+        let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
+        if changed && self.statuses.push(*status).is_ok() {
+            self.shown = Some(*status);
+        }
+    }
+
+    fn stopping(&mut self) -> bool {
+        self.signals.stop.load(Ordering::Acquire)
+    }
+}

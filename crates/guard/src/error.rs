@@ -1,0 +1,27 @@
+//! Why a guard could not be made.
+
+/// Errors at start; a running guard has none.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// The command that must always be possible is not.
+    #[error("the safe command breaks the site's own limits: {reason}; change [guard] safe or the limit")]
+    SafeCommand {
+        /// What the check said.
+        reason: String,
+    },
+    /// More rate-limited values than the table holds.
+    #[error("more than {allowed} rate-limited values; limit fewer arguments or give them fewer choices")]
+    TooManyRateSlots {
+        /// The bound.
+        allowed: usize,
+    },
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    Os {
+        /// What was being done.
+        what: &'static str,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,780 @@
+//! The guard: one call per cycle, time as an argument, no I/O, no heap after [`Guard::new`].
+
+use crate::approved::Approved;
+use crate::brain::BrainWatch;
+use crate::breaker::{Breaker, BreakerState};
+use crate::envelope::{Checked, Envelope, check_tags, well_formed};
+use crate::error::GuardError;
+use crate::limits::{BRAIN_MARGIN_US_MAX, GUARD_MARGIN_US_MAX, RECORDS_PER_CYCLE_MAX};
+use crate::mode::Mode;
+use crate::sense::{Readings, Sense, bit};
+use crate::status::*;
+use crate::tags::TagSample;
+use crate::text::reason;
+use ganglion_audit::{Record, RecordKind, Source, Verdict};
+use ganglion_site::limits::TAGS_MAX;
+use ganglion_site::{
+    Command, Decision, Epoch, Event, LimitTarget, Micros, Outcome, Reason, Sentence, Site, Timings,
+};
+
+/// The safety layer's whole state. See the crate's documentation for the flow of one event.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    pub(crate) site: Site,
+    pub(crate) envelope: Envelope,
+    safe: Approved<Command>,
+    dry_run: bool,
+    prompt_mask: u64,
+    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
+    pub(crate) trip_mask: u64,
+    deadline_us: Micros,
+    guard_margin_us: Micros,
+    brain_margin_us: Micros,
+
+    pub(crate) now: Micros,
+    pub(crate) mode: Mode,
+    pub(crate) breaker: Breaker,
+    pub(crate) brain: BrainWatch,
+    pub(crate) sense: Sense,
+    readings: Readings,
+    pub(crate) link: Link,
+    pub(crate) link_was_up: bool,
+    pub(crate) latch: Severity,
+    pub(crate) held_by_link: bool,
+    pub(crate) safe_owed: bool,
+    pub(crate) safe_latched: bool,
+    epoch: Epoch,
+    pub(crate) pending: Option<Pending>,
+    last_rule: Option<Command>,
+
+    event_out: Option<Event>,
+    actuation: Option<Actuation>,
+    records: Vec<Record>,
+    pub(crate) counters: Counters,
+    status: Status,
+}
+
+/// An event that the brain is thinking about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pending {
+    request: Request,
+    event: Event,
+    accepted_us: Micros,
+    deadline_us: Micros,
+    cutoff_us: Micros,
+    shadow: bool,
+}
+
+/// What the rule controller wants.
+#[derive(Debug, Clone, Copy)]
+struct RuleChoice {
+    outcome: Outcome,
+    approved: Approved<Command>,
+    proposed: Command,
+    verdict: Verdict,
+    reason: Reason,
+}
+
+impl Guard {
+    /// Allocates everything, checks the safe command, starts in Stopped: a restarted guard never resumes Execute by
+    /// itself.
+    ///
+    /// # Errors
+    /// [`GuardError::SafeCommand`], [`GuardError::TooManyRateSlots`].
+    pub fn new(site: &Site) -> Result<Self, GuardError> {
+        let envelope = Envelope::new(site)?;
+        let safe = envelope.seal_safe(site)?;
+        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
+        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
+            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
+            _ => mask,
+        });
+        let breaker = Breaker::new(&site.guard);
+        let mode = Mode::Stopped;
+        Ok(Self {
+            prompt_mask: site.prompt.tags.iter().fold(0, |mask, &index| mask | bit(index)),
+            trip_mask,
+            deadline_us,
+            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
+            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+            now: 0,
+            mode,
+            breaker,
+            brain: BrainWatch::new(&site.guard),
+            sense: Sense::BLIND,
+            readings: Readings::NONE,
+            link: Link::DOWN,
+            link_was_up: false,
+            latch: Severity::Nominal,
+            held_by_link: false,
+            safe_owed: false,
+            safe_latched: false,
+            epoch: 0,
+            pending: None,
+            last_rule: None,
+            event_out: None,
+            actuation: None,
+            records: Vec::with_capacity(RECORDS_PER_CYCLE_MAX),
+            counters: Counters::default(),
+            status: Status {
+                time_us: 0,
+                mode,
+                breaker: breaker.state(),
+                severity: Severity::Nominal,
+                brain: BrainState::Absent,
+                link: Link::DOWN,
+                pending: false,
+                rule_in_control: false,
+                alarms: 0,
+                trips: 0,
+                unusable: 0,
+                counters: Counters::default(),
+                reason: Reason::EMPTY,
+            },
+            site: site.clone(),
+            envelope,
+            safe,
+            dry_run: false,
+        })
+    }
+
+    /// With `true`, decides, checks and records everything and actuates nothing, not even the safe command.
+    #[must_use]
+    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// The state after the last cycle.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Whether the next cycle can take an event (a shadow probe does not stand in its way).
+    pub fn can_take_event(&self) -> bool {
+        self.pending.is_none_or(|p| p.shadow)
+    }
+
+    /// A cycle is wanted at this time even if the period has not passed: the last look for the pending answer.
+    pub fn next_wake_us(&self) -> Option<Micros> {
+        self.pending.map(|p| p.cutoff_us)
+    }
+
+    /// The verdict for one command as if in Execute, for `ask`: only tags with a given value are judged, no history, no
+    /// actuation, no change of state.
+    pub fn check(&self, command: &Command, tags: &[Option<f64>]) -> Checked {
+        let sense = Sense::given(&self.site, tags);
+        if let Err(reason) = well_formed(&self.site, command) {
+            return Checked { verdict: Verdict::Rejected, command: *command, reason };
+        }
+        match check_tags(&self.site, &sense, sense.read) {
+            Err(reason) => Checked { verdict: Verdict::Rejected, command: *command, reason },
+            Ok(()) => self.envelope.check(&self.site, command, None),
+        }
+    }
+
+    /// One cycle: read → judge → want. Never waits, allocates, locks or panics; equal inputs give equal outputs.
+    pub fn cycle(&mut self, now: Micros, input: &Input<'_>) -> Output<'_> {
+        self.begin(now);
+        self.sense_plant(input.tags, input.link);
+        let (mode_before, breaker_before) = (self.mode, self.breaker.state());
+        self.run_modes(input);
+        if mode_before == Mode::Execute && self.mode != Mode::Execute {
+            self.drop_pending();
+        }
+        self.watch_brain(input.brain);
+        self.take_decisions(input.decisions);
+        if let Some(request) = input.event {
+            self.accept(request);
+        }
+        self.expire_pending();
+        self.breaker.tick(self.now, self.brain.ready());
+        self.control_by_rule();
+        self.pay_safe();
+        self.probe();
+        if self.breaker.state() != breaker_before {
+            let (from, to) = (breaker_before.as_str(), self.breaker.state().as_str());
+            self.notice(RecordKind::Breaker, reason!("breaker {from} → {to}"));
+        }
+        self.finish();
+        let brain = match self.brain.kill() {
+            Some(generation) => BrainAction::KillAndRestart { generation },
+            None => BrainAction::Keep,
+        };
+        Output {
+            event: self.event_out.as_ref(),
+            actuation: self.actuation,
+            brain,
+            heartbeat: true,
+            records: &self.records,
+            status: &self.status,
+        }
+    }
+
+    fn begin(&mut self, now: Micros) {
+        // A clock that steps back is read as one that stands still.
+        self.now = self.now.max(now);
+        self.counters.cycles += 1;
+        self.event_out = None;
+        self.actuation = None;
+        self.records.clear();
+    }
+
+    fn sense_plant(&mut self, tags: &[TagSample], link: Link) {
+        let before = self.sense;
+        self.sense = Sense::take(&self.site, tags, self.now, &mut self.readings);
+        self.link = link;
+        let new_trips = self.sense.trips & !before.trips;
+        let changed = self.sense.alarms ^ before.alarms;
+        for index in 0..TAGS_MAX {
+            if new_trips & bit(index) != 0 {
+                let text = self.sense.describe(&self.site, index, true);
+                self.notice(RecordKind::Trip, text);
+            } else if changed & self.sense.alarms & bit(index) != 0 {
+                let text = self.sense.describe(&self.site, index, false);
+                self.notice(RecordKind::Alarm, text);
+            } else if changed & bit(index) != 0 {
+                let name = self.site.tags.get(index).map_or("?", |t| t.name.as_str());
+                let text = reason!("tag {name} is back inside its alarm limits or can no longer be judged");
+                self.notice(RecordKind::Alarm, text);
+            }
+        }
+    }
+
+    // ---- the brain ----
+
+    fn watch_brain(&mut self, process: BrainProcess) {
+        if let Some(text) = self.brain.watch(self.now, process) {
+            self.counters.brain_losses += 1;
+            self.breaker.open(self.now);
+            self.notice(RecordKind::Brain, text);
+            if let Some(pending) = self.pending.take() {
+                self.give_up(pending, text);
+            }
+        }
+    }
+
+    fn take_decisions(&mut self, decisions: &[Decision]) {
+        for decision in decisions.iter().take(crate::limits::DECISIONS_PER_CYCLE_MAX) {
+            if !self.brain.hear(self.now) {
+                self.counters.unexpected_answers += 1;
+                continue;
+            }
+            if self.brain.became_ready() {
+                self.notice(RecordKind::Brain, reason!("the brain is ready"));
+            }
+            if decision.epoch == 0 {
+                continue;
+            }
+            match self.pending.filter(|p| p.event.epoch == decision.epoch) {
+                Some(pending) => {
+                    self.pending = None;
+                    self.resolve(pending, decision);
+                }
+                None if decision.epoch <= self.epoch => self.counters.late_answers += 1,
+                None => self.counters.unexpected_answers += 1,
+            }
+        }
+    }
+
+    /// An answer to the pending event.
+    fn resolve(&mut self, pending: Pending, decision: &Decision) {
+        if self.now > pending.deadline_us {
+            self.counters.late_answers += 1;
+            self.counters.deadline_misses += 1;
+            self.breaker.failure(self.now);
+            let late_ms = (self.now - pending.deadline_us).div_ceil(1000);
+            return self.give_up(pending, reason!("the answer was seen {late_ms} ms after the deadline"));
+        }
+        if let Err(why) = self.decision_is_sound(decision) {
+            self.counters.malformed_answers += 1;
+            self.breaker.failure(self.now);
+            let text = reason!("the brain's answer is malformed: {}", why.as_str());
+            return self.record_answer(&pending, decision, None, Verdict::Rejected, text, false);
+        }
+        self.breaker.success();
+        let Some(command) = decision.command else {
+            let text = match decision.reason.as_str() {
+                "" => reason!("the brain gave no command"),
+                _ => decision.reason,
+            };
+            return self.record_answer(&pending, decision, None, Verdict::Rejected, text, false);
+        };
+        let (checked, approved) = self.judge(&command, self.prompt_needed());
+        let mut actuated = false;
+        if let (Some(approved), false) = (approved, pending.shadow) {
+            actuated = self.actuate(approved, decision.outcome, &pending.event, &pending.request);
+        }
+        let clamped = (checked.verdict == Verdict::Clamped).then_some(checked.command);
+        self.record_answer(&pending, decision, clamped, checked.verdict, checked.reason, actuated);
+    }
+
+    /// A decision's own fields, before its command is judged.
+    fn decision_is_sound(&self, decision: &Decision) -> Result<(), Reason> {
+        if !matches!(decision.outcome, Outcome::Model | Outcome::Cache | Outcome::Completion) {
+            return Err(reason!("only the guard may answer by rule or by the safe command"));
+        }
+        if !(decision.confidence >= 0.0 && decision.confidence <= 1.0) {
+            return Err(reason!("confidence {} is not between 0 and 1", decision.confidence));
+        }
+        decision.command.as_ref().map_or(Ok(()), |command| well_formed(&self.site, command))
+    }
+
+    /// Mode, link, tags, then the envelope: the only way from a command to an `Approved` one.
+    fn judge(&self, command: &Command, needed: u64) -> (Checked, Option<Approved<Command>>) {
+        let refuse = |reason| (Checked { verdict: Verdict::Rejected, command: *command, reason }, None);
+        if let Err(reason) = well_formed(&self.site, command) {
+            return refuse(reason);
+        }
+        if self.mode != Mode::Execute {
+            return refuse(self.mode_reason());
+        }
+        if let Some(reason) = self.link_fault() {
+            return refuse(reason);
+        }
+        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+            return refuse(reason);
+        }
+        self.envelope.judge(&self.site, command, self.now)
+    }
+
+    // ---- events ----
+
+    fn accept(&mut self, request: &Request) {
+        self.counters.events += 1;
+        if self.mode != Mode::Execute {
+            let text = self.mode_reason();
+            return self.refuse(request, text);
+        }
+        if !self.can_take_event() {
+            self.counters.busy += 1;
+            return self
+                .refuse(request, reason!("busy: the event before this one is still waiting for its answer"));
+        }
+        let needed = self.prompt_needed();
+        if let Err(why) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+            return self.answer_by_rule(
+                request,
+                self.now,
+                reason!("{}; the model was not asked", why.as_str()),
+            );
+        }
+        let closed = self.breaker.state() == BreakerState::Closed;
+        if closed && self.brain.ready() && self.pending.is_none() {
+            self.ask(request, false);
+            return;
+        }
+        let why = match self.brain.state() {
+            BrainState::Ready => reason!("the breaker is {}", self.breaker.state().as_str()),
+            state => reason!("the brain is {}", state.as_str()),
+        };
+        self.answer_by_rule(request, self.now, why);
+        if self.breaker.state() == BreakerState::HalfOpen && self.brain.ready() && self.pending.is_none() {
+            self.ask(request, true);
+        }
+    }
+
+    /// Sends an event to the brain; the answer is due at its deadline.
+    fn ask(&mut self, request: &Request, shadow: bool) {
+        self.epoch += 1;
+        let deadline_us = self.now.saturating_add(self.deadline_us);
+        let event = Event {
+            epoch: self.epoch,
+            deadline_us: deadline_us - self.brain_margin_us,
+            tags: self.sense.values,
+            tags_present: self.prompt_mask & self.sense.usable,
+            sentence: request.sentence,
+            dry_run: request.dry_run || shadow,
+        };
+        self.event_out = Some(event);
+        self.brain.asked(deadline_us);
+        self.pending = Some(Pending {
+            request: *request,
+            event,
+            accepted_us: self.now,
+            deadline_us,
+            cutoff_us: deadline_us - self.guard_margin_us,
+            shadow,
+        });
+    }
+
+    /// The last look before the deadline found nothing.
+    fn expire_pending(&mut self) {
+        let Some(pending) = self.pending.filter(|p| self.now >= p.cutoff_us) else { return };
+        self.pending = None;
+        self.counters.deadline_misses += 1;
+        self.breaker.failure(self.now);
+        let waited_ms = (self.now - pending.accepted_us) / 1000;
+        self.give_up(pending, reason!("the brain gave no answer in {waited_ms} ms"));
+    }
+
+    /// The brain's answer will not be used: the rule controller's is, unless this was a shadow probe.
+    fn give_up(&mut self, pending: Pending, why: Reason) {
+        if pending.shadow {
+            let record = Record {
+                request: pending.request.id,
+                event: pending.event,
+                verdict: Some(Verdict::Rejected),
+                latency_us: self.now - pending.accepted_us,
+                ..self.blank(RecordKind::Probe, why)
+            };
+            self.push(record);
+        } else {
+            self.answer_by_rule_for(&pending.request, &pending.event, pending.accepted_us, why);
+        }
+    }
+
+    /// The mode left Execute while the brain was thinking: its answer, when it comes, is an old epoch's.
+    fn drop_pending(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        let text = self.mode_reason();
+        if pending.shadow {
+            self.give_up(pending, text);
+        } else {
+            self.refuse(&pending.request, text);
+        }
+    }
+
+    /// Nothing is done about this event.
+    fn refuse(&mut self, request: &Request, why: Reason) {
+        self.counters.rejected += 1;
+        let record = Record {
+            source: request.source,
+            request: request.id,
+            event: self.event_of(request),
+            outcome: Some(Outcome::Safe),
+            verdict: Some(Verdict::Rejected),
+            ..self.blank(RecordKind::Decision, why)
+        };
+        self.push(record);
+    }
+
+    // ---- the rule controller ----
+
+    fn rule_in_control(&self) -> bool {
+        let brain_counts = self.breaker.state() == BreakerState::Closed && self.brain.ready();
+        let blind = self.trip_mask & !self.sense.usable != 0;
+        self.mode == Mode::Execute && (!brain_counts || blind)
+    }
+
+    /// First matching rule that passes the checks' first look, else the safe command.
+    fn choose_rule(&self) -> RuleChoice {
+        let safe = |reason| RuleChoice {
+            outcome: Outcome::Safe,
+            approved: self.safe,
+            proposed: *self.safe.get(),
+            verdict: Verdict::Approved,
+            reason,
+        };
+        if let Some(why) = self.sense.first_unusable(&self.site, self.trip_mask) {
+            return safe(reason!("{}; safe command", why.as_str()));
+        }
+        let Some(rule) = self.site.rules.iter().find(|rule| self.sense.matches(rule)) else {
+            return safe(reason!("no rule applies; safe command"));
+        };
+        match self.judge(&rule.command, 0) {
+            (checked, Some(approved)) => RuleChoice {
+                outcome: Outcome::Rule,
+                approved,
+                proposed: rule.command,
+                verdict: checked.verdict,
+                reason: checked.reason,
+            },
+            (checked, None) => safe(reason!("rule refused: {}; safe command", checked.reason.as_str())),
+        }
+    }
+
+    fn answer_by_rule(&mut self, request: &Request, accepted_us: Micros, why: Reason) {
+        let event = self.event_of(request);
+        self.answer_by_rule_for(request, &event, accepted_us, why);
+    }
+
+    fn answer_by_rule_for(&mut self, request: &Request, event: &Event, accepted_us: Micros, why: Reason) {
+        if self.mode != Mode::Execute {
+            return self.refuse(request, why);
+        }
+        let choice = self.choose_rule();
+        let actuated = self.actuate(choice.approved, choice.outcome, event, request);
+        if actuated {
+            self.last_rule = Some(*choice.approved.get());
+        }
+        self.record_choice(request, event, accepted_us, &choice, actuated, why);
+    }
+
+    /// While the brain does not count, the rule controller's command is judged anew each cycle and sent when it changes.
+    fn control_by_rule(&mut self) {
+        if !self.rule_in_control() {
+            self.last_rule = None;
+            return;
+        }
+        if self.actuation.is_some() {
+            return;
+        }
+        let choice = self.choose_rule();
+        if self.last_rule == Some(*choice.approved.get()) {
+            return;
+        }
+        self.last_rule = Some(*choice.approved.get());
+        let request = Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: false };
+        let event = self.event_of(&request);
+        let actuated = self.actuate(choice.approved, choice.outcome, &event, &request);
+        let why = match self.brain.state() {
+            BrainState::Ready => {
+                reason!("rule controller in control, breaker {}", self.breaker.state().as_str())
+            }
+            state => reason!("rule controller in control, brain {}", state.as_str()),
+        };
+        self.record_choice(&request, &event, self.now, &choice, actuated, why);
+    }
+
+    /// Sends the safe command that a stop or abort owes the plant, as soon as the plant can be reached.
+    fn pay_safe(&mut self) {
+        if !self.safe_owed || !self.link_is_up() {
+            return;
+        }
+        self.safe_owed = false;
+        self.actuation = None;
+        let request = Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: false };
+        let event = self.event_of(&request);
+        let actuated = self.actuate(self.safe, Outcome::Safe, &event, &request);
+        let choice = RuleChoice {
+            outcome: Outcome::Safe,
+            approved: self.safe,
+            proposed: *self.safe.get(),
+            verdict: Verdict::Approved,
+            reason: Reason::EMPTY,
+        };
+        let why = reason!("{}: safe command", self.mode.as_str());
+        self.record_choice(&request, &event, self.now, &choice, actuated, why);
+    }
+
+    /// A half-open breaker with nothing to do asks a question of its own, so that closing costs no operator's sentence.
+    fn probe(&mut self) {
+        let idle = self.pending.is_none() && self.event_out.is_none();
+        let can = self.breaker.state() == BreakerState::HalfOpen && self.brain.ready() && idle;
+        if can && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
+            self.ask(
+                &Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: true },
+                true,
+            );
+        }
+    }
+
+    // ---- out ----
+
+    /// Hands a command to the driver; `false` when it was not: dry run, `none`, or the place is taken.
+    fn actuate(
+        &mut self,
+        approved: Approved<Command>,
+        outcome: Outcome,
+        event: &Event,
+        request: &Request,
+    ) -> bool {
+        let none = usize::from(approved.get().verb) + 1 == self.site.commands.len();
+        if self.dry_run || request.dry_run || none || self.actuation.is_some() {
+            return false;
+        }
+        self.envelope.commit(&self.site, approved.get(), self.now);
+        self.counters.actuated += 1;
+        self.actuation =
+            Some(Actuation { approved, outcome, epoch: event.epoch, request: request.id, time_us: self.now });
+        true
+    }
+
+    fn finish(&mut self) {
+        let (severity, text) = self.severity();
+        self.status = Status {
+            time_us: self.now,
+            mode: self.mode,
+            breaker: self.breaker.state(),
+            severity,
+            brain: self.brain.state(),
+            link: self.link,
+            pending: self.pending.is_some_and(|p| !p.shadow),
+            rule_in_control: self.rule_in_control(),
+            alarms: self.sense.alarms,
+            trips: self.sense.trips,
+            unusable: (0..self.site.tags.len()).fold(0, |m, i| m | bit(i)) & !self.sense.usable,
+            counters: self.counters,
+            reason: text,
+        };
+    }
+
+    /// The worst condition and its sentence.
+    fn severity(&self) -> (Severity, Reason) {
+        if self.latch >= Severity::Trip {
+            let text = match (self.latch, self.sense.first_trip(&self.site)) {
+                (Severity::EmergencyStop, _) => reason!("emergency stop latched; Clear to leave Aborted"),
+                (_, Some(trip)) => trip,
+                (_, None) => reason!("a trip is latched though its cause is gone; Clear to leave Aborted"),
+            };
+            return (self.latch, text);
+        }
+        if let Some(text) = self.link_fault() {
+            return (Severity::LinkLost, text);
+        }
+        if let Some(text) = self.sense.first_unusable(&self.site, self.trip_mask) {
+            return (Severity::Fault, text);
+        }
+        if self.breaker.state() != BreakerState::Closed || !self.brain.ready() {
+            let (breaker, brain) = (self.breaker.state().as_str(), self.brain.state().as_str());
+            return (
+                Severity::Degraded,
+                reason!("rule controller answers: breaker {breaker}, brain {brain}"),
+            );
+        }
+        let alarm = self.sense.first_alarm(&self.site);
+        match alarm.or_else(|| self.sense.first_unusable(&self.site, self.prompt_needed())) {
+            Some(text) => (Severity::Alarm, text),
+            None => (Severity::Nominal, Reason::EMPTY),
+        }
+    }
+
+    /// Prompt tags that must be usable: all that are read from the plant, and others once they were set.
+    fn prompt_needed(&self) -> u64 {
+        let from_plant = self
+            .site
+            .tags
+            .iter()
+            .enumerate()
+            .fold(0, |m, (i, t)| if t.read.is_some() { m | bit(i) } else { m });
+        self.prompt_mask & (from_plant | self.sense.read)
+    }
+
+    fn mode_reason(&self) -> Reason {
+        reason!("the mode is {}; commands are taken in Execute only", self.mode.as_str())
+    }
+
+    /// An event that never went to the brain: epoch 0.
+    fn event_of(&self, request: &Request) -> Event {
+        Event {
+            epoch: 0,
+            deadline_us: self.now.saturating_add(self.deadline_us),
+            tags: self.sense.values,
+            tags_present: self.prompt_mask & self.sense.usable,
+            sentence: request.sentence,
+            dry_run: request.dry_run || self.dry_run,
+        }
+    }
+
+    fn record_answer(
+        &mut self,
+        pending: &Pending,
+        decision: &Decision,
+        clamped: Option<Command>,
+        verdict: Verdict,
+        text: Reason,
+        actuated: bool,
+    ) {
+        if !pending.shadow {
+            self.count(verdict);
+        }
+        let kind = if pending.shadow { RecordKind::Probe } else { RecordKind::Decision };
+        let record = Record {
+            source: pending.request.source,
+            request: pending.request.id,
+            event: Event { deadline_us: pending.deadline_us, ..pending.event },
+            outcome: Some(decision.outcome),
+            // A command that is none of the site's cannot be written down as one.
+            command: decision.command.filter(|c| well_formed(&self.site, c).is_ok()),
+            clamped,
+            verdict: Some(verdict),
+            confidence: decision.confidence,
+            latency_us: self.now - pending.accepted_us,
+            timings: decision.timings,
+            actuated,
+            ..self.blank(kind, text)
+        };
+        self.push(record);
+    }
+
+    fn record_choice(
+        &mut self,
+        request: &Request,
+        event: &Event,
+        accepted_us: Micros,
+        choice: &RuleChoice,
+        actuated: bool,
+        why: Reason,
+    ) {
+        self.count(choice.verdict);
+        match choice.outcome {
+            Outcome::Safe => self.counters.by_safe += 1,
+            _ => self.counters.by_rule += 1,
+        }
+        let text = match (why.as_str(), choice.reason.as_str()) {
+            (why, "") => reason!("{why}"),
+            ("", more) => reason!("{more}"),
+            (why, more) => reason!("{why}; {more}"),
+        };
+        let clamped = (choice.verdict == Verdict::Clamped).then_some(*choice.approved.get());
+        let record = Record {
+            source: request.source,
+            request: request.id,
+            event: *event,
+            outcome: Some(choice.outcome),
+            command: Some(choice.proposed),
+            clamped,
+            verdict: Some(choice.verdict),
+            latency_us: self.now - accepted_us,
+            actuated,
+            ..self.blank(RecordKind::Decision, text)
+        };
+        self.push(record);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Approved => self.counters.approved += 1,
+            Verdict::Clamped => self.counters.clamped += 1,
+            Verdict::Rejected => self.counters.rejected += 1,
+        }
+    }
+
+    fn blank(&self, kind: RecordKind, reason: Reason) -> Record {
+        let nobody = Event {
+            epoch: 0,
+            deadline_us: 0,
+            tags: [0.0; TAGS_MAX],
+            tags_present: 0,
+            sentence: Sentence::EMPTY,
+            dry_run: self.dry_run,
+        };
+        Record {
+            kind,
+            time_us: self.now,
+            mode: self.mode.as_str(),
+            breaker: self.breaker.state().as_str(),
+            source: Source::Guard,
+            request: 0,
+            event: nobody,
+            outcome: None,
+            command: None,
+            clamped: None,
+            verdict: None,
+            reason,
+            confidence: 0.0,
+            latency_us: 0,
+            timings: Timings::default(),
+            actuated: false,
+        }
+    }
+
+    /// Notices never take the place that decisions need.
+    pub(crate) fn notice(&mut self, kind: RecordKind, text: Reason) {
+        if self.records.len() < RECORDS_PER_CYCLE_MAX / 2 {
+            let record = self.blank(kind, text);
+            self.push(record);
+        } else {
+            self.counters.records_dropped += 1;
+        }
+    }
+
+    fn push(&mut self, record: Record) {
+        if self.records.len() < RECORDS_PER_CYCLE_MAX {
+            self.records.push(record);
+        } else {
+            self.counters.records_dropped += 1;
+        }
+    }
+}

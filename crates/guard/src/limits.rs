@@ -1,0 +1,42 @@
+//! Every bound of the guard, in one place.
+
+use ganglion_site::Micros;
+
+/// Records one cycle may produce; more are counted as dropped.
+pub const RECORDS_PER_CYCLE_MAX: usize = 16;
+/// Brain messages looked at in one cycle; a flood is left in the socket.
+pub const DECISIONS_PER_CYCLE_MAX: usize = 8;
+/// Rate-limited values (argument × choice of the selecting argument).
+pub const RATE_SLOTS_MAX: usize = 128 * 64;
+/// Time kept between the guard's last look for an answer and the deadline, for checks and hand-over.
+pub const GUARD_MARGIN_US_MAX: Micros = 1_000;
+/// Time before the deadline at which the brain is told to have answered.
+pub const BRAIN_MARGIN_US_MAX: Micros = 5_000;
+/// Longest time a started brain may take to load its model before it is given up.
+pub const BRAIN_START_US_MAX: Micros = 120_000_000;
+/// A reading from further in the future than this is a fault, not a race between two clocks' reads.
+pub const TAG_FUTURE_US_MAX: Micros = 1_000_000;
+/// Tries to read a tag that is being written before it counts as uncertain.
+pub const TAG_READ_TRIES_MAX: usize = 8;
+/// Extra cycles per period that a brain's answer may cause.
+pub const EARLY_WAKES_PER_PERIOD_MAX: u32 = 2;
+/// Buckets of the wake-up jitter histogram; bucket `i` counts delays below 2^i µs, the last one all others.
+pub const JITTER_BUCKETS: usize = 24;
+/// Requests waiting for the guard.
+pub const REQUEST_QUEUE_MAX: usize = 64;
+/// Operator mode commands waiting for the guard.
+pub const OPERATOR_QUEUE_MAX: usize = 16;
+/// Approved commands waiting for the driver.
+pub const ACTUATION_QUEUE_MAX: usize = 16;
+/// Status changes and records waiting for a reader.
+pub const STATUS_QUEUE_MAX: usize = 64;
+/// Real-time priority asked for (SCHED_FIFO).
+pub const FIFO_PRIORITY: i32 = 60;
+/// First pause before a brain is started again.
+pub const RESTART_PAUSE_MS_MIN: u64 = 100;
+/// Longest pause before a brain is started again.
+pub const RESTART_PAUSE_MS_MAX: u64 = 5_000;
+/// A brain that lived this long starts again with the shortest pause.
+pub const RESTART_PAUSE_RESET_MS: u64 = 10_000;
+/// How often the supervisor looks after its child.
+pub const SUPERVISOR_POLL_MS: u64 = 2;

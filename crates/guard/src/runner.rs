@@ -1,0 +1,195 @@
+//! The fixed-period loop around [`Guard::cycle`]: what is read before, and what is done after.
+//!
+//! Cycles start on a grid of absolute times. A cycle that runs over makes the loop skip to the next grid point (counted as
+//! overruns, never made up in a burst). Between grid points there are two reasons for an extra cycle: the brain's answer
+//! has come, or the last look before its deadline is due; both are bounded per period.
+
+use crate::guard::Guard;
+use crate::limits::{DECISIONS_PER_CYCLE_MAX, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS};
+use crate::status::{Actuation, BrainAction, BrainProcess, Input, Link, OperatorCommand, Request, Status};
+use crate::tags::TagSample;
+use ganglion_audit::Record;
+use ganglion_site::limits::TAGS_MAX;
+use ganglion_site::{Decision, Event, Micros};
+
+/// The guard's hands: clock, plant, brain, log. Nothing here may wait except [`Port::sleep_until`].
+pub trait Port {
+    /// Monotonic time.
+    fn now(&mut self) -> Micros;
+    /// Sleeps until `at`; with `or_answer`, less when the brain has sent something: then `true`.
+    fn sleep_until(&mut self, at: Micros, or_answer: bool) -> bool;
+    /// The latest samples, by tag index.
+    fn tags(&mut self, out: &mut [TagSample]);
+    /// The plant's connection.
+    fn link(&mut self) -> Link;
+    /// Level of the emergency-stop input.
+    fn estop(&mut self) -> bool;
+    /// The next event; called only when the guard can take one.
+    fn event(&mut self) -> Option<Request>;
+    /// The next operator command.
+    fn operator(&mut self) -> Option<OperatorCommand>;
+    /// The brain's process.
+    fn brain(&mut self) -> BrainProcess;
+    /// The next message of the brain; what is no message is counted and skipped.
+    fn decision(&mut self) -> Option<Decision>;
+    /// Sends an event to the brain.
+    fn ask(&mut self, event: &Event);
+    /// Has the brain of this generation killed and another started.
+    fn replace_brain(&mut self, generation: u32);
+    /// Hands a command to the driver.
+    fn actuate(&mut self, actuation: Actuation);
+    /// A guarded cycle was completed.
+    fn heartbeat(&mut self);
+    /// Queues a record for the log.
+    fn record(&mut self, record: &Record);
+    /// Shows the state after a cycle.
+    fn show(&mut self, status: &Status);
+    /// Ends the loop after this cycle.
+    fn stopping(&mut self) -> bool;
+}
+
+/// How punctual the loop was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopStats {
+    /// Cycles on the grid.
+    pub cycles: u64,
+    /// Extra cycles between grid points.
+    pub extra_cycles: u64,
+    /// Grid points skipped because a cycle ran over.
+    pub overruns: u64,
+    /// Wake-up delays: bucket `i` counts those below 2^i µs, the last one all others.
+    pub jitter: [u64; JITTER_BUCKETS],
+    /// Largest wake-up delay.
+    pub jitter_us_max: Micros,
+}
+
+impl LoopStats {
+    fn woke(&mut self, late_us: Micros) {
+        let bits = (Micros::BITS - late_us.leading_zeros()) as usize;
+        if let Some(bucket) = self.jitter.get_mut(bits.min(JITTER_BUCKETS - 1)) {
+            *bucket += 1;
+        }
+        self.jitter_us_max = self.jitter_us_max.max(late_us);
+    }
+}
+
+/// A guard and its loop. Everything is allocated by [`Runner::new`].
+#[derive(Debug)]
+pub struct Runner {
+    guard: Guard,
+    period_us: Micros,
+    samples: [TagSample; TAGS_MAX],
+    decisions: Vec<Decision>,
+    stats: LoopStats,
+}
+
+impl Runner {
+    /// A loop of `period_ms` (at least 1).
+    pub fn new(guard: Guard, period_ms: u32) -> Self {
+        let stats = LoopStats {
+            cycles: 0,
+            extra_cycles: 0,
+            overruns: 0,
+            jitter: [0; JITTER_BUCKETS],
+            jitter_us_max: 0,
+        };
+        Self {
+            guard,
+            period_us: Micros::from(period_ms.max(1)) * 1000,
+            samples: [TagSample::MISSING; TAGS_MAX],
+            decisions: Vec::with_capacity(DECISIONS_PER_CYCLE_MAX),
+            stats,
+        }
+    }
+
+    /// The guard.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// How punctual the loop has been.
+    pub fn stats(&self) -> &LoopStats {
+        &self.stats
+    }
+
+    /// Runs until the port says stop or `cycles` grid cycles are done.
+    pub fn run<P: Port>(&mut self, port: &mut P, cycles: Option<u64>) {
+        let mut grid = port.now();
+        let mut done = 0;
+        loop {
+            let now = port.now();
+            self.stats.woke(now.saturating_sub(grid));
+            self.step(now, port);
+            self.stats.cycles += 1;
+            done += 1;
+            if cycles.is_some_and(|c| done >= c) || port.stopping() {
+                return;
+            }
+            let skipped = port.now().saturating_sub(grid) / self.period_us;
+            self.stats.overruns += skipped;
+            grid += (skipped + 1) * self.period_us;
+            self.wait(grid, port);
+        }
+    }
+
+    /// Sleeps to the next grid point, with the extra cycles that are due before it.
+    fn wait<P: Port>(&mut self, grid: Micros, port: &mut P) {
+        // Each question can cause one answer cycle and one cut-off cycle.
+        for extra in 0..=2 * EARLY_WAKES_PER_PERIOD_MAX {
+            let cutoff = self.guard.next_wake_us().filter(|&w| w < grid);
+            let asked = self.guard.next_wake_us().is_some() && extra < EARLY_WAKES_PER_PERIOD_MAX;
+            let answered = port.sleep_until(cutoff.unwrap_or(grid), asked);
+            if !answered && cutoff.is_none() {
+                return;
+            }
+            let now = port.now();
+            if now >= grid {
+                return;
+            }
+            self.stats.extra_cycles += 1;
+            self.step(now, port);
+        }
+        port.sleep_until(grid, false);
+    }
+
+    /// Read, cycle, act.
+    fn step<P: Port>(&mut self, now: Micros, port: &mut P) {
+        let Self { guard, samples, decisions, .. } = self;
+        port.tags(samples);
+        decisions.clear();
+        let brain = port.brain();
+        while decisions.len() < DECISIONS_PER_CYCLE_MAX {
+            match port.decision() {
+                Some(decision) => decisions.push(decision),
+                None => break,
+            }
+        }
+        let event = if guard.can_take_event() { port.event() } else { None };
+        let input = Input {
+            tags: samples,
+            link: port.link(),
+            event: event.as_ref(),
+            decisions,
+            brain,
+            operator: port.operator(),
+            estop: port.estop(),
+        };
+        let output = guard.cycle(now, &input);
+        if let Some(actuation) = output.actuation {
+            port.actuate(actuation);
+        }
+        if let Some(event) = output.event {
+            port.ask(event);
+        }
+        if let BrainAction::KillAndRestart { generation } = output.brain {
+            port.replace_brain(generation);
+        }
+        for record in output.records {
+            port.record(record);
+        }
+        port.show(output.status);
+        if output.heartbeat {
+            port.heartbeat();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The cycle allocates nothing after start: a counting allocator watches.
+#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+
+mod common;
+use common::*;
+use ganglion_guard::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system allocator unchanged; counting touches only a thread-local cell.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn no_cycle_touches_the_heap() {
+    let site = site();
+    let mut guard = Guard::new(&site).unwrap();
+    let good = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
+    let hot = command(&site, r#"{"action":"set_temperature","celsius":45}"#);
+    let fan = command(&site, r#"{"action":"set_fan","room":"office","percent":90}"#);
+    let before = COUNT.with(Cell::get);
+    let (mut epoch, mut seen_actuations, mut seen_records) = (0, 0, 0);
+    for cycle in 0..3_000u64 {
+        let now = 1_000_000 + cycle * 10_000;
+        // Through start, answers, rejections, clamps, silence, trips, link loss and recovery.
+        let value = if cycle % 500 == 499 { 60.0 } else { 20.0 + (cycle % 30) as f64 };
+        let tags =
+            [TagSample::good(value, now), TagSample::good(if cycle % 97 < 4 { f64::NAN } else { 80.0 }, now)];
+        let connected = cycle % 211 > 3;
+        let link = Link { connected, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: now };
+        let event = (cycle % 2 == 0).then(|| request(cycle, "a sentence"));
+        let answer = decision(epoch, Some([good, hot, fan][(cycle % 3) as usize]));
+        let decisions = [answer, decision(0, None)];
+        let silent = cycle % 400 > 350;
+        let operator = match cycle % 5 {
+            0 => Some(OperatorCommand::Clear),
+            1 => Some(OperatorCommand::Reset),
+            3 => Some(OperatorCommand::Start),
+            _ => None,
+        };
+        let input = Input {
+            tags: &tags,
+            link,
+            event: event.as_ref(),
+            decisions: if silent { &[] } else { &decisions },
+            brain: BrainProcess::Running { generation: (cycle / 400) as u32 + 1 },
+            operator,
+            estop: false,
+        };
+        let output = guard.cycle(now, &input);
+        if let Some(event) = output.event {
+            epoch = event.epoch;
+        }
+        seen_actuations += u64::from(output.actuation.is_some());
+        seen_records += output.records.len();
+    }
+    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    assert!(seen_actuations > 50 && seen_records > 500, "{seen_actuations} {seen_records}");
+    let counters = guard.status().counters;
+    assert!(counters.rejected > 0 && counters.approved > 0 && counters.brain_losses > 0, "{counters:?}");
+}

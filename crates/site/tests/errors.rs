@@ -1,0 +1,330 @@
+//! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
+
+use expect_test::{Expect, expect};
+use ganglion_site::Site;
+use std::path::Path;
+
+/// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
+const HEAD: &str = "name = \"t\"\n[model]\npath = \"m.gguf\"\n";
+
+fn check(body: &str, expect: &Expect) {
+    let text = format!("{HEAD}{body}");
+    let message = match Site::parse(&text, Path::new("site.toml")) {
+        Ok(_) => "accepted".to_string(),
+        Err(error) => error.to_string(),
+    };
+    expect.assert_eq(&message);
+}
+
+#[test]
+fn syntax() {
+    check("[guard\nperiod_ms = 3", &expect!["site.toml:4: TOML syntax: expected valid TOML (unclosed table, expected `]`), found nothing"]);
+    check("[model]\n", &expect!["site.toml:4: TOML syntax: expected valid TOML (duplicate key), found model"]);
+}
+
+#[test]
+fn unknown_fields() {
+    check("[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80", &expect![[r#"
+        site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
+        site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
+        site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms (did you mean range?), found unknown field rnage
+        site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
+        site.toml:10: [http]: expected one of listen, found unknown field port"#]]);
+}
+
+#[test]
+fn sections() {
+    check(
+        r#"[guard]
+period_ms = 0
+deadline_ms = 50
+brain_timeout_ms = 40
+breaker = { failures = "3", probe = 2 }
+[http]
+listen = "0.0.0.0:80"
+[plant]
+modbus = "localhost"
+heartbeat = 70000
+watchdog = 1
+watchdog_ms = 20
+[prompt]
+tags = ["speed"]
+notes = ["two\nlines"]
+"#,
+        &expect![[r#"
+            site.toml:1: [guard] safe: expected the command that is safe at any time, for example { action = "stop" }, found nothing, though there is a [plant]
+            site.toml:5: [guard] period_ms: expected a whole number from 1 to 60000, found 0
+            site.toml:7: [guard] brain_timeout_ms: expected no less than deadline_ms = 50, found 40
+            site.toml:8: [guard] breaker failures: expected a whole number from 1 to 1000, found "3"
+            site.toml:8: [guard] breaker: expected one of failures, open_ms, probes (did you mean probes?), found unknown field probe
+            site.toml:10: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found "0.0.0.0:80"
+            site.toml:11: [plant] watchdog_state: expected a register address from 0 to 65535, found nothing
+            site.toml:12: [plant] modbus: expected host:port of a Modbus TCP device, found "localhost"
+            site.toml:13: [plant] heartbeat: expected a whole number from 0 to 65535, found 70000
+            site.toml:15: [plant] watchdog_ms: expected more than [guard] period_ms = 100, found 20
+            site.toml:17: [prompt] tags: expected the name of a tag, found "speed"
+            site.toml:18: [prompt] notes: expected one line of text of 1 to 256 bytes, found "two\nlines""#]],
+    );
+}
+
+#[test]
+fn tags() {
+    check(
+        r#"[[tag]]
+name = "-a"
+range = [0, 1]
+[[tag]]
+name = "b"
+unit = "°C"
+range = [1, 0]
+[[tag]]
+name = "c"
+unit = "parsec"
+range = [0, inf]
+decimals = 9
+[[tag]]
+name = "d"
+kind = "bool"
+read = { input = 0, scale = 0 }
+[[tag]]
+name = "d"
+range = [0, 1]
+read = { coil = 0 }
+[[tag]]
+name = "e"
+range = [0, 1]
+read = { input = 0, holding = 1 }
+"#,
+        &expect![[r#"
+            site.toml:5: tag number 1, name: expected a name of ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "-a"
+            site.toml:9: tag b, unit: expected a known unit (did you mean C?), found "°C"
+            site.toml:10: tag b, range: expected [lo, hi] with finite lo < hi, found [1, 0]
+            site.toml:13: tag c, unit: expected a known unit, for example C, %, rpm, mm/s, bar, kW, found "parsec"
+            site.toml:14: tag c, range: expected [lo, hi] with finite lo < hi, found [0, inf]
+            site.toml:15: tag c, decimals: expected a whole number from 0 to 6, found 9
+            site.toml:19: tag d, read, scale: expected a finite number other than 0, found 0
+            site.toml:19: tag d, read, scale: expected no scale on a bool, found 0
+            site.toml:21: tag d, name: expected a name that is not taken yet, found "d"
+            site.toml:23: tag d, read: expected input or holding for a number (or kind = "bool"), found { coil = 0 }
+            site.toml:27: tag e, read: expected one of input, holding, discrete or coil with a register address, found { input = 0, holding = 1 }"#]],
+    );
+}
+
+#[test]
+fn commands() {
+    check(
+        r#"[[command]]
+name = "none"
+[[command]]
+name = "set_fan"
+arguments = [
+  { name = "percent", integer = [100, 0] },
+  { name = "action", bool = true },
+  { name = "n", number = [0, 1], step = 0.3 },
+  { name = "m", number = [0, 0.75], step = 0.5 },
+  { name = "k", number = [0, 1] },
+  { name = "c", choices = ["a", "a", "b c"] },
+  { name = "t", text = 100 },
+  { name = "u", text = 8, integer = [0, 1] },
+]
+[[command]]
+name = "writes"
+arguments = [
+  { name = "room", choices = ["a", "b"] },
+  { name = "speed", integer = [-1, 40000] },
+  { name = "note", text = 8 },
+]
+writes = [
+  { holding = 1, value = "speed" },
+  { holding = 65535, select = "room", constant = 1 },
+  { holding = 2, value = "nope" },
+  { holding = 2, value = "note" },
+  { coil = 2, value = "speed" },
+  { coil = 2, constant = 2 },
+  { holding = 3, select = "speed", value = "room", scale = 2 },
+  { constant = 3 },
+]
+"#,
+        &expect![[r#"
+            site.toml:5: command none, name: expected another name (none always exists and does nothing), found "none"
+            site.toml:9: command set_fan, argument percent: expected integer range [lo, hi] with lo ≤ hi, found [100, 0]
+            site.toml:10: command set_fan, argument action, name: expected a name that is not taken yet, found "action"
+            site.toml:11: command set_fan, argument n: expected step: 1, 2, 2.5 or 5 times a power of ten, for example 0.5 or 0.1, found 0.3
+            site.toml:12: command set_fan, argument m: expected number range [lo, hi] of multiples of the step 0.5, found [0, 0.75]
+            site.toml:13: command set_fan, argument k: expected step: 1, 2, 2.5 or 5 times a power of ten, for example 0.5 or 0.1, found nothing
+            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (letters, digits, _, -, .), each at most 48 bytes, found "a"
+            site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (letters, digits, _, -, .), each at most 48 bytes, found "b c"
+            site.toml:15: command set_fan, argument t: expected text = N bytes from 1 to 64, found 100
+            site.toml:16: command set_fan, argument u: expected one of choices, integer, number, bool or text, found integer and text
+            site.toml:26: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
+            site.toml:27: command writes, write number 2, holding: expected an address that leaves room for 2 registers, found 65535
+            site.toml:28: command writes, write number 3, value: expected the name of one of the command's arguments (did you mean note?), found "nope"
+            site.toml:29: command writes, write number 4, value: expected an argument that is not text, found "note"
+            site.toml:30: command writes, write number 5, value: expected an argument of 0 and 1 (bool, or two choices), found speed from -1 to 40000
+            site.toml:31: command writes, write number 6, constant: expected a whole number from 0 to 1, found 2
+            site.toml:32: command writes, write number 7, select: expected an argument with choices, found "speed"
+            site.toml:32: command writes, write number 7, scale: expected a scale only where a number is written to a holding register, found 2
+            site.toml:33: command writes, write number 8: expected holding = ADDRESS or coil = ADDRESS, found { constant = 3 }"#]],
+    );
+}
+
+#[test]
+fn writes_stay_away_from_the_watchdog() {
+    check(
+        r#"[guard]
+safe = { action = "go" }
+[plant]
+modbus = "127.0.0.1:502"
+heartbeat = 100
+watchdog = 101
+watchdog_ms = 1000
+watchdog_state = 100
+[[command]]
+name = "go"
+writes = [{ holding = 101, constant = 0 }, { coil = 101, constant = 0 }]
+[[command]]
+name = "move"
+arguments = [{ name = "room", choices = ["a", "b", "c"] }]
+writes = [{ holding = 98, select = "room", constant = 1 }]
+"#,
+        &expect![[r#"
+            site.toml:14: command go, write number 1, holding: expected registers other than [plant] heartbeat and watchdog, found 101
+            site.toml:18: command move, write number 1, holding: expected registers other than [plant] heartbeat and watchdog, found 98"#]],
+    );
+}
+
+const BODY: &str = r#"[[tag]]
+name = "speed"
+unit = "rpm"
+range = [0, 3000]
+[[tag]]
+name = "door"
+kind = "bool"
+[[command]]
+name = "slow"
+arguments = [{ name = "percent", number = [0, 100], step = 0.5, unit = "%" }]
+[[command]]
+name = "turn"
+arguments = [{ name = "way", choices = ["left", "right"] }]
+"#;
+
+#[test]
+fn limits() {
+    let limits = r#"[[limit]]
+on = "sped"
+hi = 3
+[[limit]]
+on = "speed"
+lo = 5
+hi = 5
+hihi = 4000
+do = "clamp"
+[[limit]]
+on = "slow.percent"
+lolo = 1
+lo = 10.2
+do = "clamp"
+[[limit]]
+on = "turn.way"
+hi = 3
+[[limit]]
+on = "door"
+rate_per_s = -1
+[[limit]]
+on = "speed"
+"#;
+    check(&format!("{BODY}{limits}"), &expect![[r#"
+        site.toml:18: limit on sped, on: expected the name of a tag, or command.argument of a number (did you mean speed?), found "sped"
+        site.toml:23: limit on speed, hi: expected hi above lo = 5 (lolo < lo < hi < hihi), found 5
+        site.toml:24: limit on speed, hihi: expected a bound in the tag's range 0 to 3000, found 4000
+        site.toml:25: limit on speed, do: expected no do on a tag (a reading cannot be rejected or clamped), found "clamp"
+        site.toml:28: limit on slow.percent, lolo: expected lolo and hihi only on tags, found 1
+        site.toml:29: limit on slow.percent, lo: expected a multiple of 0.5, since values are clamped to it, found 10.2
+        site.toml:32: limit on turn.way, on: expected an argument that is a number, found "turn.way"
+        site.toml:35: limit on door, on: expected a tag that is a number, found "door"
+        site.toml:36: limit on door, rate_per_s: expected a rate above 0 (per second), found -1
+        site.toml:37: limit on speed, lo, hi, lolo, hihi or rate_per_s: expected at least one bound, found nothing"#]]);
+}
+
+#[test]
+fn rules() {
+    let conditions = [
+        "sped > 3",
+        "speed => 3",
+        "speed > fast",
+        "speed > 4000",
+        "speed > 40 C",
+        "speed > 40 rpm or door == yes",
+        "door > no",
+        "door == 1",
+        "speed > 40rpm and",
+        "",
+    ];
+    let mut text = BODY.to_string();
+    for when in conditions {
+        text.push_str(&format!("[[rule]]\nwhen = \"{when}\"\ndo = {{ action = \"none\" }}\n"));
+    }
+    text.push_str(
+        r#"[[limit]]
+on = "slow.percent"
+hi = 50
+[[rule]]
+when = "door == yes and speed>=40rpm and speed < 90.5 rpm"
+do = { action = "slow", percent = 0.25 }
+[[rule]]
+when = "door != no"
+do = { action = "slow", percent = 60 }
+[[rule]]
+when = "door != no"
+do = { action = "slow" }
+[[rule]]
+when = "door != no"
+do = { action = "turn", way = "up", speed = 3 }
+[[rule]]
+do = { action = "trun" }
+[[rule]]
+do = { action = "none" }
+"#,
+    );
+    check(&text, &expect![[r#"
+        site.toml:18: rule number 1, when: expected the name of a tag (did you mean speed?), found sped
+        site.toml:21: rule number 2, when: expected one of < <= > >= == != after speed, found =>
+        site.toml:24: rule number 3, when: expected a number for the tag speed, found fast
+        site.toml:27: rule number 4, when: expected a number in the range 0 to 3000 of the tag speed, found 4000
+        site.toml:30: rule number 5, when: expected the unit rpm of speed, "and", or the end, found C
+        site.toml:33: rule number 6, when: expected "and" or the end of the condition, found or
+        site.toml:36: rule number 7, when: expected == or != with the bool tag door, found an order
+        site.toml:39: rule number 8, when: expected yes or no for the bool tag door, found 1
+        site.toml:42: rule number 9, when: expected the name of a tag, found the end of the condition
+        site.toml:45: rule number 10, when: expected the name of a tag, found the end of the condition
+        site.toml:52: rule number 11, do, percent: expected a multiple of 0.5, found 0.25
+        site.toml:55: rule number 12, do, percent: expected at most 50, the argument's [[limit]] hi, found 60
+        site.toml:58: rule number 13, do, percent: expected a number from 0 to 100 % in steps of 0.5, found nothing
+        site.toml:61: rule number 14, do, way: expected one of left, right, found "up"
+        site.toml:61: rule number 14, do, speed: expected only arguments of turn: way, found 3
+        site.toml:63: rule number 15, do, action: expected the name of a command (did you mean turn?), found "trun"
+        site.toml:64: rule number 16: expected no rule after one without when, since that one always applies, found another rule"#]]);
+}
+
+#[test]
+fn a_plant_needs_a_safe_command() {
+    check(
+        "[plant]\nmodbus = \"[::1]:502\"\nheartbeat = 1\nwatchdog = 2\nwatchdog_ms = 1000\nwatchdog_state = 0\n",
+        &expect![[r#"site.toml:1: [guard] safe: expected the command that is safe at any time, for example { action = "stop" }, found nothing, though there is a [plant]"#]],
+    );
+}
+
+#[test]
+fn bounds() {
+    let tags: String = (0..65).map(|i| format!("[[tag]]\nname = \"t{i}\"\nkind = \"bool\"\n")).collect();
+    check(&tags, &expect!["site.toml:196: tag: expected at most 64, found 65"]);
+    let long = "x".repeat(49);
+    check(&format!("[[tag]]\nname = \"{long}\"\nkind = \"bool\"\n"), &expect![[r#"site.toml:5: tag number 1, name: expected a name of ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx""#]]);
+    check(&" ".repeat(300_000), &expect!["site.toml:1: file size: expected at most 262144 bytes, found 300035 bytes"]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Site::load(Path::new("/nowhere/at/all")).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/at/all: cannot read the site file"), "{error}");
+}
