@@ -34,7 +34,7 @@ impl TagSink for Rc<Bench> {
     }
 }
 
-impl CommandSource for Rc<Bench> {
+impl Source for Rc<Bench> {
     fn next_command(&mut self) -> Option<Command> {
         self.commands.borrow_mut().pop_front()
     }
@@ -70,7 +70,7 @@ impl Bench {
         let driver = spawn_local(async move {
             let clock = || u64::try_from(started.elapsed().as_micros()).unwrap();
             let driver = Driver::new(&site, &driven.link).unwrap();
-            driver.run(&driven, &mut Rc::clone(&driven), &driven, clock).await;
+            driver.drive(&driven, &mut Rc::clone(&driven), &driven, clock).await;
         });
         (bench, driver)
     }
@@ -280,6 +280,27 @@ fn a_device_that_talks_nonsense_is_left_and_tried_again() {
         until(|| accepted.get() >= 4).await;
         assert!(!bench.link.is_armed());
         assert!(!bench.link.status().last_error.is_empty());
+    });
+}
+
+#[test]
+fn the_guards_signals_take_tags_and_link() {
+    run(async {
+        let (address, _plant) = plant(PlantKind::Hvac, any_port()).await;
+        let site = site("hvac", address);
+        let (_inside, outside) = ganglion_guard::Channels::new(&site, None, None);
+        let (signals, mut actuations) = (outside.signals, outside.actuations);
+        let driven = std::sync::Arc::clone(&signals);
+        spawn_local(async move {
+            let started = Instant::now();
+            let link = Link::default();
+            let driver = Driver::new(&site, &link).unwrap();
+            let clock = || 1 + u64::try_from(started.elapsed().as_micros()).unwrap();
+            driver.run(&*driven, &mut actuations, &*driven, clock).await;
+        });
+        until(|| signals.link().connected && (0..5).all(|tag| signals.tags.read(tag).time_us > 0)).await;
+        assert_eq!(signals.link().watchdog, ganglion_guard::DeviceWatchdog::Off, "no cycles, no arming");
+        assert_eq!(signals.tags.read(0).quality, ganglion_guard::Quality::Good);
     });
 }
 
