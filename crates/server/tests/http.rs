@@ -166,7 +166,9 @@ async fn other_types_hosts_and_origins_are_refused() {
     check(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{json}"), 403).await;
     check(&format!("Host: localhost\r\nOrigin: http://localhost:3000\r\n{json}"), 403).await;
     check(&format!("Host: localhost\r\nOrigin: null\r\n{json}"), 403).await;
-    let foreign = format!("POST http://evil.example/v1/decide HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{json}\r\n");
+    let foreign = format!(
+        "POST http://evil.example/v1/decide HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{json}\r\n"
+    );
     assert_eq!(exchange(running.address, foreign.as_bytes()).await.unwrap().0, 403);
 }
 

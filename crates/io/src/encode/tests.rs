@@ -95,6 +95,21 @@ proptest! {
         }
     }
 
+    /// The guard checks limits on its own encoding; what the driver writes must be exactly that.
+    #[test]
+    fn the_guard_encodes_the_same(bits: u64, small in -40_000.0..40_000.0f64, scale in prop::sample::select(vec![1.0, 0.1, 0.02])) {
+        let site = writing(NUMBER, WriteTarget::Holding, scale);
+        for value in [f64::from_bits(bits), small] {
+            let mut values = [Value::Absent; ganglion_site::limits::ARGUMENTS_MAX];
+            values[0] = Value::Number(value);
+            let command = Command { verb: 0, values };
+            let guards = ganglion_guard::register_writes(&site, &command).ok();
+            let guards = guards.and_then(|writes| writes.iter().next().map(|w| (w.address, w.raw)));
+            let ours = encode_writes(&site, &command).ok().map(|w| (w.as_slice()[0].address, w.as_slice()[0].raw));
+            prop_assert_eq!(ours, guards);
+        }
+    }
+
     #[test]
     fn every_register_survives_a_round_trip(raw: u16, scale in prop::sample::select(vec![1.0, 0.5, 0.1, 0.02])) {
         let value = Value::Number(decode_register(raw, scale));

@@ -50,6 +50,18 @@ pub trait TagSink {
 }
 
 /// Gives the commands to write: only those that the guard approved. Implementations must not block.
+///
+/// ```compile_fail,E0053
+/// # use ganglion_io::modbus::{CommandSource, WriteFailure};
+/// # use ganglion_site::Command;
+/// struct Shortcut(Command);
+/// impl CommandSource for Shortcut {
+///     fn next_command(&mut self) -> Option<Command> {
+///         Some(self.0)
+///     }
+///     fn written(&mut self, _: &Command, _: Result<(), WriteFailure>) {}
+/// }
+/// ```
 pub trait CommandSource {
     /// The next command, `None` when none waits.
     fn next_command(&mut self) -> Option<Approved<Command>>;
