@@ -287,7 +287,10 @@ impl<'a, 'b> Session<'a, 'b> {
         let link = self.driver.link;
         let checked = if self.armed {
             self.watchdog_due_us = now_us + self.watchdog_us() / WATCHDOG_CHECKS_PER_WATCHDOG;
-            self.check_watchdog().await
+            let checked = self.check_watchdog().await;
+            // Only a cycle after this moment, which has seen the loss, allows arming again.
+            self.cycles_seen = if self.armed { self.cycles_seen } else { cycles.cycles() };
+            checked
         } else {
             self.watchdog_due_us = now_us + ARM_RETRY_MS * 1000;
             self.arm(cycles, now_us).await
