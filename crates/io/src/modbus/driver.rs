@@ -7,7 +7,7 @@ use crate::limits::{
     HEARTBEATS_PER_WATCHDOG, REQUEST_MS_MAX, WATCHDOG_CHECKS_PER_WATCHDOG,
 };
 use crate::modbus::plan::{Batch, plan};
-use crate::modbus::{CommandSource, CycleWatch, Link, Quality, TagSink, WriteFailure};
+use crate::modbus::{CommandSource, CycleWatch, Link, Proven, Quality, Source, TagSink, WriteFailure};
 use ganglion_site::{Command, Micros, PlantSpec, ReadTable, Site, WriteTarget};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -45,6 +45,16 @@ impl<'a> Driver<'a> {
         cycles: &impl CycleWatch,
         clock: impl Fn() -> Micros,
     ) {
+        self.drive(tags, &mut Proven(commands), cycles, clock).await;
+    }
+
+    pub(super) async fn drive(
+        self,
+        tags: &impl TagSink,
+        commands: &mut impl Source,
+        cycles: &impl CycleWatch,
+        clock: impl Fn() -> Micros,
+    ) {
         let mut backoff_ms = BACKOFF_MS_MIN;
         self.publish_all_bad(tags, clock());
         loop {
@@ -53,6 +63,7 @@ impl<'a> Driver<'a> {
             let why = match self.connect(commands).await {
                 Ok(context) => {
                     self.link.set_connected();
+                    tags.link_changed(self.link);
                     let mut session = Session::new(&self, context, cycles.cycles());
                     let why = session.run(tags, commands, cycles, &clock).await;
                     if session.answered {
@@ -63,6 +74,7 @@ impl<'a> Driver<'a> {
                 Err(why) => why,
             };
             self.link.set_disconnected(&why);
+            tags.link_changed(self.link);
             self.publish_all_bad(tags, clock());
             let pause_end_us = clock().saturating_add(backoff_ms * 1000);
             while clock() < pause_end_us {
@@ -74,7 +86,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Connects; commands that come meanwhile are refused without waiting for the outcome.
-    async fn connect(&self, commands: &mut impl CommandSource) -> Result<Context, String> {
+    async fn connect(&self, commands: &mut impl Source) -> Result<Context, String> {
         let address = &self.plant.modbus;
         let connecting = timeout(Duration::from_millis(CONNECT_MS_MAX), TcpStream::connect(address.as_str()));
         tokio::pin!(connecting);
@@ -102,7 +114,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn refuse_all(commands: &mut impl CommandSource, why: WriteFailure) {
+fn refuse_all(commands: &mut impl Source, why: WriteFailure) {
     // Bounded, so that a source that never runs dry cannot hold the task.
     for _ in 0..COMMANDS_PER_TICK_MAX {
         let Some(command) = commands.next_command() else { break };
@@ -152,7 +164,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// Works until the connection breaks; returns why.
-    async fn run<C: CommandSource>(
+    async fn run<C: Source>(
         &mut self,
         tags: &impl TagSink,
         commands: &mut C,
@@ -165,13 +177,15 @@ impl<'a, 'b> Session<'a, 'b> {
                 Ok(worked) => worked,
                 Err(why) => return why,
             };
-            if !worked {
+            if worked {
+                tags.link_changed(self.driver.link);
+            } else {
                 sleep(Duration::from_millis(DRIVER_TICK_MS)).await;
             }
         }
     }
 
-    async fn step<C: CommandSource>(
+    async fn step<C: Source>(
         &mut self,
         tags: &impl TagSink,
         commands: &mut C,
@@ -184,7 +198,7 @@ impl<'a, 'b> Session<'a, 'b> {
         if self.armed && completed != self.cycles_seen && now_us >= self.heartbeat_due_us {
             self.cycles_seen = completed;
             self.heartbeat_due_us = now_us + self.watchdog_us() / HEARTBEATS_PER_WATCHDOG;
-            self.beat().await?;
+            self.beat(now_us).await?;
             return Ok(true);
         }
         if now_us >= self.watchdog_due_us {
@@ -208,7 +222,7 @@ impl<'a, 'b> Session<'a, 'b> {
         u64::from(self.driver.plant.watchdog_ms) * 1000
     }
 
-    async fn write_commands(&mut self, commands: &mut impl CommandSource) -> Result<bool, String> {
+    async fn write_commands(&mut self, commands: &mut impl Source) -> Result<bool, String> {
         for i in 0..COMMANDS_PER_TICK_MAX {
             let Some(command) = commands.next_command() else { return Ok(i > 0) };
             if !self.armed {
@@ -249,11 +263,14 @@ impl<'a, 'b> Session<'a, 'b> {
         (Ok(()), None)
     }
 
-    async fn beat(&mut self) -> Result<(), String> {
+    async fn beat(&mut self, now_us: Micros) -> Result<(), String> {
         self.heartbeat = self.heartbeat.wrapping_add(1);
         let write = holding(self.driver.plant.heartbeat, self.heartbeat);
         match self.write(write).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.driver.link.set_heartbeat_ack(now_us);
+                Ok(())
+            }
             Err(Failure::Broken(why)) => Err(why),
             // The watchdog will speak for itself; until then the reason is on record.
             Err(Failure::Exception(code)) => {
@@ -270,10 +287,13 @@ impl<'a, 'b> Session<'a, 'b> {
         let link = self.driver.link;
         let checked = if self.armed {
             self.watchdog_due_us = now_us + self.watchdog_us() / WATCHDOG_CHECKS_PER_WATCHDOG;
-            self.check_watchdog().await
+            let checked = self.check_watchdog().await;
+            // Only a cycle after this moment, which has seen the loss, allows arming again.
+            self.cycles_seen = if self.armed { self.cycles_seen } else { cycles.cycles() };
+            checked
         } else {
             self.watchdog_due_us = now_us + ARM_RETRY_MS * 1000;
-            self.arm(cycles).await
+            self.arm(cycles, now_us).await
         };
         match checked {
             Ok(()) => Ok(()),
@@ -307,7 +327,7 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Clears and arms the device's watchdog, and believes only what the device then reads back. While the guard does
     /// not cycle, arming would only end in a trip.
-    async fn arm(&mut self, cycles: &impl CycleWatch) -> Result<(), Failure> {
+    async fn arm(&mut self, cycles: &impl CycleWatch, now_us: Micros) -> Result<(), Failure> {
         let (plant, link) = (self.driver.plant, self.driver.link);
         if self.read_word(ReadTable::Input, plant.watchdog_state).await? == WATCHDOG_TRIPPED {
             link.set_tripped();
@@ -324,6 +344,7 @@ impl<'a, 'b> Session<'a, 'b> {
         let state = self.read_word(ReadTable::Input, plant.watchdog_state).await?;
         if plant.watchdog_ms > 0 && time_ms == plant.watchdog_ms && state == WATCHDOG_ARMED {
             self.armed = true;
+            link.set_heartbeat_ack(now_us);
             self.watchdog_due_us = 0;
             self.heartbeat_due_us = 0;
             link.set_armed();

@@ -13,6 +13,7 @@ pub struct Link {
     connections: AtomicU64,
     trips: AtomicU64,
     exceptions: AtomicU64,
+    heartbeat_ack_us: AtomicU64,
     last_error: Mutex<String>,
 }
 
@@ -56,6 +57,11 @@ impl Link {
         self.trips.load(Ordering::Acquire)
     }
 
+    /// When the last heartbeat that the device confirmed was sent, in microseconds of the driver's clock; 0 = none yet.
+    pub fn heartbeat_ack_us(&self) -> u64 {
+        self.heartbeat_ack_us.load(Ordering::Acquire)
+    }
+
     /// Everything, for people. Takes a lock: not for the guard's cycle.
     pub fn status(&self) -> LinkStatus {
         LinkStatus {
@@ -96,6 +102,10 @@ impl Link {
             self.trips.fetch_add(1, Ordering::AcqRel);
             self.report("the plant's comms watchdog tripped: it went to its own safe state");
         }
+    }
+
+    pub(super) fn set_heartbeat_ack(&self, sent_us: u64) {
+        self.heartbeat_ack_us.store(sent_us, Ordering::Release);
     }
 
     pub(super) fn count_exception(&self) {

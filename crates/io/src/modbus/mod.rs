@@ -7,12 +7,16 @@
 //! refused at once and never written later.
 
 mod driver;
+mod guard;
 mod link;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use driver::Driver;
 pub use link::{Link, LinkStatus};
 
+use ganglion_guard::Approved;
 use ganglion_site::{Command, Micros};
 
 /// How far a tag's value can be trusted; names as OPC UA's status codes.
@@ -39,14 +43,49 @@ impl Quality {
 pub trait TagSink {
     /// Value of the tag with index `tag` in its unit (bool: 0 or 1), as of `time_us`.
     fn publish(&self, tag: usize, value: f64, quality: Quality, time_us: Micros);
+    /// The link may have changed.
+    fn link_changed(&self, link: &Link) {
+        let _ = link;
+    }
 }
 
-/// Gives the commands to write. Implementations must not block.
+/// Gives the commands to write: only those that the guard approved. Implementations must not block.
+///
+/// ```compile_fail,E0053
+/// # use ganglion_io::modbus::{CommandSource, WriteFailure};
+/// # use ganglion_site::Command;
+/// struct Shortcut(Command);
+/// impl CommandSource for Shortcut {
+///     fn next_command(&mut self) -> Option<Command> {
+///         Some(self.0)
+///     }
+///     fn written(&mut self, _: &Command, _: Result<(), WriteFailure>) {}
+/// }
+/// ```
 pub trait CommandSource {
     /// The next command, `None` when none waits.
-    fn next_command(&mut self) -> Option<Command>;
+    fn next_command(&mut self) -> Option<Approved<Command>>;
     /// What became of a command that [`CommandSource::next_command`] gave; called once for each, in order.
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>);
+}
+
+/// The inside of [`CommandSource`], where the proof has been seen. Private, so that nothing outside this module can
+/// have an unapproved command written.
+trait Source {
+    fn next_command(&mut self) -> Option<Command>;
+    fn written(&mut self, command: &Command, result: Result<(), WriteFailure>);
+}
+
+struct Proven<'a, C>(&'a mut C);
+
+impl<C: CommandSource> Source for Proven<'_, C> {
+    fn next_command(&mut self) -> Option<Command> {
+        self.0.next_command().map(|approved| *approved.get())
+    }
+
+    fn written(&mut self, command: &Command, result: Result<(), WriteFailure>) {
+        self.0.written(command, result);
+    }
 }
 
 /// Tells whether the guard lives.
