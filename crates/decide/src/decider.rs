@@ -7,7 +7,7 @@ use crate::prompt::Prompt;
 use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
 use ganglion_llm::{LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
-use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Site, Timings, PROMPT_FORM};
+use ganglion_site::{Command, Decision, Event, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use std::sync::Arc;
 
@@ -141,7 +141,12 @@ impl Decider {
             return declined(event, timings, "the event is empty: no sentence and no usable tag value");
         }
         if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(text)) {
-            return Decision { epoch: event.epoch, outcome: Outcome::Cache, timings: Timings::default(), ..*known };
+            return Decision {
+                epoch: event.epoch,
+                outcome: Outcome::Cache,
+                timings: Timings::default(),
+                ..*known
+            };
         }
         match self.generate(event.deadline_us, now, &mut timings) {
             Ok((command, confidence)) => {
@@ -158,7 +163,9 @@ impl Decider {
                 }
                 decision
             }
-            Err(Declined::Expired) => declined(event, timings, "the deadline passed before the command was decided"),
+            Err(Declined::Expired) => {
+                declined(event, timings, "the deadline passed before the command was decided")
+            }
             Err(Declined::Because(reason)) => declined(event, timings, &reason),
         }
     }
@@ -205,13 +212,16 @@ impl Decider {
             self.pending.push(token);
             self.answer.push(token);
             if self.answer.len() > COMMAND_TOKENS_MAX {
-                return Err(Declined::Because(format!("the command is longer than {COMMAND_TOKENS_MAX} tokens")));
+                return Err(Declined::Because(format!(
+                    "the command is longer than {COMMAND_TOKENS_MAX} tokens"
+                )));
             }
         }
         timings.predicted_n = count(self.answer.len());
         timings.decode_us = span(started, now()).saturating_sub(timings.prefill_us);
         let text = self.tokenizer.decode_bytes(&self.answer);
-        let text = String::from_utf8(text).map_err(|_| Declined::Because("the command is not UTF-8".into()))?;
+        let text =
+            String::from_utf8(text).map_err(|_| Declined::Because("the command is not UTF-8".into()))?;
         self.grammar.validate(&text)?;
         let command = Command::from_json(&self.site, &text).map_err(|e| Declined::Because(e.to_string()))?;
         Ok((command, confidence))

@@ -7,7 +7,9 @@
 use crate::decider::LoadedModel;
 use crate::error::{DecideError, Result};
 use ganglion_site::{Event, PROMPT_FORM, Site};
-use ganglion_tokenizer::{ChatTemplate, EncodeOptions, EncodeScratch, Message, RenderOptions, TokenId, Tokenizer};
+use ganglion_tokenizer::{
+    ChatTemplate, EncodeOptions, EncodeScratch, Message, RenderOptions, TokenId, Tokenizer,
+};
 
 /// Stands for the event in a rendered template; no site text can hold it, since names and sentences have no such bytes.
 const EVENT_MARK: &str = "\u{2}event\u{3}";
@@ -91,14 +93,16 @@ fn render_around_event(site: &Site, source: &str, tokenizer: &Tokenizer) -> Resu
         id.map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned()).unwrap_or_default()
     };
     let (bos, eos) = (spell(tokenizer.bos()), spell(tokenizer.eos()));
-    let options = RenderOptions { add_generation_prompt: true, bos_token: &bos, eos_token: &eos, now_unix_s: None };
+    let options =
+        RenderOptions { add_generation_prompt: true, bos_token: &bos, eos_token: &eos, now_unix_s: None };
     let system = site.system_text();
     let user = Message { role: "user", content: EVENT_MARK };
-    let rendered = template.render(&[Message { role: "system", content: &system }, user], options).or_else(|_| {
-        // Some families have no system role; their users put such text in front of the first message.
-        let joined = format!("{system}\n\n{EVENT_MARK}");
-        template.render(&[Message { role: "user", content: &joined }], options)
-    })?;
+    let rendered =
+        template.render(&[Message { role: "system", content: &system }, user], options).or_else(|_| {
+            // Some families have no system role; their users put such text in front of the first message.
+            let joined = format!("{system}\n\n{EVENT_MARK}");
+            template.render(&[Message { role: "user", content: &joined }], options)
+        })?;
     let (head, tail) = rendered.split_once(EVENT_MARK).ok_or(DecideError::TemplateNotStatic)?;
     if !head.contains(system.trim()) || tail.contains(EVENT_MARK) {
         return Err(DecideError::TemplateNotStatic);

@@ -88,7 +88,8 @@ pub fn load(dir: &Path) -> Result<Vec<Suite>> {
 }
 
 fn load_file(file: &Path) -> Result<Suite> {
-    let text = std::fs::read_to_string(file).map_err(|source| DecideError::Read { file: file.to_owned(), source })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| DecideError::Read { file: file.to_owned(), source })?;
     let mut suite = Suite {
         name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         sites: Vec::new(),
@@ -110,28 +111,41 @@ fn parse_line(
     text: &str,
 ) -> std::result::Result<(), String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let field = |key: &str| value.get(key).and_then(|v| v.as_str()).ok_or_else(|| format!("field \"{key}\" is missing"));
+    let field = |key: &str| {
+        value.get(key).and_then(|v| v.as_str()).ok_or_else(|| format!("field \"{key}\" is missing"))
+    };
     let name = field("site")?;
     if let Ok(toml) = field("toml") {
         names.push(name.to_owned());
         suite.sites.push(Arc::new(Site::parse(toml, file).map_err(|e| e.to_string())?));
         return Ok(());
     }
-    let index = names.iter().rposition(|n| n == name).ok_or_else(|| format!("site \"{name}\" is not defined above"))?;
+    let index = names
+        .iter()
+        .rposition(|n| n == name)
+        .ok_or_else(|| format!("site \"{name}\" is not defined above"))?;
     let site = suite.sites.get(index).ok_or("no site")?;
     let mut event = Event::new(line, u64::MAX);
     event.sentence = Sentence::new(field("text").unwrap_or("")).ok_or("\"text\" is too long")?;
     for (tag, value) in value.get("tags").and_then(|v| v.as_object()).into_iter().flatten() {
         let index = site.find_tag(tag).ok_or_else(|| format!("site has no tag \"{tag}\""))?;
         let number = value.as_f64().or(value.as_bool().map(f64::from));
-        event.set_tag(index, number.ok_or_else(|| format!("tag \"{tag}\": expected a number or bool, found {value}"))?);
+        event.set_tag(
+            index,
+            number.ok_or_else(|| format!("tag \"{tag}\": expected a number or bool, found {value}"))?,
+        );
     }
     let expect = value.get("expect").ok_or("field \"expect\" is missing")?.to_string();
     let expect = Command::from_json(site, &expect).map_err(|e| e.to_string())?;
     if suite.cases.len() >= SUITE_CASES_MAX {
         return Err(format!("more than {SUITE_CASES_MAX} cases"));
     }
-    suite.cases.push(Case { site: index, kind: field("kind").unwrap_or("command").to_owned(), event, expect });
+    suite.cases.push(Case {
+        site: index,
+        kind: field("kind").unwrap_or("command").to_owned(),
+        event,
+        expect,
+    });
     Ok(())
 }
 
@@ -156,7 +170,8 @@ pub fn run(loaded: &LoadedModel, suite: &Suite, progress: &mut dyn FnMut(usize))
                 score.numbers.add(equal);
             }
             if !right {
-                let found = decision.command.map_or_else(|| decision.reason.as_str().to_owned(), |c| c.to_json(site));
+                let found =
+                    decision.command.map_or_else(|| decision.reason.as_str().to_owned(), |c| c.to_json(site));
                 let text = site.prompt_event(&case.event);
                 score.wrong.push([site.name.clone(), text, case.expect.to_json(site), found]);
             }

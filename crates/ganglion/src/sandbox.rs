@@ -17,7 +17,9 @@ pub fn enter() -> String {
         .and_then(landlock::RulesetCreated::restrict_self);
     match restricted.map(|status| status.ruleset) {
         Ok(RulesetStatus::FullyEnforced) => "landlock: no files, no network, no signals".to_owned(),
-        Ok(RulesetStatus::PartiallyEnforced) => "landlock: files locked; this kernel cannot lock all of network and signals".to_owned(),
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            "landlock: files locked; this kernel cannot lock all of network and signals".to_owned()
+        }
         Ok(_) => "not locked in: this kernel has no landlock".to_owned(),
         Err(error) => format!("not locked in: {error}"),
     }

@@ -36,15 +36,16 @@ impl Engine {
     /// # Errors
     /// [`GrammarError::Vocabulary`] when the model has no end-of-text token.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self> {
-        let eos = tokenizer
-            .eos()
-            .or(tokenizer.eot())
-            .ok_or_else(|| GrammarError::Vocabulary("it has no end-of-text token (tokenizer.ggml.eos_token_id)".into()))?;
-        let size = u32::try_from(tokenizer.vocab_size()).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
+        let eos = tokenizer.eos().or(tokenizer.eot()).ok_or_else(|| {
+            GrammarError::Vocabulary("it has no end-of-text token (tokenizer.ggml.eos_token_id)".into())
+        })?;
+        let size =
+            u32::try_from(tokenizer.vocab_size()).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
         let words: Vec<Vec<u8>> = (0..size).map(|id| word(&tokenizer, id)).collect();
         let trie = TokTrie::from(&TokRxInfo::new(size, eos), &words);
         let env: TokEnv = Arc::new(Environment { trie, tokenizer });
-        let mut factory = ParserFactory::new_simple(&env).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
+        let mut factory =
+            ParserFactory::new_simple(&env).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
         factory.quiet();
         let limits = factory.limits_mut();
         limits.step_lexer_fuel = MASK_LEXER_FUEL_MAX;
@@ -140,7 +141,8 @@ impl Constraint {
     pub fn allowed(&mut self, out: &mut Vec<TokenId>) -> Result<()> {
         out.clear();
         let mask = self.matcher.compute_mask().map_err(|e| GrammarError::Mask(e.to_string()))?;
-        let eos = self.matcher.tok_env().map_err(|e| GrammarError::Mask(e.to_string()))?.tok_trie().eos_token();
+        let eos =
+            self.matcher.tok_env().map_err(|e| GrammarError::Mask(e.to_string()))?.tok_trie().eos_token();
         mask.iter_set_entries(|id| out.extend(u32::try_from(id).ok().filter(|&id| id != eos)));
         self.checked(())
     }

@@ -5,7 +5,10 @@
 #[non_exhaustive]
 pub enum GrammarError {
     /// A keyword this version does not enforce; ignoring it would let wrong output through.
-    #[error("schema keyword \"{keyword}\" at {path} is not supported; supported: {}", crate::schema::supported())]
+    #[error(
+        "schema keyword \"{keyword}\" at {path} is not supported; supported: {}",
+        crate::schema::supported()
+    )]
     UnsupportedKeyword {
         /// The keyword.
         keyword: String,

@@ -16,10 +16,8 @@ use std::sync::Arc;
 
 /// Decide one sentence; nothing is actuated
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  ganglion ask examples/hvac \"set the kitchen to 21 degrees\"\n  \
-                  ganglion ask examples/conveyor \"\" --tag torque=71.5 --tag wear=12 --tag speed=1500 --json"
-)]
+#[command(after_help = "Examples:\n  ganglion ask examples/hvac \"set the kitchen to 21 degrees\"\n  \
+                  ganglion ask examples/conveyor \"\" --tag torque=71.5 --tag wear=12 --tag speed=1500 --json")]
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
@@ -52,8 +50,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Err(error) => Some(error.to_string()),
     };
     let (gguf, _) = load::model_file(&site)?;
-    let identity =
-        Identity { site: Arc::clone(&site), model_sha256: gguf.sha256(), schema_sha256: site.schema_sha256() };
+    let identity = Identity {
+        site: Arc::clone(&site),
+        model_sha256: gguf.sha256(),
+        schema_sha256: site.schema_sha256(),
+    };
     let deadline_ms = arguments.deadline_ms.unwrap_or(site.guard.deadline_ms);
     let guard = Guard::new(&site)?;
     let (decision, latency_us) = match refused {
@@ -91,7 +92,8 @@ fn sentence(arguments: &Arguments, event: &Event) -> Result<Sentence> {
     if text.trim().is_empty() && event.tags_present != 0 {
         return Ok(Sentence::EMPTY);
     }
-    let text = check_sentence(text.trim()).map_err(|reason| anyhow!("the sentence cannot be used: {reason}"))?;
+    let text =
+        check_sentence(text.trim()).map_err(|reason| anyhow!("the sentence cannot be used: {reason}"))?;
     Sentence::new(&text).context("the sentence is too long")
 }
 
@@ -107,7 +109,12 @@ fn no_answer(event: &Event, reason: &str) -> Decision {
 }
 
 /// The guard's word on the answer; without one, the rule controller's command when time ran out, nothing otherwise.
-fn judge(guard: &Guard, event: &Event, decision: &Decision, site: &Site) -> (Outcome, Option<Command>, Verdict, String) {
+fn judge(
+    guard: &Guard,
+    event: &Event,
+    decision: &Decision,
+    site: &Site,
+) -> (Outcome, Option<Command>, Verdict, String) {
     let tags: Vec<Option<f64>> = (0..site.tags.len()).map(|index| event.tag(index)).collect();
     if let Some(command) = decision.command {
         let checked = guard.check(&command, &tags);

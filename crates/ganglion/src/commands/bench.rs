@@ -103,8 +103,9 @@ fn decide(arguments: &DecideArguments) -> Result<()> {
 fn sentences(arguments: &DecideArguments, site: &Site) -> Result<Vec<Sentence>> {
     let default = site.file.parent().unwrap_or(Path::new(".")).join("events.txt");
     let file = arguments.events.as_ref().unwrap_or(&default);
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("{}: put one sentence a line there, or name another file with --events", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| {
+        format!("{}: put one sentence a line there, or name another file with --events", file.display())
+    })?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let sentences: Vec<_> = lines
         .map(|line| Sentence::new(line).with_context(|| format!("{}: too long: {line}", file.display())))
@@ -150,7 +151,9 @@ fn histogram(out: &mut impl Write, values: &Histogram<u64>) -> Result<()> {
     let mut rows: Vec<(u64, u64)> = (0..ROWS).map(|row| (low + row * step, 0)).collect();
     rows.push((high, 0));
     for v in values.iter_recorded() {
-        let row = usize::try_from((v.value_iterated_to() - low) / step.max(1)).unwrap_or(usize::MAX).min(rows.len() - 1);
+        let row = usize::try_from((v.value_iterated_to() - low) / step.max(1))
+            .unwrap_or(usize::MAX)
+            .min(rows.len() - 1);
         if let Some(row) = rows.get_mut(row) {
             row.1 += v.count_at_value();
         }

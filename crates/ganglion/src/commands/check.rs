@@ -23,7 +23,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let prompt = Prompt::new(&site, &model)?;
     ganglion_guard::Guard::new(&site)?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}: ok\n\nCommands, as JSON Schema (sha256 {})", site.file.display(), site.schema_sha256())?;
+    writeln!(
+        out,
+        "{}: ok\n\nCommands, as JSON Schema (sha256 {})",
+        site.file.display(),
+        site.schema_sha256()
+    )?;
     writeln!(out, "{}", serde_json::to_string_pretty(&site.schema())?)?;
     writeln!(out, "\nTags\n{}", site.tag_table())?;
     writeln!(out, "Limits\n{}", site.limit_table())?;
@@ -31,7 +36,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     writeln!(out, "Memory, all of it taken at the start\n{}", load::plan_table(&plan))?;
     let (form, tokens) = (prompt.form(), prompt.prefix().len());
     let left = site.model.context_tokens.saturating_sub(tokens);
-    writeln!(out, "Prompt prefix ({form}, {tokens} tokens, pinned; {left} left for the event and its command)")?;
+    writeln!(
+        out,
+        "Prompt prefix ({form}, {tokens} tokens, pinned; {left} left for the event and its command)"
+    )?;
     writeln!(out, "{}", prompt.prefix_text())?;
     Ok(ExitCode::SUCCESS)
 }

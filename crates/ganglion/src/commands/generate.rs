@@ -29,7 +29,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let gguf = Gguf::open(&arguments.model).with_context(|| format!("model {}", arguments.model.display()))?;
+    let gguf =
+        Gguf::open(&arguments.model).with_context(|| format!("model {}", arguments.model.display()))?;
     let tokenizer = Tokenizer::from_gguf(&gguf)?;
     let mut options = ModelOptions::default();
     if arguments.threads > 0 {
@@ -41,15 +42,20 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     write!(out, "{}", arguments.prompt)?;
     let mut failed = None;
-    generate_text(&mut session, &tokenizer, &arguments.prompt, arguments.tokens, &mut || false, &mut |piece| {
-        match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+    generate_text(
+        &mut session,
+        &tokenizer,
+        &arguments.prompt,
+        arguments.tokens,
+        &mut || false,
+        &mut |piece| match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);
                 ControlFlow::Break(())
             }
-        }
-    })?;
+        },
+    )?;
     if let Some(error) = failed {
         return Err(error.into());
     }

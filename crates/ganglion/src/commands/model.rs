@@ -28,7 +28,9 @@ enum Action {
         json: bool,
     },
     /// Score a model on evaluation suites: exact commands, by suite and kind
-    #[command(after_help = "Example:\n  ganglion model eval models/nano/nano.gguf --suite models/nano/suites")]
+    #[command(
+        after_help = "Example:\n  ganglion model eval models/nano/nano.gguf --suite models/nano/suites"
+    )]
     Eval {
         /// GGUF file
         file: PathBuf,
@@ -43,7 +45,9 @@ enum Action {
         wrong: usize,
     },
     /// Convert a llama2.c checkpoint and its tokenizer to GGUF
-    #[command(after_help = "Example:\n  ganglion model convert stories260K.bin --tokenizer tok512.bin --out stories260k.gguf")]
+    #[command(
+        after_help = "Example:\n  ganglion model convert stories260K.bin --tokenizer tok512.bin --out stories260k.gguf"
+    )]
     Convert {
         /// llama2.c model file
         file: PathBuf,
@@ -135,8 +139,11 @@ fn eval(file: &Path, dir: &Path, json: bool, wrong: usize) -> Result<()> {
                     "numbers": percent(score.numbers.share()), "numbers_cases": score.numbers.total, "kinds": kinds}),
             );
         } else {
-            let kinds: Vec<_> =
-                score.kinds.iter().map(|(kind, s)| format!("{kind} {:.1} ({})", 100.0 * s.share(), s.total)).collect();
+            let kinds: Vec<_> = score
+                .kinds
+                .iter()
+                .map(|(kind, s)| format!("{kind} {:.1} ({})", 100.0 * s.share(), s.total))
+                .collect();
             writeln!(
                 out,
                 "{:<14} {total:>7} {:>7.2}% {:>8.2}%   {}",
@@ -146,7 +153,11 @@ fn eval(file: &Path, dir: &Path, json: bool, wrong: usize) -> Result<()> {
                 kinds.join(", ")
             )?;
             for [site, event, expected, found] in score.wrong.iter().take(wrong) {
-                writeln!(out, "  {site}: {}\n    expected {expected}\n    found    {found}", event.trim_end().replace('\n', " / "))?;
+                writeln!(
+                    out,
+                    "  {site}: {}\n    expected {expected}\n    found    {found}",
+                    event.trim_end().replace('\n', " / ")
+                )?;
             }
         }
     }

@@ -39,6 +39,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ..Options::new(arguments.kind.parse()?)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ganglion_plant::serve(arguments.listen, options, |address| println!("listening on {address}")))?;
+    runtime.block_on(ganglion_plant::serve(arguments.listen, options, |address| {
+        println!("listening on {address}")
+    }))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -148,8 +148,9 @@ fn read_argument(fields: &mut Fields<'_>, others: &[ArgumentSpec], report: &mut 
 }
 
 fn read_choices(item: &Item<'_>, place: &str, report: &mut Report<'_>) -> ArgumentKind {
-    let expected =
-        format!("choices: a list of 1 to {CHOICES_MAX} different names (lower-case letters, digits, _, -, .)");
+    let expected = format!(
+        "choices: a list of 1 to {CHOICES_MAX} different names (lower-case letters, digits, _, -, .)"
+    );
     let items: &[Item<'_>] = item.get_ref().as_array().map(AsRef::as_ref).unwrap_or_default();
     if items.is_empty() || items.len() > CHOICES_MAX {
         report.reject(item, place, expected.clone());

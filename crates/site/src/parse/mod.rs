@@ -109,12 +109,12 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
 }
 
 /// What every name has to look like.
-const NAME_FORM: &str =
-    "a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes";
+const NAME_FORM: &str = "a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes";
 const _: () = assert!(NAME_BYTES_MAX == 48, "NAME_FORM says so");
 
 fn is_name(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
     text.len() <= NAME_BYTES_MAX
         && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
         && text.bytes().all(allowed)

@@ -53,7 +53,10 @@ impl Inputs {
                 flag.store(true, Ordering::Release);
             }
         };
-        std::thread::Builder::new().name("inputs".to_owned()).spawn(work).context("cannot start the input thread")?;
+        std::thread::Builder::new()
+            .name("inputs".to_owned())
+            .spawn(work)
+            .context("cannot start the input thread")?;
         Ok(done)
     }
 }
@@ -96,7 +99,8 @@ fn give(inbox: &Inbox, source: Source, input: Input) {
         }
     };
     let Some(sentence) = Sentence::new(&sentence) else { return };
-    let source = if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
+    let source =
+        if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
     let question = Question { source, sentence, tags, deadline_ms: None, dry_run: false };
     // One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
     while !inbox.is_idle() || inbox.ask(question, None).is_err() {

@@ -31,11 +31,9 @@ use std::time::Duration;
 
 /// Run a site: guard, brain, plant, operator
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  ganglion run examples/hvac\n  \
+#[command(after_help = "Examples:\n  ganglion run examples/hvac\n  \
                   ganglion run examples/hvac --script examples/hvac/script.txt --cycles 100 --json\n\n\
-                  Type a sentence, `name=value …` for a sensor event, or !start !hold !unhold !stop !reset !clear !estop."
-)]
+                  Type a sentence, `name=value …` for a sensor event, or !start !hold !unhold !stop !reset !clear !estop.")]
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
@@ -67,12 +65,18 @@ const CYCLES_TO_STOP: u32 = 4;
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let site = load::site(&arguments.site)?;
     if site.plant.is_none() {
-        bail!("{}: section [plant] is missing: there is nothing to run; `ganglion ask` works without", site.file.display());
+        bail!(
+            "{}: section [plant] is missing: there is nothing to run; `ganglion ask` works without",
+            site.file.display()
+        );
     }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
     let (gguf, plan) = load::model_file(&site)?;
-    let identity =
-        Identity { site: Arc::clone(&site), model_sha256: gguf.sha256(), schema_sha256: site.schema_sha256() };
+    let identity = Identity {
+        site: Arc::clone(&site),
+        model_sha256: gguf.sha256(),
+        schema_sha256: site.schema_sha256(),
+    };
     drop(gguf);
     let guard = Guard::new(&site)?.with_dry_run(arguments.dry_run);
     let mut screen = Screen::new(identity.clone(), arguments.json);
@@ -109,7 +113,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             screen.news(&item)?;
         }
         screen.plant(&signals.tags)?;
-        if stopping.is_none() && (world.stop_asked() || (inputs_done.load(Ordering::Acquire) && inbox.is_idle())) {
+        if stopping.is_none()
+            && (world.stop_asked() || (inputs_done.load(Ordering::Acquire) && inbox.is_idle()))
+        {
             inbox.operate(OperatorCommand::Stop);
             stopping = Some(CYCLES_TO_STOP * site.guard.period_ms);
         }
@@ -151,9 +157,13 @@ fn start_up(inbox: &Inbox, status: &ganglion_guard::Status) -> bool {
     false
 }
 
-fn start_audit(arguments: &Arguments, identity: &Identity) -> Result<(ganglion_audit::Writer, ganglion_audit::Sink)> {
+fn start_audit(
+    arguments: &Arguments,
+    identity: &Identity,
+) -> Result<(ganglion_audit::Writer, ganglion_audit::Sink)> {
     let beside = identity.site.file.parent().map(|folder| folder.join("audit"));
-    let dir = arguments.audit.clone().or(beside).context("no folder for the audit log: name one with --audit")?;
+    let dir =
+        arguments.audit.clone().or(beside).context("no folder for the audit log: name one with --audit")?;
     let header = ganglion_audit::Header {
         site: Arc::clone(&identity.site),
         model_sha256: identity.model_sha256.clone(),

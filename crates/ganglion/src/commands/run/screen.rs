@@ -1,7 +1,7 @@
 //! What a run prints: lines for people, or one JSON record a line.
 
-use super::world::{News, answer_of};
 use super::seconds_since;
+use super::world::{News, answer_of};
 use crate::answer::Identity;
 use crate::display::{self, Paint};
 use anyhow::Result;
@@ -26,7 +26,15 @@ pub struct Screen {
 impl Screen {
     pub fn new(identity: Identity, json: bool) -> Self {
         let (plant_line, link_line) = (String::new(), String::new());
-        Self { identity, json, paint: Paint::detect(), start_us: monotonic_us(), plant_us: 0, plant_line, link_line }
+        Self {
+            identity,
+            json,
+            paint: Paint::detect(),
+            start_us: monotonic_us(),
+            plant_us: 0,
+            plant_line,
+            link_line,
+        }
     }
 
     pub fn begin(&mut self, memory: &str, dry_run: bool) {
@@ -121,12 +129,18 @@ impl Screen {
             }
             News::Link(problem) if *problem != self.link_line => {
                 self.link_line.clone_from(problem);
-                if problem.is_empty() { Ok(()) } else { self.line("link", problem, json!({"error": problem})) }
+                if problem.is_empty() {
+                    Ok(())
+                } else {
+                    self.line("link", problem, json!({"error": problem}))
+                }
             }
             News::Link(_) => Ok(()),
-            News::Http(Ok(address)) => {
-                self.line("http", &format!("POST http://{address}/v1/decide"), json!({"address": address.to_string()}))
-            }
+            News::Http(Ok(address)) => self.line(
+                "http",
+                &format!("POST http://{address}/v1/decide"),
+                json!({"address": address.to_string()}),
+            ),
             News::Http(Err(error)) => self.line("http", error, json!({"error": error})),
         }
     }
@@ -159,7 +173,10 @@ impl Screen {
     /// What the run came to.
     pub fn end(&mut self, stats: &LoopStats, status: &Status, real_time: &RtStatus) -> Result<()> {
         let c = &status.counters;
-        let text = format!("{} cycles, {} events, {} commands to the plant; {stats}", c.cycles, c.events, c.actuated);
+        let text = format!(
+            "{} cycles, {} events, {} commands to the plant; {stats}",
+            c.cycles, c.events, c.actuated
+        );
         self.line("end", &text, json!({"cycles": c.cycles, "events": c.events, "actuated": c.actuated}))?;
         if !self.json {
             for advice in real_time.advice() {

@@ -5,7 +5,8 @@ use super::{SharedSignals, StopFlag};
 use crate::answer::{Answer, Identity};
 use anyhow::{Context, Result, bail};
 use ganglion_guard::{
-    Actuation, Approved, DeviceWatchdog, Link as GuardLink, Quality as GuardQuality, Record, TagSample, Verdict, monotonic_us,
+    Actuation, Approved, DeviceWatchdog, Link as GuardLink, Quality as GuardQuality, Record, TagSample,
+    Verdict, monotonic_us,
 };
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
 use ganglion_server::{DecideError, DecideRequest, Decider, Server};
@@ -79,7 +80,11 @@ pub fn start_simulator(site: &Site) -> Result<Option<Simulator>> {
     }
     if line.is_empty() {
         let _ = child.wait();
-        bail!("the simulated plant \"{kind}\" did not start on {} (plant.modbus in {})", plant.modbus, site.file.display());
+        bail!(
+            "the simulated plant \"{kind}\" did not start on {} (plant.modbus in {})",
+            plant.modbus,
+            site.file.display()
+        );
     }
     Ok(Some(Simulator(child)))
 }
@@ -241,13 +246,15 @@ struct Desk {
 
 impl Decider for Desk {
     async fn decide(&self, request: DecideRequest) -> Result<serde_json::Value, DecideError> {
-        let sentence = Sentence::new(&request.text).ok_or_else(|| DecideError::Invalid("the text is too long".into()))?;
+        let sentence = Sentence::new(&request.text)
+            .ok_or_else(|| DecideError::Invalid("the text is too long".into()))?;
         let mut tags = TagValues::NONE;
         for &(index, value) in &request.tags {
             tags.set(index, value);
         }
         let (reply, answer) = oneshot::channel();
-        let (source, deadline_ms, dry_run) = (ganglion_guard::Source::Http, request.deadline_ms, request.dry_run);
+        let (source, deadline_ms, dry_run) =
+            (ganglion_guard::Source::Http, request.deadline_ms, request.dry_run);
         self.inbox
             .ask(Question { source, sentence, tags, deadline_ms, dry_run }, Some(reply))
             .map_err(|_| DecideError::Unavailable("too many requests wait; try again".into()))?;
