@@ -57,6 +57,14 @@ pub struct Decider {
     logits: Vec<f32>,
 }
 
+/// The reason of a decision that its deadline cut off.
+const EXPIRED: &str = "the deadline passed before the command was decided";
+
+/// Whether a decision has no command because time ran out, rather than because of what was asked.
+pub fn ran_out_of_time(decision: &Decision) -> bool {
+    decision.command.is_none() && decision.reason.as_str() == EXPIRED
+}
+
 /// Why no command came out.
 enum Declined {
     Expired,
@@ -163,9 +171,7 @@ impl Decider {
                 }
                 decision
             }
-            Err(Declined::Expired) => {
-                declined(event, timings, "the deadline passed before the command was decided")
-            }
+            Err(Declined::Expired) => declined(event, timings, EXPIRED),
             Err(Declined::Because(reason)) => declined(event, timings, &reason),
         }
     }

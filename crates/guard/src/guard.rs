@@ -173,6 +173,16 @@ impl Guard {
         }
     }
 
+    /// What the rule controller would do with these readings, for `ask`: no history, no actuation, no change of state.
+    pub fn fallback(&self, tags: &[Option<f64>]) -> (Outcome, Checked) {
+        let sense = Sense::given(&self.site, tags);
+        let rule = self.site.rules.iter().find(|rule| sense.matches(rule));
+        match rule.map(|rule| self.check(&rule.command, tags)) {
+            Some(checked) if checked.verdict != Verdict::Rejected => (Outcome::Rule, checked),
+            _ => (Outcome::Safe, self.check(self.safe.get(), tags)),
+        }
+    }
+
     /// One cycle: read → judge → want. Never waits, allocates, locks or panics; equal inputs give equal outputs.
     pub fn cycle(&mut self, now: Micros, input: &Input<'_>) -> Output<'_> {
         self.begin(now);
@@ -351,8 +361,12 @@ impl Guard {
             return self
                 .refuse(request, reason!("busy: the event before this one is still waiting for its answer"));
         }
-        let needed = self.prompt_needed();
-        if let Err(why) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+        let sense = self.sense.with(&self.site, &request.tags);
+        if let Some(why) = sense.first_trip(&self.site) {
+            return self.refuse(request, why);
+        }
+        let needed = self.prompt_needed() | request.tags.present();
+        if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
             return self.answer_by_rule(
                 request,
                 self.now,
@@ -377,14 +391,13 @@ impl Guard {
     /// Sends an event to the brain; the answer is due at its deadline.
     fn ask(&mut self, request: &Request, shadow: bool) {
         self.epoch += 1;
-        let deadline_us = self.now.saturating_add(self.deadline_us);
+        let span_us = self.span_us(request);
+        let deadline_us = self.now.saturating_add(span_us);
         let event = Event {
             epoch: self.epoch,
-            deadline_us: deadline_us - self.brain_margin_us,
-            tags: self.sense.values,
-            tags_present: self.prompt_mask & self.sense.usable,
-            sentence: request.sentence,
+            deadline_us: deadline_us - self.brain_margin_us.min(span_us / 2),
             dry_run: request.dry_run || shadow,
+            ..self.event_of(request)
         };
         self.event_out = Some(event);
         self.brain.asked(deadline_us);
@@ -393,7 +406,7 @@ impl Guard {
             event,
             accepted_us: self.now,
             deadline_us,
-            cutoff_us: deadline_us - self.guard_margin_us,
+            cutoff_us: deadline_us - self.guard_margin_us.min(span_us / 4),
             shadow,
         });
     }
@@ -458,7 +471,7 @@ impl Guard {
     }
 
     /// First matching rule that passes the checks' first look, else the safe command.
-    fn choose_rule(&self) -> RuleChoice {
+    fn choose_rule(&self, sense: &Sense) -> RuleChoice {
         let safe = |reason| RuleChoice {
             outcome: Outcome::Safe,
             approved: self.safe,
@@ -466,10 +479,10 @@ impl Guard {
             verdict: Verdict::Approved,
             reason,
         };
-        if let Some(why) = self.sense.first_unusable(&self.site, self.trip_mask) {
+        if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
             return safe(reason!("{}; safe command", why.as_str()));
         }
-        let Some(rule) = self.site.rules.iter().find(|rule| self.sense.matches(rule)) else {
+        let Some(rule) = self.site.rules.iter().find(|rule| sense.matches(rule)) else {
             return safe(reason!("no rule applies; safe command"));
         };
         match self.judge(&rule.command, 0) {
@@ -493,7 +506,7 @@ impl Guard {
         if self.mode != Mode::Execute {
             return self.refuse(request, why);
         }
-        let choice = self.choose_rule();
+        let choice = self.choose_rule(&self.sense.with(&self.site, &request.tags));
         let actuated = self.actuate(choice.approved, choice.outcome, event, request);
         if actuated {
             self.last_rule = Some(*choice.approved.get());
@@ -510,12 +523,12 @@ impl Guard {
         if self.actuation.is_some() {
             return;
         }
-        let choice = self.choose_rule();
+        let choice = self.choose_rule(&self.sense);
         if self.last_rule == Some(*choice.approved.get()) {
             return;
         }
         self.last_rule = Some(*choice.approved.get());
-        let request = Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: false };
+        let request = Request::own(false);
         let event = self.event_of(&request);
         let actuated = self.actuate(choice.approved, choice.outcome, &event, &request);
         let why = match self.brain.state() {
@@ -534,7 +547,7 @@ impl Guard {
         }
         self.safe_owed = false;
         self.actuation = None;
-        let request = Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: false };
+        let request = Request::own(false);
         let event = self.event_of(&request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, &request);
         let choice = RuleChoice {
@@ -553,10 +566,7 @@ impl Guard {
         let idle = self.pending.is_none() && self.event_out.is_none();
         let can = self.breaker.state() == BreakerState::HalfOpen && self.brain.ready() && idle;
         if can && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
-            self.ask(
-                &Request { id: 0, source: Source::Guard, sentence: Sentence::EMPTY, dry_run: true },
-                true,
-            );
+            self.ask(&Request::own(true), true);
         }
     }
 
@@ -641,17 +651,25 @@ impl Guard {
         self.prompt_mask & (from_plant | self.sense.read)
     }
 
+    /// Time that a request has, in µs.
+    fn span_us(&self, request: &Request) -> Micros {
+        request.deadline_ms.map_or(self.deadline_us, |ms| {
+            (Micros::from(ms) * 1000).clamp(1000, Micros::from(self.site.guard.brain_timeout_ms) * 1000)
+        })
+    }
+
     fn mode_reason(&self) -> Reason {
         reason!("the mode is {}; commands are taken in Execute only", self.mode.as_str())
     }
 
     /// An event that never went to the brain: epoch 0.
     fn event_of(&self, request: &Request) -> Event {
+        let sense = self.sense.with(&self.site, &request.tags);
         Event {
             epoch: 0,
-            deadline_us: self.now.saturating_add(self.deadline_us),
-            tags: self.sense.values,
-            tags_present: self.prompt_mask & self.sense.usable,
+            deadline_us: self.now.saturating_add(self.span_us(request)),
+            tags: sense.values,
+            tags_present: (self.prompt_mask | request.tags.present()) & sense.usable,
             sentence: request.sentence,
             dry_run: request.dry_run || self.dry_run,
         }

@@ -3,7 +3,7 @@
 use crate::tags::{TagSample, Unusable, unusable_reason, usable};
 use crate::text::{Quantity, reason};
 use ganglion_site::limits::TAGS_MAX;
-use ganglion_site::{Comparison, LimitTarget, Micros, Reason, Rule, Site};
+use ganglion_site::{Comparison, LimitTarget, Micros, Reason, Rule, Site, TagValues};
 
 /// One cycle's view of all tags; bit `i` of a mask = tag `i`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +66,20 @@ impl Sense {
         sense
     }
 
+    /// This view with an event's own readings in place of the plant's; their trips count too.
+    pub fn with(&self, site: &Site, given: &TagValues) -> Self {
+        let mut sense = *self;
+        for (index, tag) in site.tags.iter().take(TAGS_MAX).enumerate() {
+            let Some(value) = given.get(index) else { continue };
+            sense.put(index, usable(tag, &TagSample::good(value, 1), 1));
+            let limits = || site.limits.iter().filter(|limit| limit.on == LimitTarget::Tag(index));
+            if limits().any(|l| l.lolo.is_some_and(|x| value <= x) || l.hihi.is_some_and(|x| value >= x)) {
+                sense.trips |= bit(index);
+            }
+        }
+        sense
+    }
+
     /// Values as given on a command line: no clock, absent ones are merely absent.
     pub fn given(site: &Site, values: &[Option<f64>]) -> Self {
         let mut samples = [TagSample::MISSING; TAGS_MAX];
@@ -83,7 +97,10 @@ impl Sense {
                 self.usable |= bit(index);
                 self.why[index] = None;
             }
-            Err(why) => self.why[index] = Some(why),
+            Err(why) => {
+                self.usable &= !bit(index);
+                self.why[index] = Some(why);
+            }
         }
     }
 

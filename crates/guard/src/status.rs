@@ -5,7 +5,7 @@ use crate::breaker::BreakerState;
 use crate::mode::{Mode, ModeEvent};
 use crate::tags::TagSample;
 use ganglion_audit::{Record, Source};
-use ganglion_site::{Command, Decision, Epoch, Event, Micros, Outcome, Reason, Sentence};
+use ganglion_site::{Command, Decision, Epoch, Event, Micros, Outcome, Reason, Sentence, TagValues};
 
 /// Everything one cycle may know. The guard asks nobody.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +36,27 @@ pub struct Request {
     pub source: Source,
     /// The sentence; empty for a pure sensor event.
     pub sentence: Sentence,
+    /// Readings that come with the event, such as a part's measurements. The model and the rules see them instead of the
+    /// plant's; trip limits are judged on both.
+    pub tags: TagValues,
+    /// Time for this event, at most the brain's timeout; `None` = the site's deadline.
+    pub deadline_ms: Option<u32>,
     /// Decide, check and record, never actuate.
     pub dry_run: bool,
+}
+
+impl Request {
+    /// An event of the guard itself.
+    pub(crate) const fn own(dry_run: bool) -> Self {
+        Self {
+            id: 0,
+            source: Source::Guard,
+            sentence: Sentence::EMPTY,
+            tags: TagValues::NONE,
+            deadline_ms: None,
+            dry_run,
+        }
+    }
 }
 
 /// The plant's connection.

@@ -40,6 +40,36 @@ pub struct InlineText<const N: usize> {
     size_bytes: u16,
 }
 
+/// Readings by tag index; those without a value are absent. `Copy`, no heap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TagValues {
+    values: [f64; TAGS_MAX],
+    present: u64,
+}
+
+impl TagValues {
+    /// No reading.
+    pub const NONE: Self = Self { values: [0.0; TAGS_MAX], present: 0 };
+
+    /// Sets one; a value that is not finite, or a tag beyond the table, stays absent.
+    pub fn set(&mut self, tag: usize, value: f64) {
+        if let Some(place) = self.values.get_mut(tag).filter(|_| value.is_finite()) {
+            *place = value;
+            self.present |= 1 << tag;
+        }
+    }
+
+    /// The reading of a tag.
+    pub fn get(&self, tag: usize) -> Option<f64> {
+        self.values.get(tag).copied().filter(|_| self.present >> tag & 1 == 1)
+    }
+
+    /// Bit `i` = tag `i` has a value.
+    pub fn present(&self) -> u64 {
+        self.present
+    }
+}
+
 /// How the brain's answer came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -70,6 +100,26 @@ pub struct Decision {
     pub timings: Timings,
     /// Why there is no command, or empty.
     pub reason: Reason,
+}
+
+impl Decision {
+    /// What a brain sends when it is ready and, from then on, while it has nothing to do: epoch 0 answers no event.
+    pub const SIGN_OF_LIFE: Self = Self {
+        epoch: 0,
+        command: None,
+        outcome: Outcome::Model,
+        confidence: 0.0,
+        timings: Timings {
+            prefill_us: 0,
+            decode_us: 0,
+            mask_us: 0,
+            cache_n: 0,
+            prompt_n: 0,
+            predicted_n: 0,
+            forced_n: 0,
+        },
+        reason: Reason::EMPTY,
+    };
 }
 
 /// Where a decision's time and tokens went; names as in llama-server's `timings`.

@@ -51,7 +51,7 @@ pub use command::{
     WriteTarget,
 };
 pub use error::{CommandError, FrameError, Problem, SiteError, TagValueError};
-pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, Timings};
+pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, TagValues, Timings};
 pub use prompt::PROMPT_FORM;
 pub use site::*;
 pub use units::{UNITS, Unit, find_unit};

@@ -78,6 +78,7 @@ for i in range(shape["layers"]):
     add(new + "ffn_up.weight", up)
     add(new + "ffn_down.weight", weights[old + "down.weight"])
 add("output_norm.weight", weights["norm.weight"])
+add("output.weight", weights["head.weight"])
 w.write_header_to_file()
 w.write_kv_data_to_file()
 w.write_tensors_to_file()

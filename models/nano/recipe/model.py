@@ -1,4 +1,4 @@
-"""The network: a Llama-style decoder (RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied head)."""
+"""The network: a Llama-style decoder (RMSNorm, rotary positions, grouped-query attention, SwiGLU, separate head)."""
 import math
 from dataclasses import dataclass
 
@@ -79,14 +79,16 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding(shape.vocabulary, shape.hidden)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden, eps=shape.epsilon)
+        self.head = Linear(shape.hidden, shape.vocabulary, bias=False)
         for name, p in self.named_parameters():
             if "embed" in name:
-                nn.init.normal_(p, std=0.05)
+                nn.init.normal_(p)
             elif name.endswith(("out.weight", "down.weight")):
                 nn.init.zeros_(p)  # every block starts as the identity
             elif p.dim() == 2:
                 nn.init.normal_(p, std=0.8 * p.shape[1] ** -0.5)
         self.start_as_copier()
+        self.head.weight.data.copy_(0.05 * self.embed.weight)
 
     @torch.no_grad()
     def start_as_copier(self):
@@ -101,7 +103,7 @@ class Decoder(nn.Module):
         theta = s.rope_base ** (-torch.arange(half) / half)
         fast = torch.nonzero(theta > 0.03).flatten()  # these dimensions know distance
         slow = torch.nonzero(theta < 0.002).flatten()  # these know content over a whole context
-        constant = 4 * 0.05
+        constant = 4.0
         e[:, 0] = constant
 
         def basis():
@@ -126,7 +128,7 @@ class Decoder(nn.Module):
             for head in range(back * group, (back + 1) * group):
                 first.qkv.weight[head * dim:(head + 1) * dim] = q
             head = back * group
-            first.out.weight[:, head * dim:(head + 1) * dim] = 0.1 * place[back].T
+            first.out.weight[:, head * dim:(head + 1) * dim] = 2.0 * place[back].T
         pairs = torch.cat((slow, slow + half))
         strength = 1.75 * (36 / len(pairs)) ** 0.5
         for which, (query, key) in enumerate(((token[0], place[0]), (place[0], place[1]))):
@@ -138,7 +140,7 @@ class Decoder(nn.Module):
             for head in range(which * group, (which + 1) * group):
                 second.qkv.weight[head * dim:(head + 1) * dim] = q
             head = which * group
-            second.out.weight[:, head * dim:(head + 1) * dim] = 0.4 * copied.T
+            second.out.weight[:, head * dim:(head + 1) * dim] = 8.0 * copied.T
 
     def tables(self, positions):
         """cos, sin as (B, 1, T, D/2) for positions (B, T)."""

@@ -142,7 +142,7 @@ def exact_match(model, vocabulary, words, foreign, dtype, device):
             ids, segments, roles, positions, kinds = batch(vocabulary, draw, 8)
             ids, segments, roles, positions = (torch.from_numpy(x).to(device) for x in (ids, segments, roles, positions))
             hidden = model(ids, positions, event_mask(segments, dtype), dtype)
-            logits = hidden[:, :-1].to(dtype) @ model.embed.weight.to(dtype).T
+            logits = hidden[:, :-1].to(dtype) @ model.head.weight.to(dtype).T
             good = (logits.argmax(-1) == ids[:, 1:]) | (roles[:, 1:] != ANSWER)
             for row, row_kinds in enumerate(kinds):
                 for index, kind in enumerate(row_kinds):
@@ -164,7 +164,7 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--ffn", type=int, default=768)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=0.006)
     parser.add_argument("--small", type=float, default=0.08, help="share of the budget on short sites")
     parser.add_argument("--rest", type=float, default=0.3, help="weight of everything that is not an answer, at the start")
     parser.add_argument("--compile", action="store_true")
@@ -181,9 +181,11 @@ def main():
     words = names.dictionary(a.shared)
     train_foreign, test_foreign = (foreign_sentences(a.shared, part) for part in ("train", "test"))
     model = Decoder(Shape(layers=a.layers, ffn=a.ffn, vocabulary=len(vocabulary.tokens))).to(device)
-    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    muon, adam = Muon(matrices), torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("layers")]
+    others = [p for n, p in model.named_parameters() if p.dim() != 2 or not n.startswith("layers")]
+    muon = Muon(matrices)
+    # Tables move relative to their size: embeddings are of unit scale, the head is not.
+    adam = torch.optim.AdamW([{"params": [p for p in others if p is not model.head.weight], "base": 2e-3}, {"params": [model.head.weight], "base": 2e-4}], betas=(0.9, 0.95), weight_decay=0.0)
     spent, step, tokens = 0.0, 0, 0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
@@ -210,7 +212,7 @@ def main():
         answer = roles[:, 1:] == ANSWER
         rest = a.rest * max(0.0, 1 - progress / 0.4)  # lists and names that come again teach copying
         chosen = (segments[:, 1:] >= 0) & (segments[:, 1:] == segments[:, :-1]) if rest > 0 else answer
-        logits = (hidden[:, :-1][chosen] @ model.embed.weight.to(dtype).T).float()
+        logits = (hidden[:, :-1][chosen] @ model.head.weight.to(dtype).T).float()
         each = F.cross_entropy(logits, targets[chosen], reduction="none")
         is_answer = answer[chosen].float()
         loss = (each * is_answer).sum() / is_answer.sum()
@@ -220,7 +222,7 @@ def main():
         total.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for group in adam.param_groups:
-            group["lr"] = 3e-3 * scale
+            group["lr"] = group["base"] * scale
         muon.step(a.lr * scale)
         adam.step()
         for p in model.parameters():
@@ -228,7 +230,7 @@ def main():
         step += 1
         tokens += ids.numel()
         losses.append(loss.item())
-        if step % 50 == 0 and small.value:
+        if step % 25 == 0 and small.value:
             copies = (segments[:, 1:] == 0) & answer
             where = copies[chosen].float()
             print(f"copy loss {((each * where).sum() / where.sum()).item():.3f}, answers {((each * is_answer * (1 - where)).sum() / (is_answer * (1 - where)).sum()).item():.3f}")

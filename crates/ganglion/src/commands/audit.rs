@@ -34,11 +34,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         Action::Verify { dir } => {
             let report = ganglion_audit::verify(dir)?;
-            writeln!(out, "{report}")?;
+            let unsealed = match report.unsealed {
+                0 => String::new(),
+                n => format!(", {n} of them not yet sealed (the writer was interrupted or still runs)"),
+            };
+            writeln!(
+                out,
+                "{}: intact, {} records in {} files{unsealed}",
+                dir.display(),
+                report.records,
+                report.files
+            )?;
+            writeln!(
+                out,
+                "last hash {}: keep it elsewhere, and not even the key's owner can rewrite the log",
+                report.last_hash
+            )?;
         }
         Action::Show { dir } => {
             for line in ganglion_audit::show(dir)? {
-                writeln!(out, "{}", line?.body)?;
+                writeln!(out, "{}", line?.text)?;
             }
         }
     }

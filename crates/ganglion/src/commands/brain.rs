@@ -4,7 +4,6 @@ use crate::{load, sandbox};
 use anyhow::{Context, Result};
 use clap::Args;
 use ganglion_decide::Options;
-use ganglion_guard::monotonic_us;
 use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
@@ -44,7 +43,7 @@ fn serve(
     let mut frame = [0u8; EVENT_FRAME_BYTES + 1];
     let mut answer = [0u8; DECISION_FRAME_BYTES];
     loop {
-        ganglion_guard::sign_of_life(monotonic_us()).encode(&mut answer);
+        Decision::SIGN_OF_LIFE.encode(&mut answer);
         if socket.send(&answer).is_err_and(|error| gone(&error)) {
             return Ok(ExitCode::SUCCESS);
         }

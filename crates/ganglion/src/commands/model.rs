@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use ganglion_decide::{LoadedModel, suite};
 use ganglion_gguf::Gguf;
+use ganglion_llm::convert::Precision;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,7 +66,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Action::Inspect { file, json } => inspect(file, *json)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
         Action::Convert { file, tokenizer, out } => {
-            ganglion_llm::convert::llama2c_file(file, tokenizer, out)?;
+            let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
+            ganglion_llm::convert::llama2c(&read(file)?, &read(tokenizer)?, Precision::F32)?
+                .write_file(out)?;
             println!("wrote {}", out.display());
         }
     }

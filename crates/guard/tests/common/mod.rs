@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use ganglion_guard::*;
-use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, Timings};
+use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings};
 use std::path::Path;
 
 pub const SITE: &str = r#"
@@ -93,7 +93,14 @@ pub fn decision(epoch: u64, command: Option<Command>) -> Decision {
 }
 
 pub fn request(id: u64, text: &str) -> Request {
-    Request { id, source: Source::Operator, sentence: Sentence::cut(text), dry_run: false }
+    Request {
+        id,
+        source: Source::Operator,
+        sentence: Sentence::cut(text),
+        tags: TagValues::NONE,
+        deadline_ms: None,
+        dry_run: false,
+    }
 }
 
 /// What one cycle gave, owned.

@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut screen = Screen::new(identity.clone(), arguments.json);
     screen.begin(&load::size(plan.total_bytes()), arguments.dry_run);
     let simulator = world::start_simulator(&site)?;
-    let (writer, sink) = start_audit(arguments, &identity)?;
+    let (sink, writer) = start_audit(arguments, &identity)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let site_argument = arguments.site.clone();
     let (supervisor, brain) = Supervisor::start(move || {
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let guard = start_guard(guard, &site, channels, arguments.cycles)?;
     let Outside { signals, requests, operator, actuations, mut records, mut statuses } = outside;
     let inbox = Arc::new(Inbox::new(requests, operator, Arc::clone(&signals)));
-    let (world, mut news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
+    let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let inputs_done = inputs.start(&site, &inbox)?;
 
     let mut started = false;
@@ -160,7 +160,7 @@ fn start_up(inbox: &Inbox, status: &ganglion_guard::Status) -> bool {
 fn start_audit(
     arguments: &Arguments,
     identity: &Identity,
-) -> Result<(ganglion_audit::Writer, ganglion_audit::Sink)> {
+) -> Result<(ganglion_audit::Sink, ganglion_audit::Writer)> {
     let beside = identity.site.file.parent().map(|folder| folder.join("audit"));
     let dir =
         arguments.audit.clone().or(beside).context("no folder for the audit log: name one with --audit")?;

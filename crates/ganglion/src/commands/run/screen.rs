@@ -174,8 +174,12 @@ impl Screen {
     pub fn end(&mut self, stats: &LoopStats, status: &Status, real_time: &RtStatus) -> Result<()> {
         let c = &status.counters;
         let text = format!(
-            "{} cycles, {} events, {} commands to the plant; {stats}",
-            c.cycles, c.events, c.actuated
+            "{} cycles, {} events, {} commands to the plant; {} overruns, wake-up at most {:.2} ms late",
+            c.cycles,
+            c.events,
+            c.actuated,
+            stats.overruns,
+            stats.jitter_us_max as f64 / 1000.0
         );
         self.line("end", &text, json!({"cycles": c.cycles, "events": c.events, "actuated": c.actuated}))?;
         if !self.json {

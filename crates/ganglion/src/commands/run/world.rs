@@ -4,10 +4,7 @@ use super::inbox::{Inbox, Question};
 use super::{SharedSignals, StopFlag};
 use crate::answer::{Answer, Identity};
 use anyhow::{Context, Result, bail};
-use ganglion_guard::{
-    Actuation, Approved, DeviceWatchdog, Link as GuardLink, Quality as GuardQuality, Record, TagSample,
-    Verdict, monotonic_us,
-};
+use ganglion_guard::{Actuation, Approved, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
 use ganglion_server::{DecideError, DecideRequest, Decider, Server};
 use ganglion_site::{Command, Micros, Outcome, Sentence, Site, TagValues};
@@ -189,22 +186,17 @@ struct PlantSide<'a> {
 
 impl TagSink for PlantSide<'_> {
     fn publish(&self, tag: usize, value: f64, quality: Quality, time_us: Micros) {
-        let quality = if quality.is_good() { GuardQuality::Good } else { GuardQuality::Bad };
-        self.signals.tags.write(tag, TagSample { value, quality, time_us });
+        self.signals.publish(tag, value, quality, time_us);
     }
 
     fn link_changed(&self, link: &Link) {
-        let watchdog = match (link.is_tripped(), link.is_armed()) {
-            (true, _) => DeviceWatchdog::Tripped,
-            // Nothing is ever sent in a dry run, so nothing has to be armed.
-            (false, armed) if armed || (self.dry_run && link.is_connected()) => DeviceWatchdog::Armed,
-            _ => DeviceWatchdog::Off,
-        };
-        self.signals.set_link(GuardLink {
-            connected: link.is_connected(),
-            watchdog,
-            heartbeat_ack_us: if link.is_connected() { monotonic_us() } else { 0 },
-        });
+        if self.dry_run && link.is_connected() {
+            // Nothing is ever sent in a dry run, so nothing has to be armed nor acknowledged.
+            let watchdog = DeviceWatchdog::Armed;
+            self.signals.set_link(GuardLink { connected: true, watchdog, heartbeat_ack_us: Micros::MAX / 2 });
+        } else {
+            self.signals.link_changed(link);
+        }
         let _ = self.tell.send(News::Link(link.status().last_error));
     }
 }
