@@ -19,22 +19,21 @@ pub struct Screen {
     paint: Paint,
     start_us: u64,
     plant_us: u64,
-    plant_line: String,
-    link_line: String,
+    shown: Shown,
+}
+
+/// The last line of each kind, so that only changes are printed.
+#[derive(Default)]
+struct Shown {
+    plant: String,
+    link: String,
+    status: String,
 }
 
 impl Screen {
     pub fn new(identity: Identity, json: bool) -> Self {
-        let (plant_line, link_line) = (String::new(), String::new());
-        Self {
-            identity,
-            json,
-            paint: Paint::detect(),
-            start_us: monotonic_us(),
-            plant_us: 0,
-            plant_line,
-            link_line,
-        }
+        let (paint, start_us) = (Paint::detect(), monotonic_us());
+        Self { identity, json, paint, start_us, plant_us: 0, shown: Shown::default() }
     }
 
     pub fn begin(&mut self, memory: &str, dry_run: bool) {
@@ -112,7 +111,12 @@ impl Screen {
             status.brain.as_str(),
             status.severity.as_str()
         );
-        self.line("status", &text, status_json(status))
+        if text == self.shown.status {
+            return Ok(());
+        }
+        self.line("status", &text, status_json(status))?;
+        self.shown.status = text;
+        Ok(())
     }
 
     /// Word from the network.
@@ -127,8 +131,8 @@ impl Screen {
                 let json = json!({"refused": command.to_json(site), "reason": failure.to_string()});
                 self.line("plant", &format!("did not take {}: {failure}", command.describe(site)), json)
             }
-            News::Link(problem) if *problem != self.link_line => {
-                self.link_line.clone_from(problem);
+            News::Link(problem) if *problem != self.shown.link => {
+                self.shown.link.clone_from(problem);
                 if problem.is_empty() {
                     Ok(())
                 } else {
@@ -161,12 +165,12 @@ impl Screen {
             }
         }
         let line = shown.join(", ");
-        if line.is_empty() || line == self.plant_line {
+        if line.is_empty() || line == self.shown.plant {
             return Ok(());
         }
         self.plant_us = now;
         self.line("plant", &line, json!({"tags": values}))?;
-        self.plant_line = line;
+        self.shown.plant = line;
         Ok(())
     }
 
