@@ -15,8 +15,7 @@ pub fn site(path: &Path) -> Result<Arc<Site>> {
 /// The site's model file and what it will take; refused when that is more than the machine has to give.
 pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
     let path = &site.model.path;
-    let gguf = Gguf::open(path)
-        .with_context(|| format!("model {} (model.path in {})", path.display(), site.file.display()))?;
+    let gguf = Gguf::open(path).with_context(|| format!("model.path in {}", site.file.display()))?;
     let plan = memory_plan(site, &gguf).with_context(|| format!("model {}", path.display()))?;
     if let Some(available) = available_bytes()
         && plan.total_bytes() > available

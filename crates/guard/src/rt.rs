@@ -86,6 +86,18 @@ pub(crate) fn sleep_until_readable(at: Micros, fd: BorrowedFd<'_>) -> bool {
     false
 }
 
+/// Has the kernel kill this process when the thread that started it ends: a brain that is stopped or loops sees no closed
+/// socket and would outlive a guard that was killed.
+///
+/// # Errors
+/// The system's refusal.
+pub fn die_with_parent() -> io::Result<()> {
+    let signal = libc::SIGKILL as libc::c_ulong;
+    // SAFETY: this option takes a number only.
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Asks for SCHED_FIFO for the calling thread and locks the process's memory.
 pub fn go_real_time() -> RtStatus {
     let parameter = libc::sched_param { sched_priority: FIFO_PRIORITY };

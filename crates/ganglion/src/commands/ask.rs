@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, Identity};
 use crate::{display, load};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ganglion_decide::Options;
 use ganglion_guard::{Guard, Verdict, monotonic_us};
@@ -40,6 +40,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     event.dry_run = true;
     for text in &arguments.tags {
         let (index, value) = parse_tag(&site, text).context("--tag")?;
+        if event.tag(index).is_some() {
+            bail!("--tag {text}: the tag is given twice");
+        }
         event.set_tag(index, value);
     }
     let refused = match sentence(arguments, &event) {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 /// Verify or show an audit log
 #[derive(Args)]
+#[command(after_help = "Example:\n  ganglion audit verify examples/hvac/audit")]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

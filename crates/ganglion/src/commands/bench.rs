@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 /// Measure decisions
 #[derive(Args)]
+#[command(after_help = "Example:\n  ganglion bench decide examples/hvac -n 500 --no-memo")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,

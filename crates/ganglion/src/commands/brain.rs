@@ -5,10 +5,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ganglion_decide::Options;
 use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
+use std::fmt;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The model's process; started by `ganglion run`
@@ -16,19 +18,51 @@ use std::time::Duration;
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
+    /// Failure injection for tests: loop-after=N answers N events and spins for ever on the next
+    #[arg(long, hide = true)]
+    fault: Option<Fault>,
+}
+
+/// A failure to be injected.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    loop_after: u64,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.strip_prefix("loop-after=").and_then(|count| count.parse().ok());
+        Ok(Self { loop_after: count.ok_or("expected loop-after=N")? })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "loop-after={}", self.loop_after)
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
     // Fails at once when standard input is no socket, that is, when a person starts this by hand.
     socket.peer_addr().context("standard input is no socket: the brain is started by `ganglion run`")?;
+    ganglion_guard::die_with_parent().context("cannot tie the brain to its guard")?;
     let site = load::site(&arguments.site)?;
     let (gguf, _) = load::model_file(&site)?;
     let mut decider = load::decider(&site, &gguf, Options { memo: true })?;
     drop(gguf);
     let locked = sandbox::enter();
     eprintln!("brain: ready, {locked}");
-    serve(&socket, &site, |event| decider.decide(event, &mut load::clock()))
+    let mut left = arguments.fault.map_or(u64::MAX, |fault| fault.loop_after);
+    serve(&socket, &site, |event| {
+        while left == 0 {
+            std::hint::spin_loop();
+        }
+        left -= 1;
+        decider.decide(event, &mut load::clock())
+    })
 }
 
 /// Answers until the guard's end closes. Between events it gives a sign of life, so that a brain that hangs can be told

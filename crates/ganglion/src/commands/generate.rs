@@ -29,8 +29,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let gguf =
-        Gguf::open(&arguments.model).with_context(|| format!("model {}", arguments.model.display()))?;
+    let gguf = Gguf::open(&arguments.model).context("model")?;
     let tokenizer = Tokenizer::from_gguf(&gguf)?;
     let mut options = ModelOptions::default();
     if arguments.threads > 0 {

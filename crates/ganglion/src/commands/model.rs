@@ -12,6 +12,10 @@ use std::process::ExitCode;
 
 /// Inspect, convert and evaluate models
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ganglion model inspect models/nano/nano.gguf\n  \
+                  ganglion model eval models/nano/nano.gguf --suite models/nano/suites"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -76,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn open(file: &Path) -> Result<Gguf> {
-    Gguf::open(file).with_context(|| format!("model {}", file.display()))
+    Gguf::open(file).context("model")
 }
 
 fn inspect(file: &Path, json: bool) -> Result<()> {

@@ -13,6 +13,7 @@ mod inputs;
 mod screen;
 mod world;
 
+use super::brain::Fault;
 use crate::answer::Identity;
 use crate::load;
 use anyhow::{Context, Result, anyhow, bail};
@@ -55,6 +56,9 @@ pub struct Arguments {
     /// Folder of the audit log; `audit` beside the site file by default
     #[arg(long, value_name = "DIR")]
     audit: Option<PathBuf>,
+    /// Failure injection for tests, handed to the brain: loop-after=N
+    #[arg(long, hide = true)]
+    brain_fault: Option<Fault>,
 }
 
 /// How often the screen looks for records.
@@ -84,10 +88,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let simulator = world::start_simulator(&site)?;
     let (sink, writer) = start_audit(arguments, &identity)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
-    let site_argument = arguments.site.clone();
+    let (site_argument, fault) = (arguments.site.clone(), arguments.brain_fault);
     let (supervisor, brain) = Supervisor::start(move || {
         let mut command = Command::new(&executable);
         command.arg("brain").arg(&site_argument).stdout(std::process::Stdio::null());
+        command.args(fault.map(|fault| format!("--fault={fault}")));
         command
     })?;
     let (channels, outside) = Channels::new(&site, Some(brain), Some(sink));

@@ -84,6 +84,8 @@ impl Screen {
                 .zip(&site.tags)
                 .filter_map(|(index, tag)| Some((tag.name.clone(), json!(record.event.tag(index)?))))
                 .collect();
+            // The answer below has it, in its documented place.
+            map.shift_remove("reason");
             let head = json!({
                 "source": record.source.as_str(), "text": record.event.sentence.as_str(), "tags": tags,
                 "dry_run": record.event.dry_run, "actuated": record.actuated,

@@ -1,0 +1,105 @@
+//! A brain that dies, stops or loops costs nothing but its answer; a guard that dies leaves a plant in its safe state.
+
+mod common;
+use common::*;
+
+const FAN_HALL: u16 = 22;
+const WATCHDOG_STATE: u16 = 100;
+const TRIPPED: u16 = 2;
+
+/// A running site in which the model answers and no rule has acted yet.
+fn start(arguments: &[&str]) -> (TestSite, Run, Modbus) {
+    let site = TestSite::new("hvac").with_a_rule_that_shows();
+    let mut run = site.run(arguments);
+    run.wait_for_execute();
+    let mut plant = site.modbus();
+    // A machine with much other work may have had the rules in control meanwhile.
+    plant.write(FAN_HALL, 0);
+    (site, run, plant)
+}
+
+fn wait_for_rule(run: &mut Run) {
+    let line = run.wait_for("the rule controller's command", |line| {
+        line["kind"] == "decision" && line["outcome"] == "rule" && line["actuated"] == true
+    });
+    assert_eq!(line["command"].to_string(), r#"{"action":"set_fan","room":"hall","percent":20}"#);
+}
+
+/// The model answers again, from another process than before.
+fn wait_for_recovery(site: &TestSite, run: &mut Run, old: u32) {
+    run.wait_for("the breaker is closed again", |line| {
+        line["kind"] == "status" && line["breaker"] == "closed" && line["brain"] == "ready"
+    });
+    let answer = decide(site, "set the kitchen to 21 degrees");
+    assert!(["model", "cache"].contains(&answer["outcome"].as_str().unwrap()), "{answer}");
+    assert_eq!(answer["command"]["action"], "set_temperature");
+    assert_ne!(run.brain(), old, "another process");
+    assert!(!is_alive(old), "the old one is gone");
+}
+
+#[test]
+fn a_killed_brain_is_replaced_by_the_rules_and_then_by_another_brain() {
+    let (site, mut run, mut plant) = start(&[]);
+    let brain = run.brain();
+    signal("KILL", brain);
+    wait_for_rule(&mut run);
+    eventually("the plant has the rule's command", || plant.holding(FAN_HALL) == 20);
+    wait_for_recovery(&site, &mut run, brain);
+    eventually("the plant has the model's command", || plant.holding(0) == 210);
+    assert_ne!(plant.input(WATCHDOG_STATE), TRIPPED, "the heartbeat never stopped");
+}
+
+#[test]
+fn a_stopped_brain_is_noticed_killed_and_replaced() {
+    let (site, mut run, mut plant) = start(&[]);
+    let brain = run.brain();
+    signal("STOP", brain);
+    let body = r#"{"text": "set the office to 22 degrees", "deadline_ms": 500}"#;
+    let (status, answer) = http(site.http, "POST", "/v1/decide", body);
+    assert_eq!((status, answer["outcome"].as_str()), (200, Some("rule")), "{answer}");
+    check_answer(&answer);
+    assert!(answer["latency_ms"].as_f64().unwrap() < 2_000.0, "answered at its deadline: {answer}");
+    wait_for_rule(&mut run);
+    eventually("the plant has the rule's command", || plant.holding(FAN_HALL) == 20);
+    wait_for_recovery(&site, &mut run, brain);
+    assert_ne!(plant.input(WATCHDOG_STATE), TRIPPED, "the heartbeat never stopped");
+}
+
+#[test]
+fn a_looping_brain_is_noticed_killed_and_replaced() {
+    let (site, mut run, mut plant) = start(&["--brain-fault", "loop-after=1"]);
+    let brain = run.brain();
+    assert_eq!(decide(&site, "set the kitchen to 21 degrees")["outcome"], "model");
+    let body = r#"{"text": "set the office to 22 degrees", "deadline_ms": 500}"#;
+    let (status, answer) = http(site.http, "POST", "/v1/decide", body);
+    assert_eq!((status, answer["outcome"].as_str()), (200, Some("rule")), "{answer}");
+    wait_for_rule(&mut run);
+    eventually("the plant has the rule's command", || plant.holding(FAN_HALL) == 20);
+    run.wait_for("the brain is killed", |line| {
+        line["kind"] == "brain" && line["reason"].as_str().is_some_and(|r| r.contains("killed"))
+    });
+    run.wait_for("another one is ready", |line| {
+        line["kind"] == "brain" && line["reason"].as_str().is_some_and(|r| r.contains("ready"))
+    });
+    assert!(!is_alive(brain));
+    assert_ne!(plant.input(WATCHDOG_STATE), TRIPPED, "the heartbeat never stopped");
+}
+
+#[test]
+fn a_killed_guard_leaves_the_plant_safe_and_no_brain_behind() {
+    let site = TestSite::new("hvac").without_simulator();
+    let _plant = site.start_plant("hvac");
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    let mut plant = site.modbus();
+    plant.write(10, 1);
+    plant.write(20, 50);
+    assert_eq!(plant.input(WATCHDOG_STATE), 1, "armed");
+    let brain = run.brain();
+    // Not even a brain that cannot see its socket close outlives its guard.
+    signal("STOP", brain);
+    signal("KILL", run.id());
+    eventually("the plant's own watchdog trips", || plant.input(WATCHDOG_STATE) == TRIPPED);
+    assert_eq!((plant.holding(10), plant.holding(20)), (0, 0), "heating and fans are off");
+    eventually("the brain is gone", || !is_alive(brain));
+}
