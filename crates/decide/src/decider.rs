@@ -6,6 +6,7 @@ use crate::memo::Memo;
 use crate::prompt::Prompt;
 use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
+use ganglion_kernels::exp;
 use ganglion_llm::{LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
 use ganglion_site::{Command, Decision, Event, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings};
 use ganglion_tokenizer::{TokenId, Tokenizer};
@@ -261,8 +262,8 @@ impl Decider {
             }
         }
         let (token, top) = best.ok_or_else(nothing)?;
-        let total: f32 = logits.iter().map(|logit| (logit - top).exp()).sum();
-        Ok((token, (1.0 - (second - top).exp()) / total))
+        let total: f32 = logits.iter().map(|logit| exp(logit - top)).sum();
+        Ok((token, (1.0 - exp(second - top)) / total))
     }
 }
 
