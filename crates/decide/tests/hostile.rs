@@ -69,8 +69,8 @@ fn random_sentence(state: &mut u64) -> String {
     // Mostly short, for the test's own time; sometimes all that fits.
     let size = if random(state).is_multiple_of(24) { SENTENCE_BYTES_MAX as u64 } else { random(state) % 48 };
     let words = [
-        "kitchen", "hall", "set", "to", "fan", "21", "-7", "1e9", "off", "\n", "do", "say", "tag", "none", "{", "}", "\"", ":",
-        "action", "ß", "厨房",
+        "kitchen", "hall", "set", "to", "fan", "21", "-7", "1e9", "off", "\n", "do", "say", "tag", "none",
+        "{", "}", "\"", ":", "action", "ß", "厨房",
     ];
     match kind {
         0 => (0..size / 4).map(|_| words[random(state) as usize % words.len()]).collect::<Vec<_>>().join(" "),
@@ -128,7 +128,8 @@ fn sentences_with_a_purpose_give_a_command_or_a_reason() {
 #[test]
 fn tag_values_of_all_kinds_give_a_command_or_a_reason() {
     let mut desk = Desk::new(Options::default());
-    let values = [0.0, -0.0, 1.0, -20.0, 60.0, 1e300, -1e300, 1e-300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    let values =
+        [0.0, -0.0, 1.0, -20.0, 60.0, 1e300, -1e300, 1e-300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     for (value, epoch) in values.into_iter().zip(1..) {
         let mut event = Event::new(epoch, u64::MAX);
         for tag in 0..desk.site.tags.len() {

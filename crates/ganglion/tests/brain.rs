@@ -22,7 +22,8 @@ fn start(site: &TestSite, arguments: &[&str]) -> (Process, UnixDatagram, Receive
     std::thread::spawn(move || {
         let mut frame = [0; DECISION_FRAME_BYTES + 1];
         while let Ok(size) = socket.recv(&mut frame) {
-            let decision = Decision::decode(&frame[..size]).expect("whatever comes in, only decisions come out");
+            let decision =
+                Decision::decode(&frame[..size]).expect("whatever comes in, only decisions come out");
             if sender.send(decision).is_err() {
                 break;
             }

@@ -37,7 +37,9 @@ fn inspect_shows_metadata_and_tensors() {
     let model = repository().join("models/nano/nano.gguf");
     let output = ganglion(&["model", "inspect", text(&model)]);
     assert_eq!(output.code, 0, "{output:?}");
-    for part in ["general.architecture", "llama", "token_embd.weight", "ganglion.prompt_form", "Q8_0", "sha256"] {
+    for part in
+        ["general.architecture", "llama", "token_embd.weight", "ganglion.prompt_form", "Q8_0", "sha256"]
+    {
         assert!(output.out.contains(part), "{part} in {}", output.out);
     }
     let report = ganglion(&["model", "inspect", "--json", text(&model)]).json();
@@ -92,15 +94,30 @@ fn a_converted_model_tells_its_story() {
     let folder = Folder::new();
     let model = folder.path().join("stories.gguf");
     let (weights, vocabulary) = (data.join("stories260K.bin"), data.join("tok512.bin"));
-    let converted =
-        ganglion(&["model", "convert", text(&weights), "--tokenizer", text(&vocabulary), "--out", text(&model)]);
+    let converted = ganglion(&[
+        "model",
+        "convert",
+        text(&weights),
+        "--tokenizer",
+        text(&vocabulary),
+        "--out",
+        text(&model),
+    ]);
     assert_eq!(converted.code, 0, "{converted:?}");
     let tell = || ganglion(&["generate", "--model", text(&model), "-n", "40", "Once upon a time"]);
     let told = tell();
     assert_eq!(told.code, 0, "{told:?}");
     assert!(told.out.starts_with("Once upon a time, there was a little girl named Lily."), "{told:?}");
     assert_eq!(told.out, tell().out);
-    let refused = ganglion(&["model", "convert", text(&vocabulary), "--tokenizer", text(&vocabulary), "--out", "x.gguf"]);
+    let refused = ganglion(&[
+        "model",
+        "convert",
+        text(&vocabulary),
+        "--tokenizer",
+        text(&vocabulary),
+        "--out",
+        "x.gguf",
+    ]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!Path::new("x.gguf").exists());
 }
@@ -153,9 +170,14 @@ fn a_log_that_was_touched_is_told_by_file_and_line() {
     let torn = (original[..original.len() - 20].to_owned(), format!("{name}:{}: ", lines.len()));
     // A clean cut leaves nothing wrong in the file itself; the sealed head knows how many there were.
     let cut = (whole(&lines[..lines.len() - 1]), format!("ends at record {}", lines.len() - 1));
-    for (what, (content, place)) in
-        [("edited", edited), ("deleted", deleted), ("swapped", swapped), ("repeated", repeated), ("torn", torn), ("cut", cut)]
-    {
+    for (what, (content, place)) in [
+        ("edited", edited),
+        ("deleted", deleted),
+        ("swapped", swapped),
+        ("repeated", repeated),
+        ("torn", torn),
+        ("cut", cut),
+    ] {
         let touched = site.path().join(what);
         copy(&site.audit(), &touched);
         fs::write(touched.join(name), content).unwrap();
