@@ -285,7 +285,7 @@ fn what_does_not_fit_the_memory_is_refused_before_it_is_loaded() {
     site.set("context_tokens = ", "context_tokens = 50000000");
     check_refusal(&ask(&site, &[QUESTION]), 1, &["context_tokens", "131072", "50000000"]);
     site.set("context_tokens = ", "context_tokens = 131072");
-    model_with_a_huge_cache().write_file(&site.path().join("huge.gguf")).unwrap();
+    model_with_a_huge_cache().write_file(site.path().join("huge.gguf")).unwrap();
     site.set("path = ", "path = \"huge.gguf\"");
     let parts =
         ["of memory", "are available", "model.context_tokens", "weights", "KV cache", "scratch", "total"];
