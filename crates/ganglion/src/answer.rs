@@ -39,7 +39,7 @@ pub struct Answer<'a> {
 
 impl Answer<'_> {
     /// The object, keys in documented order.
-    pub fn to_json(&self, identity: &Identity) -> Value {
+    pub fn to_json(self, identity: &Identity) -> Value {
         let ms = |us: u32| f64::from(us) / 1000.0;
         let t = &self.timings;
         json!({

@@ -127,7 +127,8 @@ fn tags_that_are_wrong_are_named() {
     }
     let twice = ask(&site, &[QUESTION, "--tag", "power_price=1", "--tag", "power_price=2"]);
     check_refusal(&twice, 1, &["power_price", "given twice"]);
-    let good = ask(&site, &["", "--tag", "kitchen_temperature=21.5 C", "--tag", "office_occupied=yes", "--json"]);
+    let good =
+        ask(&site, &["", "--tag", "kitchen_temperature=21.5 C", "--tag", "office_occupied=yes", "--json"]);
     check_answer(&good.json());
 }
 
@@ -167,7 +168,7 @@ fn a_site_that_is_missing_or_malformed_starts_nothing() {
         (b"name = ".to_vec(), ["site.toml:1", "expected"]),
         (b"\xff\xfe".to_vec(), ["site.toml", "UTF-8"]),
         (Vec::new(), ["site.toml", "name"]),
-        (original.replace("scale = 0.1 }", "scale = 0 }").into_bytes(), ["site.toml:37", "scale"]),
+        (original.replace("scale = 0.1 }", "scale = 0 }").into_bytes(), ["site.toml:35", "scale"]),
     ] {
         std::fs::write(&file, content).unwrap();
         check_refusal(&ask(&site, &[QUESTION]), 1, &parts);
@@ -188,7 +189,8 @@ fn all_problems_of_a_site_are_listed_by_line() {
     {
         let line = 1 + content.lines().position(|line| line.contains(mark)).unwrap();
         let named = format!("site.toml:{line}: ");
-        let message = output.err.lines().find(|l| l.contains(&named)).unwrap_or_else(|| panic!("{named} {output:?}"));
+        let message =
+            output.err.lines().find(|l| l.contains(&named)).unwrap_or_else(|| panic!("{named} {output:?}"));
         assert!(message.contains("expected ") && message.contains("found "), "{message}");
         assert!(message.contains(found), "{message}");
     }
@@ -201,7 +203,15 @@ fn the_examples_are_good_and_what_follows_from_them_is_shown() {
         let folder = repository().join("examples").join(example);
         let output = ganglion(&["check", text(&folder)]);
         assert_eq!((output.code, output.err.as_str()), (0, ""), "{output:?}");
-        for part in ["ok", "JSON Schema", "\"additionalProperties\": false", "Limits", "Memory", "KV cache", "tokens, pinned"] {
+        for part in [
+            "ok",
+            "JSON Schema",
+            "\"additionalProperties\": false",
+            "Limits",
+            "Memory",
+            "KV cache",
+            "tokens, pinned",
+        ] {
             assert!(output.out.contains(part), "{part} in {}", output.out);
         }
         let prefix = format!("site {example}\ndo ");
@@ -213,7 +223,11 @@ fn the_examples_are_good_and_what_follows_from_them_is_shown() {
 fn a_model_that_is_no_model_is_refused() {
     let site = TestSite::new("hvac");
     site.set("path = ", "path = \"no-such-model.gguf\"");
-    check_refusal(&ask(&site, &[QUESTION]), 1, &["model.path in", "site.toml", "no-such-model.gguf", "No such file"]);
+    check_refusal(
+        &ask(&site, &[QUESTION]),
+        1,
+        &["model.path in", "site.toml", "no-such-model.gguf", "No such file"],
+    );
     site.folder.write("no-such-model.gguf", "not a model at all, only a few words");
     check_refusal(&ask(&site, &[QUESTION]), 1, &["no-such-model.gguf", "offset 0", "expected \"GGUF\""]);
 }
@@ -271,9 +285,10 @@ fn what_does_not_fit_the_memory_is_refused_before_it_is_loaded() {
     site.set("context_tokens = ", "context_tokens = 50000000");
     check_refusal(&ask(&site, &[QUESTION]), 1, &["context_tokens", "131072", "50000000"]);
     site.set("context_tokens = ", "context_tokens = 131072");
-    model_with_a_huge_cache().write_file(&site.path().join("huge.gguf")).unwrap();
+    model_with_a_huge_cache().write_file(site.path().join("huge.gguf")).unwrap();
     site.set("path = ", "path = \"huge.gguf\"");
-    let parts = ["of memory", "are available", "model.context_tokens", "weights", "KV cache", "scratch", "total"];
+    let parts =
+        ["of memory", "are available", "model.context_tokens", "weights", "KV cache", "scratch", "total"];
     check_refusal(&ask(&site, &[QUESTION]), 1, &parts);
     check_refusal(&ganglion(&["check", text(site.path())]), 1, &parts);
     let audit = site.audit();

@@ -60,7 +60,10 @@ fn a_dry_run_decides_and_touches_nothing() {
     assert_eq!(decisions.iter().filter(|d| d["source"] == "script").count(), 2);
     for decision in decisions {
         check_answer(decision);
-        assert_eq!((decision["actuated"].as_bool(), decision["dry_run"].as_bool()), (Some(false), Some(true)));
+        assert_eq!(
+            (decision["actuated"].as_bool(), decision["dry_run"].as_bool()),
+            (Some(false), Some(true))
+        );
     }
     assert!(!lines.iter().any(|line| line["kind"] == "plant" && !line["took"].is_null()));
     assert_eq!(outputs.map(|address| plant.holding(address)), before, "no output, no heartbeat, no watchdog");
@@ -179,6 +182,9 @@ fn nothing_is_started_on_bad_input() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", site.modbus)).unwrap();
     let refused = run(&[]);
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.err.contains("did not start") && refused.err.contains(&site.modbus.to_string()), "{refused:?}");
+    assert!(
+        refused.err.contains("did not start") && refused.err.contains(&site.modbus.to_string()),
+        "{refused:?}"
+    );
     drop(taken);
 }

@@ -396,7 +396,7 @@ impl Guard {
         let event = Event {
             epoch: self.epoch,
             deadline_us: deadline_us - self.brain_margin_us.min(span_us / 2),
-            dry_run: request.dry_run || shadow,
+            dry_run: request.dry_run || shadow || self.dry_run,
             ..self.event_of(request)
         };
         self.event_out = Some(event);

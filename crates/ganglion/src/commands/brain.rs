@@ -57,8 +57,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     eprintln!("brain: ready, {locked}");
     let mut left = arguments.fault.map_or(u64::MAX, |fault| fault.loop_after);
     serve(&socket, &site, |event| {
-        while left == 0 {
-            std::hint::spin_loop();
+        if left == 0 {
+            loop {
+                std::hint::spin_loop();
+            }
         }
         left -= 1;
         decider.decide(event, &mut load::clock())

@@ -12,10 +12,8 @@ use std::process::ExitCode;
 
 /// Inspect, convert and evaluate models
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  ganglion model inspect models/nano/nano.gguf\n  \
-                  ganglion model eval models/nano/nano.gguf --suite models/nano/suites"
-)]
+#[command(after_help = "Examples:\n  ganglion model inspect models/nano/nano.gguf\n  \
+                  ganglion model eval models/nano/nano.gguf --suite models/nano/suites")]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

@@ -187,8 +187,9 @@ pub fn signal(name: &str, process: u32) {
 
 pub fn is_alive(process: u32) -> bool {
     // The state follows the name's last bracket; a zombie is not alive.
-    fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// Living children of a process.
@@ -275,7 +276,11 @@ impl Run {
     fn fail(&mut self, what: &str) -> ! {
         let errors: Vec<_> = self.errors.try_iter().collect();
         let seen: Vec<_> = self.seen.iter().map(Value::to_string).collect();
-        panic!("{what}; standard output so far:\n{}\nstandard error:\n{}", seen.join("\n"), errors.join("\n"));
+        panic!(
+            "{what}; standard output so far:\n{}\nstandard error:\n{}",
+            seen.join("\n"),
+            errors.join("\n")
+        );
     }
 
     /// Reads on until a line satisfies.
@@ -444,8 +449,7 @@ pub fn check_answer(answer: &Value) {
     assert!(answer["deadline_ms"].as_f64().unwrap() > 0.0 && answer["latency_ms"].as_f64().unwrap() >= 0.0);
     let timings = answer["timings"].as_object().unwrap();
     let keys: Vec<&str> = timings.keys().map(String::as_str).collect();
-    let expected =
-        ["prefill_ms", "decode_ms", "mask_ms", "cache_n", "prompt_n", "predicted_n", "forced_n"];
+    let expected = ["prefill_ms", "decode_ms", "mask_ms", "cache_n", "prompt_n", "predicted_n", "forced_n"];
     assert_eq!(keys, expected);
     assert!(timings.values().all(Value::is_number), "{answer}");
     for key in ["model", "schema"] {

@@ -1,0 +1,205 @@
+//! `model`, `generate`, `audit`, and what they all share.
+
+mod common;
+use common::*;
+use std::fs;
+use std::path::Path;
+
+/// Every command has an example, also those that only group others.
+#[test]
+fn every_help_has_an_example() {
+    let mut open = vec![Vec::<String>::new()];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let output = ganglion(&arguments);
+        assert_eq!(output.code, 0, "{output:?}");
+        if !path.is_empty() {
+            assert!(output.out.contains("Example"), "{path:?}: {}", output.out);
+            assert!(output.out.contains("  ganglion "), "{path:?}: {}", output.out);
+            assert!(!output.out.contains("-fault"), "failure injection is for tests: {}", output.out);
+            seen += 1;
+        }
+        let below = output.out.split("\nCommands:\n").nth(1).unwrap_or("");
+        for line in below.lines().take_while(|line| line.starts_with("  ")) {
+            let name = line.split_whitespace().next().unwrap();
+            if name != "help" {
+                open.push([path.clone(), vec![name.to_owned()]].concat());
+            }
+        }
+    }
+    assert!(seen >= 14, "{seen} commands");
+}
+
+#[test]
+fn inspect_shows_metadata_and_tensors() {
+    let model = repository().join("models/nano/nano.gguf");
+    let output = ganglion(&["model", "inspect", text(&model)]);
+    assert_eq!(output.code, 0, "{output:?}");
+    for part in
+        ["general.architecture", "llama", "token_embd.weight", "ganglion.prompt_form", "Q8_0", "sha256"]
+    {
+        assert!(output.out.contains(part), "{part} in {}", output.out);
+    }
+    let report = ganglion(&["model", "inspect", "--json", text(&model)]).json();
+    assert_eq!(report["sha256"].as_str().unwrap().len(), 64);
+    assert!(!report["tensors"].as_array().unwrap().is_empty());
+    assert!(fs::metadata(&model).unwrap().len() <= 16 << 20, "the default model stays small");
+}
+
+#[test]
+fn garbage_is_no_model_to_any_command() {
+    let folder = Folder::new();
+    let nano = fs::read(repository().join("models/nano/nano.gguf")).unwrap();
+    let mut wrong_version = nano[..4096].to_vec();
+    wrong_version[4] = 99;
+    let mut huge_count = nano[..4096].to_vec();
+    huge_count[8..16].fill(0xff);
+    for (name, content, parts) in [
+        ("empty.gguf", &[] as &[u8], vec!["offset 0"]),
+        ("words.gguf", b"these are words, not weights", vec!["offset 0", "GGUF"]),
+        ("version.gguf", &wrong_version, vec!["offset 4", "version"]),
+        ("count.gguf", &huge_count, vec!["offset 8"]),
+        ("header.gguf", &nano[..200], vec!["offset "]),
+        ("tail.gguf", &nano[..nano.len() / 2], vec!["tensor"]),
+    ] {
+        let file = folder.write(name, content);
+        let commands: [&[&str]; 3] = [
+            &["model", "inspect", text(&file)],
+            &["generate", "--model", text(&file), "Once"],
+            &["model", "eval", text(&file), "--suite", text(folder.path())],
+        ];
+        for command in commands {
+            let output = ganglion(command);
+            assert_eq!((output.code, output.out.as_str()), (1, ""), "{command:?}: {output:?}");
+            assert!(output.err.contains(name), "{output:?}");
+            for part in &parts {
+                assert!(output.err.contains(part), "{part} in {output:?}");
+            }
+        }
+    }
+    let missing = ganglion(&["model", "inspect", "no-such.gguf"]);
+    assert_eq!(missing.code, 1);
+    assert_eq!(missing.err.matches("No such file").count(), 1, "said once: {missing:?}");
+}
+
+#[test]
+fn a_converted_model_tells_its_story() {
+    let Some(shared) = shared_folder() else {
+        println!("skipped: no shared folder with data/stories260k");
+        return;
+    };
+    let data = shared.join("data/stories260k");
+    let folder = Folder::new();
+    let model = folder.path().join("stories.gguf");
+    let (weights, vocabulary) = (data.join("stories260K.bin"), data.join("tok512.bin"));
+    let converted = ganglion(&[
+        "model",
+        "convert",
+        text(&weights),
+        "--tokenizer",
+        text(&vocabulary),
+        "--out",
+        text(&model),
+    ]);
+    assert_eq!(converted.code, 0, "{converted:?}");
+    let tell = || ganglion(&["generate", "--model", text(&model), "-n", "40", "Once upon a time"]);
+    let told = tell();
+    assert_eq!(told.code, 0, "{told:?}");
+    assert!(told.out.starts_with("Once upon a time, there was a little girl named Lily."), "{told:?}");
+    assert_eq!(told.out, tell().out);
+    let refused = ganglion(&[
+        "model",
+        "convert",
+        text(&vocabulary),
+        "--tokenizer",
+        text(&vocabulary),
+        "--out",
+        "x.gguf",
+    ]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(!Path::new("x.gguf").exists());
+}
+
+/// A log of a real run.
+fn logged() -> TestSite {
+    let site = TestSite::new("hvac");
+    let script = site.folder.write("script.txt", "set the kitchen to 21 degrees\ntell me a joke\n");
+    let (status, _) = site.run(&["--script", text(&script)]).end();
+    assert!(status.success());
+    site
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_was_touched_is_told_by_file_and_line() {
+    let site = logged();
+    let name = "audit-000001.jsonl";
+    let original = fs::read_to_string(site.audit().join(name)).unwrap();
+    let lines: Vec<String> = original.lines().map(str::to_owned).collect();
+    assert!(lines.len() > 8, "{original}");
+    let whole = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let edited = {
+        let place = lines.iter().position(|line| line.contains("\"kitchen\"")).expect("a command in the log");
+        let mut lines = lines.clone();
+        lines[place] = lines[place].replacen("\"kitchen\"", "\"office\"", 1);
+        (whole(&lines), format!("{name}:{}: ", place + 1))
+    };
+    let deleted = {
+        let mut lines = lines.clone();
+        lines.remove(4);
+        (whole(&lines), format!("{name}:5: "))
+    };
+    let swapped = {
+        let mut lines = lines.clone();
+        lines.swap(5, 6);
+        (whole(&lines), format!("{name}:6: "))
+    };
+    let repeated = {
+        let mut lines = lines.clone();
+        lines.insert(3, lines[2].clone());
+        (whole(&lines), format!("{name}:4: "))
+    };
+    let torn = (original[..original.len() - 20].to_owned(), format!("{name}:{}: ", lines.len()));
+    // A clean cut leaves nothing wrong in the file itself; the sealed head knows how many there were.
+    let cut = (whole(&lines[..lines.len() - 1]), format!("ends at record {}", lines.len() - 1));
+    for (what, (content, place)) in [
+        ("edited", edited),
+        ("deleted", deleted),
+        ("swapped", swapped),
+        ("repeated", repeated),
+        ("torn", torn),
+        ("cut", cut),
+    ] {
+        let touched = site.path().join(what);
+        copy(&site.audit(), &touched);
+        fs::write(touched.join(name), content).unwrap();
+        let output = ganglion(&["audit", "verify", text(&touched)]);
+        assert_eq!((output.code, output.out.as_str()), (1, ""), "{what}: {output:?}");
+        assert!(output.err.contains(&place), "{what}: {place} in {output:?}");
+    }
+    let untouched = ganglion(&["audit", "verify", text(&site.audit())]);
+    assert_eq!(untouched.code, 0, "{untouched:?}");
+    assert!(untouched.out.contains(&format!("{} records", lines.len())), "{untouched:?}");
+    let nothing = ganglion(&["audit", "verify", text(&site.path().join("nowhere"))]);
+    assert_eq!(nothing.code, 1);
+    assert!(nothing.err.contains("no audit log here"), "{nothing:?}");
+}
+
+#[test]
+fn a_second_run_continues_the_log() {
+    let site = logged();
+    let script = site.folder.write("more.txt", "set the office to 20\n");
+    let (status, _) = site.run(&["--script", text(&script)]).end();
+    assert!(status.success());
+    let output = ganglion(&["audit", "verify", text(&site.audit())]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.out.contains("in 2 files"), "{output:?}");
+}
