@@ -11,7 +11,7 @@ pub struct RawWrite {
     pub target: WriteTarget,
     /// Zero-based protocol address, the selecting argument already added.
     pub address: u16,
-    /// Two's complement register value; a coil is on when it is not 0.
+    /// Two's complement register value; a coil's is 0 or 1.
     pub raw: u16,
     /// The argument it carries and the value the device will understand, in that argument's unit.
     pub carries: Option<(usize, f64)>,
@@ -77,6 +77,9 @@ pub fn register_writes(site: &Site, command: &Command) -> Result<RawWrites, Reas
                 (raw.cast_unsigned(), Some((index, f64::from(raw) * scale)))
             }
         };
+        if write.target == WriteTarget::Coil && raw > 1 {
+            return Err(reason!("{}: a coil takes 0 or 1, not {raw}", spec.name));
+        }
         *place = Some(RawWrite { target: write.target, address, raw, carries });
     }
     Ok(out)

@@ -6,28 +6,6 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A value that no register can carry.
-    #[error("command `{command}`, write {write} to {address}: {found} does not fit: expected {expected}")]
-    Encode {
-        /// The command.
-        command: String,
-        /// Which of its writes, counted from 1.
-        write: usize,
-        /// The register or coil address.
-        address: u32,
-        /// The value found.
-        found: String,
-        /// What would fit.
-        expected: String,
-    },
-    /// A command that is not the site's.
-    #[error("command number {verb} does not exist: the site has {count} commands")]
-    UnknownCommand {
-        /// The index found.
-        verb: u16,
-        /// How many there are.
-        count: usize,
-    },
     /// `NAME=VALUE` is not of that form.
     #[error("`{found}`: expected NAME=VALUE, for example {example}")]
     TagForm {

@@ -121,34 +121,3 @@ pub enum Value {
 
 /// Text argument, stored inline.
 pub type ShortText = InlineText<TEXT_ARGUMENT_BYTES_MAX>;
-
-impl RegisterWrite {
-    /// Address and raw value that this write has for `command` (of the spec that the write belongs to); `None` when a
-    /// value is missing, of another type, or does not fit 16 bits. A coil is on for any raw value but 0.
-    pub fn raw(&self, command: &Command) -> Option<(u16, u16)> {
-        let offset = match self.select {
-            None => 0,
-            Some(index) => match command.values.get(index)? {
-                Value::Choice(choice) => *choice,
-                _ => return None,
-            },
-        };
-        let address = self.address.checked_add(offset)?;
-        let (value, scale) = match self.source {
-            WriteSource::Constant(raw) => return Some((address, raw)),
-            WriteSource::Argument { index, scale } => (command.values.get(index)?, scale),
-        };
-        let value = match value {
-            Value::Choice(choice) => f64::from(*choice),
-            Value::Bool(flag) => f64::from(u8::from(*flag)),
-            // Arguments are within 2^53, where every whole number is an f64.
-            Value::Integer(value) => *value as f64,
-            Value::Number(value) => *value,
-            Value::Absent | Value::Text(_) => return None,
-        };
-        let raw = (value / scale).round();
-        let fits = raw >= f64::from(i16::MIN) && raw <= f64::from(u16::MAX);
-        // In range by the line above (NaN is in no range); the low 16 bits are the two's complement.
-        fits.then_some((address, (raw as i32 & 0xffff) as u16))
-    }
-}

@@ -1,6 +1,6 @@
 //! The shipped examples load, and mean what they say.
 
-use ganglion_site::{ArgumentKind, Command, LimitTarget, ReadTable, Site, TagKind, Value};
+use ganglion_site::{ArgumentKind, LimitTarget, ReadTable, Site, TagKind};
 use std::path::PathBuf;
 
 fn example(name: &str) -> Site {
@@ -41,29 +41,4 @@ fn conveyor() {
 fn a_file_can_be_given_instead_of_its_folder() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/hvac");
     assert_eq!(Site::load(&folder).unwrap(), Site::load(&folder.join("site.toml")).unwrap());
-}
-
-#[test]
-fn register_values() {
-    let site = example("hvac");
-    let raw = |json: &str| -> Vec<Option<(u16, u16)>> {
-        let command = Command::from_json(&site, json).unwrap_or_else(|error| panic!("{error}"));
-        let spec = command.spec(&site).unwrap();
-        spec.writes.iter().map(|write| write.raw(&command)).collect()
-    };
-    assert_eq!(raw(r#"{"action":"set_temperature","room":"hall","celsius":21.5}"#), [Some((2, 215))]);
-    assert_eq!(raw(r#"{"action":"set_mode","mode":"cool"}"#), [Some((10, 2))]);
-    assert_eq!(raw(r#"{"action":"all_off"}"#), [Some((10, 0)), Some((31, 1))]);
-    assert_eq!(raw(r#"{"action":"none"}"#), []);
-    let mut command =
-        Command::from_json(&site, r#"{"action":"set_fan","room":"office","percent":3}"#).unwrap();
-    let write = &site.commands[2].writes[0];
-    command.values[1] = Value::Integer(-1);
-    assert_eq!(write.raw(&command), Some((21, 0xffff)), "two's complement");
-    command.values[1] = Value::Integer(65_536);
-    assert_eq!(write.raw(&command), None);
-    command.values[1] = Value::Number(f64::NAN);
-    assert_eq!(write.raw(&command), None);
-    command.values[0] = Value::Absent;
-    assert_eq!(write.raw(&command), None);
 }

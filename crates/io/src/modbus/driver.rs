@@ -1,6 +1,5 @@
 //! The driver's task: connect, poll, write, beat, arm.
 
-use crate::encode::{Write, encode_writes};
 use crate::error::Error;
 use crate::limits::{
     ARM_RETRY_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, COMMANDS_PER_TICK_MAX, CONNECT_MS_MAX, DRIVER_TICK_MS,
@@ -8,6 +7,7 @@ use crate::limits::{
 };
 use crate::modbus::plan::{Batch, plan};
 use crate::modbus::{CommandSource, CycleWatch, Link, Proven, Quality, Source, TagSink, WriteFailure};
+use ganglion_guard::{RawWrite, register_writes};
 use ganglion_site::{Command, Micros, PlantSpec, ReadTable, Site, WriteTarget};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -240,14 +240,14 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// What became of the command, and why the connection is to be given up, if it is.
     async fn write_command(&mut self, command: &Command) -> (Result<(), WriteFailure>, Option<String>) {
-        let writes = match encode_writes(self.driver.site, command) {
+        let writes = match register_writes(self.driver.site, command) {
             Ok(writes) => writes,
-            Err(error) => {
-                self.driver.link.report(&error.to_string());
+            Err(reason) => {
+                self.driver.link.report(reason.as_str());
                 return (Err(WriteFailure::Encoding), None);
             }
         };
-        for write in writes.as_slice() {
+        for write in writes.iter() {
             match self.write(*write).await {
                 Ok(()) => {}
                 Err(Failure::Exception(code)) => {
@@ -420,7 +420,7 @@ impl<'a, 'b> Session<'a, 'b> {
         Ok(words)
     }
 
-    async fn write(&mut self, write: Write) -> Result<(), Failure> {
+    async fn write(&mut self, write: RawWrite) -> Result<(), Failure> {
         let request = match write.target {
             WriteTarget::Holding => Request::WriteSingleRegister(write.address, write.raw),
             WriteTarget::Coil => Request::WriteSingleCoil(write.address, write.raw == 1),
@@ -462,6 +462,6 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 }
 
-fn holding(address: u16, raw: u16) -> Write {
-    Write { target: WriteTarget::Holding, address, raw }
+fn holding(address: u16, raw: u16) -> RawWrite {
+    RawWrite { target: WriteTarget::Holding, address, raw, carries: None }
 }
