@@ -23,7 +23,8 @@ from model import Decoder, Shape, event_mask
 from vocabulary import Vocabulary
 
 LENGTH = 640
-ANSWER, CONTEXT = 2, 1  # token roles; prefix is 0
+CONTEXT, ANSWER, ACTION = 1, 2, 3  # token roles; the prefix is 0
+ACTION_WEIGHT = 3.0  # the choice of the command carries the answer's meaning, and most of its mistakes
 
 
 def pack(vocabulary, draw, length=LENGTH, site=None):
@@ -44,7 +45,8 @@ def pack(vocabulary, draw, length=LENGTH, site=None):
         kinds.append(event.kind)
         ids += text + answer
         segments += [len(kinds)] * (len(text) + len(answer))
-        roles += [CONTEXT] * len(text) + [ANSWER] * len(answer)
+        verb = len(vocabulary.encode(event.command["action"]))
+        roles += [CONTEXT] * len(text) + [ANSWER] * 3 + [ACTION] * verb + [ANSWER] * (len(answer) - 3 - verb)
         positions += range(len(prefix), len(prefix) + len(text) + len(answer))
     pad = length - len(ids)
     return ids + [vocabulary.eos] * pad, segments + [-1] * pad, roles + [0] * pad, positions + [0] * pad, kinds
@@ -143,7 +145,7 @@ def exact_match(model, vocabulary, words, foreign, dtype, device):
             ids, segments, roles, positions = (torch.from_numpy(x).to(device) for x in (ids, segments, roles, positions))
             hidden = model(ids, positions, event_mask(segments, dtype), dtype)
             logits = hidden[:, :-1].to(dtype) @ model.head.weight.to(dtype).T
-            good = (logits.argmax(-1) == ids[:, 1:]) | (roles[:, 1:] != ANSWER)
+            good = (logits.argmax(-1) == ids[:, 1:]) | (roles[:, 1:] < ANSWER)
             for row, row_kinds in enumerate(kinds):
                 for index, kind in enumerate(row_kinds):
                     ok = bool(good[row][segments[row, 1:] == index + 1].all())
@@ -209,16 +211,16 @@ def main():
         ids, segments, roles, positions = (torch.from_numpy(x).to(device) for x in queue.get())
         hidden = forward(ids, positions, event_mask(segments, dtype), dtype)
         targets = ids[:, 1:]
-        answer = roles[:, 1:] == ANSWER
+        answer = roles[:, 1:] >= ANSWER
         rest = a.rest * max(0.0, 1 - progress / 0.4)  # lists and names that come again teach copying
         chosen = (segments[:, 1:] >= 0) & (segments[:, 1:] == segments[:, :-1]) if rest > 0 else answer
         logits = (hidden[:, :-1][chosen] @ model.head.weight.to(dtype).T).float()
         each = F.cross_entropy(logits, targets[chosen], reduction="none")
-        is_answer = answer[chosen].float()
+        is_answer = torch.where(roles[:, 1:] == ACTION, ACTION_WEIGHT, 1.0)[chosen] * answer[chosen]
         loss = (each * is_answer).sum() / is_answer.sum()
         total = loss + 1e-4 * (logits.logsumexp(-1) ** 2).mean()
         if rest > 0:
-            total = total + rest * (each * (1 - is_answer)).sum() / (1 - is_answer).sum()
+            total = total + rest * each[is_answer == 0].mean()
         total.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for group in adam.param_groups:
