@@ -57,7 +57,9 @@ run_tests() {
     cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" || status=$?
     local sum
     sum="$(awk '
-        /^skipped: / { skipped++ }
+        # Each test has its own section of output, in which it may say so more than once.
+        /^---- .* stdout ----$/ { said = 0 }
+        /^skipped: / && !said { skipped++; said = 1 }
         /^test result: / {
             for (i = 2; i <= NF; i++) {
                 if ($i == "passed;") passed += $(i - 1)
