@@ -21,7 +21,8 @@ fn start(site: &TestSite, arguments: &[&str]) -> (Process, UnixDatagram, Receive
     drop(command);
     std::thread::spawn(move || {
         let mut frame = [0; DECISION_FRAME_BYTES + 1];
-        while let Ok(size) = socket.recv(&mut frame) {
+        // A socket that was shut down gives empty messages.
+        while let Some(size) = socket.recv(&mut frame).ok().filter(|&size| size > 0) {
             let decision =
                 Decision::decode(&frame[..size]).expect("whatever comes in, only decisions come out");
             if sender.send(decision).is_err() {
