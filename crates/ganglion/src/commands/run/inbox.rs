@@ -4,6 +4,7 @@ use super::SharedSignals;
 use ganglion_guard::{OperatorCommand, Record, RecordKind, Request, Source, Status};
 use ganglion_site::{Sentence, TagValues};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -32,6 +33,7 @@ pub struct Inbox {
     operator: Mutex<rtrb::Producer<OperatorCommand>>,
     open: Mutex<Open>,
     status: Mutex<Option<Status>>,
+    held_back: AtomicBool,
     pub signals: SharedSignals,
 }
 
@@ -49,11 +51,18 @@ impl Inbox {
         signals: SharedSignals,
     ) -> Self {
         let (requests, operator) = (Mutex::new(requests), Mutex::new(operator));
-        Self { requests, operator, open: Mutex::default(), status: Mutex::default(), signals }
+        Self {
+            requests,
+            operator,
+            open: Mutex::default(),
+            status: Mutex::default(),
+            held_back: AtomicBool::new(false),
+            signals,
+        }
     }
 
     /// Hands a question to the guard; the answer comes through `reply`, and on the screen.
-    pub fn ask(&self, question: Question, reply: Option<oneshot::Sender<Record>>) -> Result<(), Full> {
+    pub fn ask(&self, question: Question, reply: Option<oneshot::Sender<Record>>) -> Result<u64, Full> {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
@@ -61,7 +70,7 @@ impl Inbox {
         let request = Request { id, source, sentence, tags, deadline_ms, dry_run };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
-        Ok(())
+        Ok(id)
     }
 
     /// A mode command; a full queue drops it, and the unchanged mode shows that.
@@ -78,6 +87,24 @@ impl Inbox {
             // The client may have left.
             let _ = reply.send(*record);
         }
+    }
+
+    /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.
+    pub fn operate_by_hand(&self, command: OperatorCommand) {
+        if !matches!(command, OperatorCommand::Start | OperatorCommand::Reset | OperatorCommand::Unhold) {
+            self.held_back.store(true, Ordering::Release);
+        }
+        self.operate(command);
+    }
+
+    /// A person has said something that holds or stops.
+    pub fn is_held_back(&self) -> bool {
+        self.held_back.load(Ordering::Acquire)
+    }
+
+    /// This question has no answer yet.
+    pub fn is_open(&self, id: u64) -> bool {
+        lock(&self.open).waiting.contains_key(&id)
     }
 
     /// Every question has its answer.

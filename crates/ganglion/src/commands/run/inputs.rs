@@ -1,6 +1,6 @@
 //! Typed lines or a script, turned into questions.
 
-use super::inbox::{Inbox, Question};
+use super::inbox::{Full, Inbox, Question};
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -11,10 +11,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Pause before a full inbox is tried again, and between looks at the script.
 const RETRY: Duration = Duration::from_millis(2);
+/// Questions that may wait: a whole table of readings.
+const QUESTIONS_MAX: usize = 16_384;
 
 /// Where events come from, checked before anything is started.
 pub enum Inputs {
@@ -34,35 +38,54 @@ impl Inputs {
 
     /// Starts reading. The flag is set when no more will come and that should end the run: after a script, after piped
     /// lines, at Ctrl-D. An empty standard input (a service's) does not.
+    ///
+    /// Mode words act at once, on the thread that reads; questions go one after the other, on a thread of their own, so that
+    /// a stop never waits behind a sentence.
     pub fn start(self, site: &Arc<Site>, inbox: &Arc<Inbox>) -> Result<Arc<AtomicBool>> {
         let done = Arc::new(AtomicBool::new(false));
-        let (site, inbox, flag) = (Arc::clone(site), Arc::clone(inbox), Arc::clone(&done));
-        let work = move || match self {
+        let (questions, waiting) = sync_channel(QUESTIONS_MAX);
+        let (asker, flag) = (Arc::clone(inbox), Arc::clone(&done));
+        let ask_all = move || {
+            let mut any = false;
+            for question in waiting {
+                any = true;
+                ask_and_wait(&asker, question);
+            }
+            any
+        };
+        let (site, inbox) = (Arc::clone(site), Arc::clone(inbox));
+        let read_all = move || match self {
             Self::Typed => {
                 let mut any = std::io::stdin().is_terminal();
                 // A reader that fails is one that ended.
                 let _ = read_lines(&site, std::io::stdin().lock(), |input| {
                     any = true;
-                    give(&inbox, Source::Operator, input);
+                    take(&inbox, &questions, Source::Operator, input);
                     ControlFlow::Continue(())
                 });
-                flag.store(any, Ordering::Release);
+                any
             }
             Self::Script(script) => {
-                play(script, &inbox);
-                flag.store(true, Ordering::Release);
+                play(script, &inbox, &questions);
+                true
             }
         };
-        std::thread::Builder::new()
-            .name("inputs".to_owned())
-            .spawn(work)
-            .context("cannot start the input thread")?;
+        let reader = spawn("inputs", read_all)?;
+        spawn("questions", move || {
+            let asked = ask_all();
+            let ends = reader.join().unwrap_or(true);
+            flag.store(asked || ends, Ordering::Release);
+        })?;
         Ok(done)
     }
 }
 
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start an input thread")
+}
+
 /// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
-fn play(mut script: Script, inbox: &Inbox) {
+fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>) {
     while inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
         std::thread::sleep(RETRY);
     }
@@ -70,21 +93,24 @@ fn play(mut script: Script, inbox: &Inbox) {
     while script.next_at_ms().is_some() {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         match script.due(elapsed_ms) {
-            Some(item) => give(inbox, Source::Script, item.input),
+            Some(item) => take(inbox, questions, Source::Script, item.input),
             None => std::thread::sleep(RETRY),
         }
     }
 }
 
-fn give(inbox: &Inbox, source: Source, input: Input) {
+fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: Input) {
     let mut tags = TagValues::NONE;
     let sentence = match input {
-        Input::Mode(ModeWord::Estop) => return inbox.signals.set_estop(true),
+        Input::Mode(ModeWord::Estop) => {
+            inbox.signals.set_estop(true);
+            return inbox.operate_by_hand(OperatorCommand::Abort);
+        }
         Input::Mode(word) => {
             if word == ModeWord::Clear {
                 inbox.signals.set_estop(false);
             }
-            return inbox.operate(operator_command(word));
+            return inbox.operate_by_hand(operator_command(word));
         }
         Input::Rejected { line, reason } => {
             eprintln!("line {line} is not used: {reason}");
@@ -102,9 +128,23 @@ fn give(inbox: &Inbox, source: Source, input: Input) {
     let source =
         if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
     let question = Question { source, sentence, tags, deadline_ms: None, dry_run: false };
-    // One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
-    while !inbox.is_idle() || inbox.ask(question, None).is_err() {
-        std::thread::sleep(RETRY);
+    if let Err(TrySendError::Full(_)) = questions.try_send(question) {
+        eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
+    }
+}
+
+/// One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
+fn ask_and_wait(inbox: &Inbox, question: Question) {
+    loop {
+        match inbox.ask(question, None) {
+            Ok(id) => {
+                while inbox.is_open(id) {
+                    std::thread::sleep(RETRY);
+                }
+                return;
+            }
+            Err(Full) => std::thread::sleep(RETRY),
+        }
     }
 }
 

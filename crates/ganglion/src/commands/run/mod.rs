@@ -6,10 +6,12 @@
 //! plant (Modbus TCP) ──┴─◄──────────┘ └─► records ─► screen, waiting clients, audit log
 //! ```
 //!
-//! Four threads: the guard's cycle; one for all network (tokio); one for typed lines or the script; this one, which prints.
+//! Threads: the guard's cycle; one for all network (tokio); two for typed lines or the script; one that prints, so that a
+//! terminal that does not take output holds up nothing; this one, which joins them.
 
 mod inbox;
 mod inputs;
+mod printer;
 mod screen;
 mod world;
 
@@ -18,11 +20,16 @@ use crate::answer::Identity;
 use crate::load;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use ganglion_guard::{Channels, Guard, OperatorCommand, Outside, RtStatus, Runner, Signals, Supervisor};
+use ganglion_guard::{
+    BrainState, Channels, DeviceWatchdog, Guard, Mode, OperatorCommand, Outside, RtStatus, Runner, Signals,
+    Status, Supervisor,
+};
 use ganglion_site::Site;
 use inbox::Inbox;
 use inputs::Inputs;
+use printer::{Line, Printer};
 use screen::Screen;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -44,7 +51,7 @@ pub struct Arguments {
     /// Time between rows of a .csv script
     #[arg(long, value_name = "MS", default_value_t = 200)]
     row_ms: u64,
-    /// End after N guard cycles
+    /// End after N guard cycles, as they stand: the plant's own watchdog then makes it safe
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     cycles: Option<u64>,
     /// Print one JSON record a line
@@ -61,8 +68,8 @@ pub struct Arguments {
     brain_fault: Option<Fault>,
 }
 
-/// How often the screen looks for records.
-const SCREEN_TICK: Duration = Duration::from_millis(5);
+/// How often this thread looks for records.
+const TICK: Duration = Duration::from_millis(5);
 /// Cycles after a stop was asked for in which the safe command still reaches the plant.
 const CYCLES_TO_STOP: u32 = 4;
 
@@ -83,83 +90,101 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     drop(gguf);
     let guard = Guard::new(&site)?.with_dry_run(arguments.dry_run);
-    let mut screen = Screen::new(identity.clone(), arguments.json);
-    screen.begin(&load::size(plan.total_bytes()), arguments.dry_run);
     let simulator = world::start_simulator(&site)?;
     let (sink, writer) = start_audit(arguments, &identity)?;
+    let audit = sink.health().clone();
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let (site_argument, fault) = (arguments.site.clone(), arguments.brain_fault);
     let (supervisor, brain) = Supervisor::start(move || {
         let mut command = Command::new(&executable);
         command.arg("brain").arg(&site_argument).stdout(std::process::Stdio::null());
         command.args(fault.map(|fault| format!("--fault={fault}")));
+        // A Ctrl-C is the guard's to answer: the brain and the plant must still be there for the safe command.
+        command.process_group(0);
         command
     })?;
     let (channels, outside) = Channels::new(&site, Some(brain), Some(sink));
-    let guard = start_guard(guard, &site, channels, arguments.cycles)?;
     let Outside { signals, requests, operator, actuations, mut records, mut statuses } = outside;
+    let printer = Printer::start(Screen::new(identity.clone(), arguments.json, Arc::clone(&signals)))?;
+    printer.show(Line::Begin { memory: load::size(plan.total_bytes()), dry_run: arguments.dry_run });
+    let (told, real_time) = std::sync::mpsc::channel();
+    let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
     let inbox = Arc::new(Inbox::new(requests, operator, Arc::clone(&signals)));
     let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let inputs_done = inputs.start(&site, &inbox)?;
 
-    let mut started = false;
-    let mut stopping: Option<u32> = None;
+    let mut start_up = StartUp::Reset;
+    let mut stop_at_us = None;
+    let mut audit_failing = false;
     while !guard.is_finished() {
         while let Ok(record) = records.pop() {
             inbox.answered(&record);
-            screen.record(&record)?;
+            printer.show(Line::Record(Box::new(record)));
         }
         while let Ok(status) = statuses.pop() {
-            started = started || start_up(&inbox, &status);
+            start_up.advance(&inbox, &status);
             inbox.publish(&status);
-            screen.status(&status)?;
+            printer.show(Line::Status(Box::new(status)));
         }
-        for item in news.try_iter() {
-            screen.news(&item)?;
+        news.try_iter().for_each(|item| printer.show(Line::News(item)));
+        real_time.try_iter().for_each(|status| printer.show(Line::RealTime(status)));
+        if audit.failing() != audit_failing {
+            audit_failing = !audit_failing;
+            printer.show(Line::Audit { failing: audit_failing, lost: audit.lost() });
         }
-        screen.plant(&signals.tags)?;
-        if stopping.is_none()
-            && (world.stop_asked() || (inputs_done.load(Ordering::Acquire) && inbox.is_idle()))
-        {
+        let now_us = ganglion_guard::monotonic_us();
+        let no_more = inputs_done.load(Ordering::Acquire) && inbox.is_idle();
+        if stop_at_us.is_none() && (world.stop_asked() || printer.is_closed() || no_more) {
+            start_up = StartUp::Done;
             inbox.operate(OperatorCommand::Stop);
-            stopping = Some(CYCLES_TO_STOP * site.guard.period_ms);
+            stop_at_us = Some(now_us + u64::from(CYCLES_TO_STOP * site.guard.period_ms) * 1000);
         }
-        if let Some(left_ms) = &mut stopping {
-            *left_ms = left_ms.saturating_sub(u32::try_from(SCREEN_TICK.as_millis()).unwrap_or(1));
-            if *left_ms == 0 {
-                signals.stop();
-            }
+        if stop_at_us.is_some_and(|at| now_us >= at) {
+            signals.stop();
         }
-        std::thread::sleep(SCREEN_TICK);
+        std::thread::sleep(TICK);
     }
-    let (runner, real_time) = guard.join().map_err(|_| anyhow!("the guard's thread ended in a fault"))?;
+    let runner = guard.join().map_err(|_| anyhow!("the guard's thread ended in a fault"))?;
     while let Ok(record) = records.pop() {
-        screen.record(&record)?;
+        printer.show(Line::Record(Box::new(record)));
     }
     drop(supervisor);
     drop(world);
     drop(simulator);
+    printer.end(Line::End { stats: Box::new(*runner.stats()), status: Box::new(*runner.guard().status()) });
     writer.close()?;
-    screen.end(runner.stats(), runner.guard().status(), &real_time)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one start that a run gives itself: out of Stopped, then into Execute once the plant is ready.
-fn start_up(inbox: &Inbox, status: &ganglion_guard::Status) -> bool {
-    use ganglion_guard::{BrainState, DeviceWatchdog, Mode};
-    match status.mode {
-        Mode::Stopped => inbox.operate(OperatorCommand::Reset),
-        Mode::Idle
-            if status.link.connected
-                && status.link.watchdog == DeviceWatchdog::Armed
-                && status.brain == BrainState::Ready =>
-        {
-            inbox.operate(OperatorCommand::Start);
-            return true;
+/// The one start that a run gives itself: out of Stopped, then into Execute once plant and brain are ready. An operator who
+/// says anything that holds or stops has the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartUp {
+    Reset,
+    Start,
+    Done,
+}
+
+impl StartUp {
+    fn advance(&mut self, inbox: &Inbox, status: &Status) {
+        let ready = status.link.connected
+            && status.link.watchdog == DeviceWatchdog::Armed
+            && status.brain == BrainState::Ready;
+        if inbox.is_held_back() {
+            *self = Self::Done;
         }
-        _ => {}
+        match (*self, status.mode) {
+            (Self::Reset, Mode::Stopped) => {
+                inbox.operate(OperatorCommand::Reset);
+                *self = Self::Start;
+            }
+            (Self::Start, Mode::Idle) if ready => {
+                inbox.operate(OperatorCommand::Start);
+                *self = Self::Done;
+            }
+            _ => {}
+        }
     }
-    false
 }
 
 fn start_audit(
@@ -187,15 +212,17 @@ fn start_guard(
     site: &Site,
     mut channels: Channels,
     cycles: Option<u64>,
-) -> Result<JoinHandle<(Runner, RtStatus)>> {
+    told: std::sync::mpsc::Sender<RtStatus>,
+) -> Result<JoinHandle<Runner>> {
     let period_ms = site.guard.period_ms;
     std::thread::Builder::new()
         .name("guard".to_owned())
         .spawn(move || {
             let mut runner = Runner::new(guard, period_ms);
-            let real_time = ganglion_guard::go_real_time();
+            // Heard or not, the cycle starts.
+            let _ = told.send(ganglion_guard::go_real_time());
             runner.run(&mut channels, cycles);
-            (runner, real_time)
+            runner
         })
         .context("cannot start the guard's thread")
 }

@@ -1,11 +1,12 @@
 //! What a run prints: lines for people, or one JSON record a line.
 
-use super::seconds_since;
+use super::printer::Line;
 use super::world::{News, answer_of};
+use super::{SharedSignals, seconds_since};
 use crate::answer::Identity;
 use crate::display::{self, Paint};
 use anyhow::Result;
-use ganglion_guard::{LoopStats, Quality, Record, RecordKind, RtStatus, Status, TagTable, monotonic_us};
+use ganglion_guard::{LoopStats, Quality, Record, RecordKind, Status, monotonic_us};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -20,6 +21,7 @@ pub struct Screen {
     start_us: u64,
     plant_us: u64,
     shown: Shown,
+    signals: SharedSignals,
 }
 
 /// The last line of each kind, so that only changes are printed.
@@ -31,20 +33,49 @@ struct Shown {
 }
 
 impl Screen {
-    pub fn new(identity: Identity, json: bool) -> Self {
+    pub fn new(identity: Identity, json: bool, signals: SharedSignals) -> Self {
         let (paint, start_us) = (Paint::detect(), monotonic_us());
-        Self { identity, json, paint, start_us, plant_us: 0, shown: Shown::default() }
+        Self { identity, json, paint, start_us, plant_us: 0, shown: Shown::default(), signals }
     }
 
-    pub fn begin(&mut self, memory: &str, dry_run: bool) {
-        if !self.json {
-            let site = &self.identity.site;
-            let dry = if dry_run { ", dry run: nothing is sent to the plant" } else { "" };
-            println!(
-                "site {}: cycle {} ms, deadline {} ms, {memory} of memory{dry}",
-                site.name, site.guard.period_ms, site.guard.deadline_ms
-            );
+    /// One item.
+    pub fn print(&mut self, line: &Line) -> Result<()> {
+        match line {
+            Line::Begin { memory, dry_run } => self.begin(memory, *dry_run),
+            Line::Record(record) => self.record(record),
+            Line::Status(status) => self.status(status),
+            Line::News(news) => self.news(news),
+            Line::RealTime(granted) => granted
+                .advice()
+                .iter()
+                .try_for_each(|advice| self.line("realtime", advice, json!({"advice": advice}))),
+            Line::Audit { failing: true, lost } => {
+                let text =
+                    format!("THE AUDIT LOG CANNOT BE WRITTEN ({lost} records lost so far); still trying");
+                self.line("audit", &text, json!({"failing": true, "lost": lost}))
+            }
+            Line::Audit { failing: false, lost } => {
+                let text = format!("the audit log is written again; {lost} records were lost");
+                self.line("audit", &text, json!({"failing": false, "lost": lost}))
+            }
+            Line::End { stats, status } => self.end(stats, status),
         }
+    }
+
+    fn begin(&mut self, memory: &str, dry_run: bool) -> Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let site = &self.identity.site;
+        let dry = if dry_run { ", dry run: nothing is sent to the plant" } else { "" };
+        let (name, guard) = (&site.name, &site.guard);
+        let mut out = std::io::stdout().lock();
+        writeln!(
+            out,
+            "site {name}: cycle {} ms, deadline {} ms, {memory} of memory{dry}; end with Ctrl-C or Ctrl-D",
+            guard.period_ms, guard.deadline_ms
+        )?;
+        Ok(out.flush()?)
     }
 
     fn line(&self, kind: &str, text: &str, fields: Value) -> Result<()> {
@@ -64,7 +95,7 @@ impl Screen {
     }
 
     /// A decision or notice of the guard.
-    pub fn record(&mut self, record: &Record) -> Result<()> {
+    fn record(&mut self, record: &Record) -> Result<()> {
         let seconds = (record.time_us.saturating_sub(self.start_us)) as f64 / 1e6;
         let site = &self.identity.site;
         if !self.json {
@@ -103,7 +134,7 @@ impl Screen {
     }
 
     /// A changed state of the guard.
-    pub fn status(&mut self, status: &Status) -> Result<()> {
+    fn status(&mut self, status: &Status) -> Result<()> {
         let reason = status.reason.as_str();
         let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let text = format!(
@@ -122,7 +153,7 @@ impl Screen {
     }
 
     /// Word from the network.
-    pub fn news(&mut self, news: &News) -> Result<()> {
+    fn news(&mut self, news: &News) -> Result<()> {
         let site = &self.identity.site;
         match news {
             News::Written(command) => {
@@ -152,7 +183,7 @@ impl Screen {
     }
 
     /// The plant's readings, when they changed and some time has passed.
-    pub fn plant(&mut self, tags: &TagTable) -> Result<()> {
+    pub fn plant(&mut self) -> Result<()> {
         let now = monotonic_us();
         if now < self.plant_us + PLANT_US {
             return Ok(());
@@ -160,7 +191,7 @@ impl Screen {
         let site = &self.identity.site;
         let (mut shown, mut values) = (Vec::new(), serde_json::Map::new());
         for (index, tag) in site.tags.iter().enumerate().filter(|(_, tag)| tag.read.is_some()) {
-            let sample = tags.read(index);
+            let sample = self.signals.tags.read(index);
             if sample.quality == Quality::Good {
                 shown.push(format!("{} {}", tag.name, tag.show(sample.value)));
                 values.insert(tag.name.clone(), json!(sample.value));
@@ -177,7 +208,7 @@ impl Screen {
     }
 
     /// What the run came to.
-    pub fn end(&mut self, stats: &LoopStats, status: &Status, real_time: &RtStatus) -> Result<()> {
+    fn end(&mut self, stats: &LoopStats, status: &Status) -> Result<()> {
         let c = &status.counters;
         let text = format!(
             "{} cycles, {} events, {} commands to the plant; {} overruns, wake-up at most {:.2} ms late",
@@ -187,13 +218,7 @@ impl Screen {
             stats.overruns,
             stats.jitter_us_max as f64 / 1000.0
         );
-        self.line("end", &text, json!({"cycles": c.cycles, "events": c.events, "actuated": c.actuated}))?;
-        if !self.json {
-            for advice in real_time.advice() {
-                println!("          real time: {advice}");
-            }
-        }
-        Ok(())
+        self.line("end", &text, json!({"cycles": c.cycles, "events": c.events, "actuated": c.actuated}))
     }
 }
 

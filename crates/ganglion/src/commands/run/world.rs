@@ -9,11 +9,15 @@ use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagS
 use ganglion_server::{DecideError, DecideRequest, Decider, Server};
 use ganglion_site::{Command, Micros, Outcome, Sentence, Site, TagValues};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
+
+/// Time that the simulated plant has to end by itself.
+const SIMULATOR_END: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the screen should hear from out there.
 #[derive(Debug)]
@@ -57,7 +61,14 @@ pub struct Simulator(Child);
 impl Drop for Simulator {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        let start = std::time::Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if start.elapsed() > SIMULATOR_END {
+                // It hangs; fails only when it has ended by now.
+                let _ = self.0.kill();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 }
 
@@ -69,6 +80,7 @@ pub fn start_simulator(site: &Site) -> Result<Option<Simulator>> {
         .args(["plant", kind, "--exit-with-stdin", "--listen", &plant.modbus])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
         .context("cannot start the simulated plant")?;
     let mut line = String::new();
@@ -167,13 +179,15 @@ impl Everything {
     }
 }
 
-/// Ctrl-C or SIGTERM; false when neither can be listened to.
+/// Ctrl-C, SIGTERM or a lost terminal; false when neither can be listened to.
 async fn asked_to_end() -> bool {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return std::future::pending().await };
     tokio::select! {
         result = tokio::signal::ctrl_c() => result.is_ok(),
         _ = terminate.recv() => true,
+        _ = hang_up.recv() => true,
     }
 }
 
