@@ -7,7 +7,7 @@ use crate::prompt::Prompt;
 use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
 use ganglion_kernels::exp;
-use ganglion_llm::{LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
+use ganglion_llm::{Config, LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
 use ganglion_site::{Command, Decision, Event, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use std::sync::Arc;
@@ -34,10 +34,9 @@ impl LoadedModel {
     /// A model file that is malformed or of a kind that is not supported.
     pub fn new(gguf: &Gguf, threads: usize) -> Result<Self> {
         let tokenizer = Arc::new(Tokenizer::from_gguf(gguf)?);
-        let form = gguf.get_str("ganglion.prompt_form").optional()?;
         Ok(Self {
             engine: Engine::new(Arc::clone(&tokenizer))?,
-            speaks_canonical_form: form.is_some_and(|form| form == PROMPT_FORM),
+            speaks_canonical_form: speaks_canonical_form(gguf)?,
             model: Arc::new(Model::load(gguf, model_options(threads))?),
             tokenizer,
         })
@@ -87,6 +86,35 @@ impl From<LlmError> for Declined {
     }
 }
 
+/// Whether a site and a model go together, found out without reading weights: the vocabulary, the prompt, the context.
+/// Returns how the site will speak to the model.
+///
+/// # Errors
+/// As [`Decider::new`], memory and weights aside.
+pub fn check_fit(site: &Site, gguf: &Gguf) -> Result<Prompt> {
+    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    let prompt = Prompt::build(site, &tokenizer, speaks_canonical_form(gguf)?)?;
+    check_context(site, &prompt, Config::from_header(gguf)?.context_length)?;
+    Ok(prompt)
+}
+
+/// The site's context, when prefix, event and command have room in it and the model goes that far.
+fn check_context(site: &Site, prompt: &Prompt, model_tokens: usize) -> Result<usize> {
+    let (context_tokens, needed_tokens) = (site.model.context_tokens, COMMAND_TOKENS_MAX * 2);
+    let prefix_tokens = prompt.prefix().len();
+    if prefix_tokens + needed_tokens > context_tokens {
+        return Err(DecideError::PrefixTooLong { prefix_tokens, context_tokens, needed_tokens });
+    }
+    if context_tokens > model_tokens {
+        return Err(DecideError::ContextBeyondModel { context_tokens, model_tokens });
+    }
+    Ok(context_tokens)
+}
+
+fn speaks_canonical_form(gguf: &Gguf) -> Result<bool> {
+    Ok(gguf.get_str("ganglion.prompt_form").optional()?.is_some_and(|form| form == PROMPT_FORM))
+}
+
 /// What a site and model take of memory; known before weights are read.
 ///
 /// # Errors
@@ -108,16 +136,8 @@ impl Decider {
     pub fn new(site: Arc<Site>, loaded: &LoadedModel, options: Options) -> Result<Self> {
         let prompt = Prompt::new(&site, loaded)?;
         let grammar = loaded.engine.compile(&site.schema())?;
-        let (context_tokens, needed_tokens) = (site.model.context_tokens, COMMAND_TOKENS_MAX * 2);
-        if prompt.prefix().len() + needed_tokens > context_tokens {
-            let prefix_tokens = prompt.prefix().len();
-            return Err(DecideError::PrefixTooLong { prefix_tokens, context_tokens, needed_tokens });
-        }
         let model = Arc::clone(&loaded.model);
-        let model_tokens = model.config().context_length;
-        if context_tokens > model_tokens {
-            return Err(DecideError::ContextBeyondModel { context_tokens, model_tokens });
-        }
+        let context_tokens = check_context(&site, &prompt, model.config().context_length)?;
         let vocabulary = model.config().vocab_size;
         let mut session = Session::new(model, SessionOptions::new(context_tokens))?;
         session.prefill(prompt.prefix(), &mut || false)?;

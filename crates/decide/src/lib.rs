@@ -27,7 +27,7 @@ mod memo;
 mod prompt;
 pub mod suite;
 
-pub use decider::{Decider, LoadedModel, Options, memory_plan, ran_out_of_time};
+pub use decider::{Decider, LoadedModel, Options, check_fit, memory_plan, ran_out_of_time};
 pub use error::{DecideError, Result};
 pub use ganglion_llm::MemoryPlan;
 pub use prompt::Prompt;

@@ -30,7 +30,10 @@ impl Prompt {
     /// # Errors
     /// A chat template that does not render, or does not keep the static part in front.
     pub fn new(site: &Site, loaded: &LoadedModel) -> Result<Self> {
-        let (tokenizer, canonical) = (&*loaded.tokenizer, loaded.speaks_canonical_form);
+        Self::build(site, &loaded.tokenizer, loaded.speaks_canonical_form)
+    }
+
+    pub(crate) fn build(site: &Site, tokenizer: &Tokenizer, canonical: bool) -> Result<Self> {
         let bos = tokenizer.bos().filter(|_| tokenizer.add_bos_token());
         let (form, prefix_text, suffix_text) = match tokenizer.chat_template() {
             Some(source) if !canonical => {

@@ -104,7 +104,7 @@ fn no_answer(event: &Event, reason: &str) -> Decision {
     Decision {
         epoch: event.epoch,
         command: None,
-        outcome: Outcome::Model,
+        outcome: Outcome::Safe,
         confidence: 0.0,
         timings: ganglion_site::Timings::default(),
         reason: ganglion_site::Reason::cut(reason),

@@ -3,7 +3,6 @@
 use crate::load;
 use anyhow::Result;
 use clap::Args;
-use ganglion_decide::{LoadedModel, Prompt};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,8 +18,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let site = load::site(&arguments.site)?;
     let (gguf, plan) = load::model_file(&site)?;
-    let model = LoadedModel::new(&gguf, site.model.threads)?;
-    let prompt = Prompt::new(&site, &model)?;
+    let prompt = ganglion_decide::check_fit(&site, &gguf)?;
     ganglion_guard::Guard::new(&site)?;
     let mut out = std::io::stdout().lock();
     writeln!(

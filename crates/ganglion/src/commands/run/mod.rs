@@ -83,6 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
     let (gguf, plan) = load::model_file(&site)?;
+    ganglion_decide::check_fit(&site, &gguf)?;
     let identity = Identity {
         site: Arc::clone(&site),
         model_sha256: gguf.sha256(),
@@ -126,7 +127,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             inbox.publish(&status);
             printer.show(Line::Status(Box::new(status)));
         }
-        news.try_iter().for_each(|item| printer.show(Line::News(item)));
+        news.try_iter().for_each(|item| printer.show(Line::News(Box::new(item))));
         real_time.try_iter().for_each(|status| printer.show(Line::RealTime(status)));
         if audit.failing() != audit_failing {
             audit_failing = !audit_failing;

@@ -26,7 +26,7 @@ pub enum Line {
     /// A changed state.
     Status(Box<Status>),
     /// Word from the network.
-    News(News),
+    News(Box<News>),
     /// What the system granted the guard's thread.
     RealTime(RtStatus),
     /// The audit log stopped, or works again.
