@@ -92,6 +92,15 @@ pub enum AuditError {
         /// Which record.
         sequence: u64,
     },
+    /// Another writer holds the log.
+    #[error(
+        "{}: this audit log is in use by another process; stop that one, or give this one a folder of its own",
+        dir.display()
+    )]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The writer ended with records it could not store.
     #[error("{}: {lost} records could not be written", dir.display())]
     Lost {

@@ -11,7 +11,9 @@
 //!   reordered and cut-off records are found by [`verify`]. The byte format is described in `chain.rs`.
 //! * The operator's text is stored as HMAC-SHA256 under the log's own `key` file (mode 0600): short commands cannot be
 //!   guessed from it, and deleting the key forgets them all.
-//! * A commit that fails (disk full) is kept and tried again; [`Health::failing`] says so meanwhile.
+//! * A commit that fails (disk full) is kept and tried again; [`Health::failing`] says so meanwhile. What is still not
+//!   stored at the end is counted in the `lock` file, and the next writer makes a `gap` record of it.
+//! * A folder has one writer at a time: it holds the `lock` file. [`verify`] and [`show`] take no lock.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), ganglion_audit::AuditError> {
@@ -32,6 +34,7 @@ mod chain;
 mod disk;
 mod error;
 pub mod limits;
+mod lock;
 mod log;
 mod record;
 mod render;

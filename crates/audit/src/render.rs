@@ -58,9 +58,8 @@ pub(crate) fn header_body(sequence: u64, wall_ms: u64, file: u32, previous: &str
 /// The body of a line about the log itself.
 pub(crate) fn note_body(sequence: u64, wall_ms: u64, note: &Note) -> String {
     match note {
-        Note::Gap { lost } => json!({
-            "seq": sequence, "kind": "gap", "wall_ms": wall_ms, "lost": lost,
-            "reason": "the queue to the writer was full; these records are lost",
+        Note::Gap { lost, reason } => json!({
+            "seq": sequence, "kind": "gap", "wall_ms": wall_ms, "lost": lost, "reason": reason,
         }),
         Note::Torn { file, size_bytes, sha256 } => json!({
             "seq": sequence, "kind": "torn", "wall_ms": wall_ms, "file": file, "size_bytes": size_bytes, "sha256": sha256,
@@ -74,10 +73,16 @@ pub(crate) fn note_body(sequence: u64, wall_ms: u64, note: &Note) -> String {
     .to_string()
 }
 
+/// A gap's reason: the guard was faster than the disk.
+pub(crate) const QUEUE_FULL: &str = "the queue to the writer was full; these records are lost";
+/// A gap's reason: the disk took nothing more until the writer's end.
+pub(crate) const NOT_STORED: &str =
+    "the last writer ended before it could store these records; they are lost";
+
 /// What the log has to say about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
-    Gap { lost: u64 },
+    Gap { lost: u64, reason: &'static str },
     Torn { file: String, size_bytes: usize, sha256: String },
     Interrupted { kept: u64, announced: u64 },
 }

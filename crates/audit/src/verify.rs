@@ -17,6 +17,9 @@ pub struct Report {
     pub records: u64,
     /// Of those, written when the writer was interrupted and not yet sealed. 0 after a clean end.
     pub unsealed: u64,
+    /// Records that the last writer could not store before it ended and that no gap record names yet; the next writer
+    /// will add one. From the unsealed `lock` file: more than 0 is a loss, 0 is no proof of none.
+    pub lost_at_end: u64,
     /// The last line's hash, hexadecimal: write it down elsewhere and the log cannot be rewritten even with its key.
     pub last_hash: String,
 }
@@ -68,7 +71,8 @@ pub fn verify(dir: &Path) -> Result<Report, AuditError> {
         return Err(AuditError::Rewritten { dir: dir.to_owned(), sequence: head.count });
     }
     let unsealed = if count == head.next_count { 0 } else { count - head.count };
-    Ok(Report { files, records: count, unsealed, last_hash: hex(&hash) })
+    let lost_at_end = crate::lock::unstored(dir);
+    Ok(Report { files, records: count, unsealed, lost_at_end, last_hash: hex(&hash) })
 }
 
 /// The lines of a log in order, unverified. Ends after the first error.

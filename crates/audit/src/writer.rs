@@ -3,9 +3,10 @@
 use crate::disk::{Disk, FsDisk};
 use crate::error::AuditError;
 use crate::limits::{BATCH_RECORDS_MAX, COMMIT_MS, FILE_BYTES_MAX, RETRY_MS, RING_RECORDS};
+use crate::lock::Lock;
 use crate::log::{Entry, Log};
 use crate::record::Record;
-use crate::render::{Header, Note};
+use crate::render::{Header, NOT_STORED, Note, QUEUE_FULL};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,7 +103,7 @@ impl Writer {
     /// since 1970; it is called on the writer's thread.
     ///
     /// # Errors
-    /// [`AuditError`] when the folder cannot be used or its end is not the one its head vouches for.
+    /// [`AuditError::InUse`] while another writer has the folder; otherwise when the folder cannot be used or its end is not the one its head vouches for.
     pub fn start(
         dir: &Path,
         header: Header,
@@ -120,11 +121,17 @@ impl Writer {
         options: Options,
         wall_ms: impl FnMut() -> u64 + Send + 'static,
     ) -> Result<(Sink, Self), AuditError> {
-        let (log, notes) = Log::open(dir, disk, header, options.file_bytes_max)?;
+        let lock = Lock::take(dir)?;
+        let (log, mut notes) = Log::open(dir, disk, header, options.file_bytes_max)?;
+        let unstored = lock.unstored();
+        if unstored > 0 {
+            notes.push(Note::Gap { lost: unstored, reason: NOT_STORED });
+        }
         let (producer, consumer) = rtrb::RingBuffer::new(options.ring_records.max(1));
         let health = Health::default();
         let work = Work {
             log,
+            lock,
             consumer,
             health: health.clone(),
             wall_ms,
@@ -157,6 +164,7 @@ impl Writer {
 /// The writer's own state.
 struct Work<D, W> {
     log: Log<D>,
+    lock: Lock,
     consumer: rtrb::Consumer<Record>,
     health: Health,
     wall_ms: W,
@@ -171,19 +179,41 @@ impl<D: Disk, W: FnMut() -> u64> Work<D, W> {
     fn run(mut self, options: Options) -> u64 {
         // The header is written at once, so that even a run without a decision leaves its trace.
         let mut begun = self.commit(true);
+        let mut noted = false;
         loop {
             let stopping = self.health.0.stop.load(Ordering::Acquire);
             let more = self.fill();
             let fine = self.commit(!begun);
             begun |= fine;
-            if stopping && (!fine || self.consumer.is_empty()) {
-                return self.batch.len() as u64 + self.consumer.slots() as u64;
+            if begun && !noted {
+                // The last writer's loss is in the chain now. If this fails it is noted twice, never hidden.
+                noted = self.lock.unstored() == 0 || self.lock.set_unstored(0).is_ok();
+            }
+            let all_noted = self.consumer.is_empty() && self.health.lost() <= self.gaps_noted;
+            if stopping && (!fine || all_noted) {
+                let lost = self.unstored();
+                if lost > 0 {
+                    // The disk that refused them may refuse this too; then only the caller hears of it.
+                    let _ = self.lock.set_unstored(lost);
+                }
+                return lost;
             }
             if !(more && fine) {
                 let pause_ms = if fine { options.commit_ms } else { options.retry_ms };
                 std::thread::park_timeout(Duration::from_millis(pause_ms));
             }
         }
+    }
+
+    /// Records that are in no durable line and named by no durable gap.
+    fn unstored(&self) -> u64 {
+        let waiting = self.batch.iter().map(|entry| match entry {
+            Entry::Record(_) => 1,
+            Entry::Note(Note::Gap { lost, .. }) => *lost,
+            Entry::Note(_) => 0,
+        });
+        let dropped = self.health.lost().saturating_sub(self.gaps_noted);
+        waiting.sum::<u64>() + self.consumer.slots() as u64 + dropped
     }
 
     /// Takes from the queue what one batch holds; `true` when there is more.
@@ -196,7 +226,7 @@ impl<D: Disk, W: FnMut() -> u64> Work<D, W> {
         }
         let lost = self.health.lost();
         if lost > self.gaps_noted && self.batch.len() < BATCH_RECORDS_MAX {
-            self.batch.push(Entry::Note(Note::Gap { lost: lost - self.gaps_noted }));
+            self.batch.push(Entry::Note(Note::Gap { lost: lost - self.gaps_noted, reason: QUEUE_FULL }));
             self.gaps_noted = lost;
         }
         !self.consumer.is_empty()
@@ -264,38 +294,92 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_full_disk_is_reported_kept_and_made_good() {
-        let dir = std::env::temp_dir().join(format!("ganglion-audit-full-{}", std::process::id()));
+    /// A disk that takes not one more byte of the log.
+    struct NoRoom(FsDisk);
+
+    impl Disk for NoRoom {
+        fn append(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        }
+
+        fn cut(&mut self, name: &str, size_bytes: u64) -> io::Result<()> {
+            self.0.cut(name, size_bytes)
+        }
+
+        fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            self.0.replace(name, bytes)
+        }
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("ganglion-audit-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn header() -> Header {
         let text = "name = \"t\"\n[model]\npath = \"n.gguf\"\n[guard]\nsafe = { action = \"none\" }\n";
         let site = Site::parse(text, Path::new("t.toml")).unwrap_or_else(|e| panic!("{e}"));
-        let header =
-            Header { site: Arc::new(site), model_sha256: String::new(), schema_sha256: String::new() };
+        Header { site: Arc::new(site), model_sha256: String::new(), schema_sha256: String::new() }
+    }
+
+    fn record(time_us: u64) -> Record {
+        Record {
+            kind: RecordKind::Mode,
+            time_us,
+            mode: "Held",
+            breaker: "open",
+            source: crate::Source::Guard,
+            request: 0,
+            event: Event::new(0, 0),
+            outcome: None,
+            command: None,
+            clamped: None,
+            verdict: None,
+            reason: Reason::cut("Execute → Held"),
+            confidence: 0.0,
+            latency_us: 0,
+            timings: Timings::default(),
+            actuated: false,
+        }
+    }
+
+    #[test]
+    fn records_lost_to_a_full_disk_at_the_end_leave_a_gap_record_in_the_next_run() {
+        let dir = folder("no-room");
+        let options = Options { commit_ms: 1, retry_ms: 1, ring_records: 8, ..Options::default() };
+        Writer::start(&dir, header(), options, || 0).unwrap().1.close().unwrap();
+        // Two runs without room: the second passes the first one's loss on.
+        for expected in [10, 20] {
+            let disk = NoRoom(FsDisk::new(&dir));
+            let (mut sink, writer) = Writer::start_on(&dir, disk, header(), options, || 0).unwrap();
+            for i in 0..10 {
+                sink.push(&record(i));
+            }
+            let error = writer.close().unwrap_err();
+            assert!(matches!(error, AuditError::Lost { lost, .. } if lost == expected), "{error}");
+            assert_eq!(crate::verify(&dir).unwrap().lost_at_end, expected);
+        }
+        Writer::start(&dir, header(), options, || 0).unwrap().1.close().unwrap();
+        let lines: Vec<_> = crate::show(&dir).unwrap().map(|l| l.unwrap().text).collect();
+        let gap = lines.iter().find(|l| l.contains("\"gap\"")).expect("a gap record");
+        assert!(gap.contains("\"lost\":20") && gap.contains("ended before it could store"), "{gap}");
+        assert_eq!(crate::verify(&dir).unwrap().lost_at_end, 0);
+        Writer::start(&dir, header(), options, || 0).unwrap().1.close().unwrap();
+        let gaps = crate::show(&dir).unwrap().filter(|l| l.as_ref().unwrap().text.contains("\"gap\""));
+        assert_eq!(gaps.count(), 1, "noted once");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_kept_and_made_good() {
+        let dir = folder("full");
         let disk = Full { disk: FsDisk::new(&dir), failures: 6, cuts: 0 };
         let options = Options { commit_ms: 1, retry_ms: 20, ..Options::default() };
-        let (mut sink, writer) = Writer::start_on(&dir, disk, header, options, || 0).unwrap();
+        let (mut sink, writer) = Writer::start_on(&dir, disk, header(), options, || 0).unwrap();
         for i in 0..10 {
-            let record = Record {
-                kind: RecordKind::Mode,
-                time_us: i,
-                mode: "Held",
-                breaker: "open",
-                source: crate::Source::Guard,
-                request: 0,
-                event: Event::new(0, 0),
-                outcome: None,
-                command: None,
-                clamped: None,
-                verdict: None,
-                reason: Reason::cut("Execute → Held"),
-                confidence: 0.0,
-                latency_us: 0,
-                timings: Timings::default(),
-                actuated: false,
-            };
-            assert!(sink.push(&record));
+            assert!(sink.push(&record(i)));
         }
         let (mut seen_failing, mut tries) = (false, 0);
         while sink.health().written() < 11 {

@@ -232,6 +232,27 @@ fn a_full_queue_loses_the_newest_and_leaves_a_gap_record() {
     assert!(text.contains("\"kind\":\"gap\"") && text.contains("\"lost\":"));
 }
 
+#[test]
+fn a_folder_has_one_writer_and_any_number_of_readers() {
+    let folder = Folder::new("lock");
+    let (mut sink, first) = Writer::start(&folder.0, header(), quick(), || 0).unwrap();
+    assert!(sink.push(&record(1)));
+    for _ in 0..3 {
+        let error = Writer::start(&folder.0, header(), quick(), || 0).map(|_| ()).unwrap_err();
+        assert!(matches!(error, AuditError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("is in use by another process"), "{error}");
+    }
+    let start = std::time::Instant::now();
+    while sink.health().written() < 2 && start.elapsed().as_secs() < 10 {
+        std::thread::yield_now();
+    }
+    assert!(show(&folder.0).unwrap().count() >= 1, "reading takes no lock");
+    first.close().unwrap();
+    assert_eq!(verify(&folder.0).unwrap().records, 2, "the refused ones left nothing");
+    write(&folder.0, 1, quick());
+    assert_eq!(verify(&folder.0).unwrap().records, 4);
+}
+
 /// SplitMix64.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

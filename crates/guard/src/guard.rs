@@ -39,6 +39,7 @@ pub struct Guard {
     readings: Readings,
     pub(crate) link: Link,
     pub(crate) link_was_up: bool,
+    pub(crate) could_write: bool,
     pub(crate) latch: Severity,
     pub(crate) held_by_link: bool,
     pub(crate) safe_owed: bool,
@@ -105,6 +106,7 @@ impl Guard {
             readings: Readings::NONE,
             link: Link::DOWN,
             link_was_up: false,
+            could_write: false,
             latch: Severity::Nominal,
             held_by_link: false,
             safe_owed: false,
@@ -161,8 +163,11 @@ impl Guard {
     }
 
     /// The verdict for one command as if in Execute, for `ask`: only tags with a given value are judged, no history, no
-    /// actuation, no change of state.
+    /// actuation, no change of state. The site's own safe command passes whatever the tags read.
     pub fn check(&self, command: &Command, tags: &[Option<f64>]) -> Checked {
+        if command == self.safe.get() {
+            return Checked { verdict: Verdict::Approved, command: *command, reason: Reason::EMPTY };
+        }
         let sense = Sense::given(&self.site, tags);
         if let Err(reason) = well_formed(&self.site, command) {
             return Checked { verdict: Verdict::Rejected, command: *command, reason };
@@ -362,8 +367,9 @@ impl Guard {
                 .refuse(request, reason!("busy: the event before this one is still waiting for its answer"));
         }
         let sense = self.sense.with(&self.site, &request.tags);
+        // The plant's own trips have left Execute by now, so that this one came with the event.
         if let Some(why) = sense.first_trip(&self.site) {
-            return self.refuse(request, why);
+            return self.answer_by_safe(request, why);
         }
         let needed = self.prompt_needed() | request.tags.present();
         if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
@@ -472,13 +478,7 @@ impl Guard {
 
     /// First matching rule that passes the checks' first look, else the safe command.
     fn choose_rule(&self, sense: &Sense) -> RuleChoice {
-        let safe = |reason| RuleChoice {
-            outcome: Outcome::Safe,
-            approved: self.safe,
-            proposed: *self.safe.get(),
-            verdict: Verdict::Approved,
-            reason,
-        };
+        let safe = |reason| self.safe_choice(reason);
         if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
             return safe(reason!("{}; safe command", why.as_str()));
         }
@@ -514,6 +514,30 @@ impl Guard {
         self.record_choice(request, event, accepted_us, &choice, actuated, why);
     }
 
+    /// The event's own reading is beyond a trip limit: the safe command, without the model or a rule. It stands until
+    /// something else is decided; the rule controller does not repeat what it sent before.
+    fn answer_by_safe(&mut self, request: &Request, why: Reason) {
+        if self.actuation.is_some() {
+            self.counters.busy += 1;
+            return self
+                .refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
+        }
+        let event = self.event_of(request);
+        let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);
+        let choice = self.safe_choice(reason!("safe command"));
+        self.record_choice(request, &event, self.now, &choice, actuated, why);
+    }
+
+    fn safe_choice(&self, reason: Reason) -> RuleChoice {
+        RuleChoice {
+            outcome: Outcome::Safe,
+            approved: self.safe,
+            proposed: *self.safe.get(),
+            verdict: Verdict::Approved,
+            reason,
+        }
+    }
+
     /// While the brain does not count, the rule controller's command is judged anew each cycle and sent when it changes.
     fn control_by_rule(&mut self) {
         if !self.rule_in_control() {
@@ -540,9 +564,10 @@ impl Guard {
         self.record_choice(&request, &event, self.now, &choice, actuated, why);
     }
 
-    /// Sends the safe command that a stop or abort owes the plant, as soon as the plant can be reached.
+    /// Sends the safe command that a stop or abort owes the plant, as soon as the driver would take it: connected and
+    /// armed. Until then it stays owed and nothing is recorded as sent.
     fn pay_safe(&mut self) {
-        if !self.safe_owed || !self.link_is_up() {
+        if !self.safe_owed || !self.can_write() {
             return;
         }
         self.safe_owed = false;
@@ -550,13 +575,7 @@ impl Guard {
         let request = Request::own(false);
         let event = self.event_of(&request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, &request);
-        let choice = RuleChoice {
-            outcome: Outcome::Safe,
-            approved: self.safe,
-            proposed: *self.safe.get(),
-            verdict: Verdict::Approved,
-            reason: Reason::EMPTY,
-        };
+        let choice = self.safe_choice(Reason::EMPTY);
         let why = reason!("{}: safe command", self.mode.as_str());
         self.record_choice(&request, &event, self.now, &choice, actuated, why);
     }

@@ -18,8 +18,10 @@ pub const BRAIN_START_US_MAX: Micros = 120_000_000;
 pub const TAG_FUTURE_US_MAX: Micros = 1_000_000;
 /// Tries to read a tag that is being written before it counts as uncertain.
 pub const TAG_READ_TRIES_MAX: usize = 8;
-/// Extra cycles per period that a brain's answer may cause.
+/// Extra cycles per period that begin as soon as the brain is heard; further ones are [`EARLY_WAKE_PAUSE_US`] apart.
 pub const EARLY_WAKES_PER_PERIOD_MAX: u32 = 2;
+/// Pause before each further extra cycle, so that a brain that floods the guard costs it a bounded share of its time.
+pub const EARLY_WAKE_PAUSE_US: Micros = 1_000;
 /// Buckets of the wake-up jitter histogram; bucket `i` counts delays below 2^i µs, the last one all others.
 pub const JITTER_BUCKETS: usize = 24;
 /// Requests waiting for the guard.

@@ -94,8 +94,8 @@ impl Guard {
     fn work_is_done(&self, link_ok: bool) -> bool {
         match self.mode {
             Mode::Clearing | Mode::Resetting | Mode::Holding | Mode::Suspending | Mode::Completing => true,
-            // Without a link the device's own watchdog stops it; the safe command stays owed for the reconnect.
-            Mode::Stopping | Mode::Aborting => !self.safe_owed || !self.link_is_up(),
+            // Without an armed link the device's own watchdog stops it; the safe command stays owed until it is armed.
+            Mode::Stopping | Mode::Aborting => !self.safe_owed || !self.can_write(),
             Mode::Starting | Mode::Unholding | Mode::Unsuspending => {
                 link_ok && self.trip_mask & !self.sense.usable == 0
             }
@@ -109,23 +109,29 @@ impl Guard {
         }
     }
 
-    /// A stop or abort whose write may have died with the connection is sent again on the next one.
+    /// A stop or abort whose write may have died with the connection is sent again once the next one is armed.
     fn owe_safe_after_reconnect(&mut self) {
         let up = self.link_is_up();
-        let rose = up && !self.link_was_up;
         if up != self.link_was_up {
             let word = if up { "connected" } else { "not connected" };
             self.notice(RecordKind::Link, reason!("the plant is {word}"));
         }
         self.link_was_up = up;
-        if rose && self.safe_latched {
+        let can_write = self.can_write();
+        if can_write && !self.could_write && self.safe_latched {
             self.safe_owed = true;
         }
+        self.could_write = can_write;
     }
 
-    /// Whether a write can be sent at all.
-    pub(crate) fn link_is_up(&self) -> bool {
+    /// Whether the transport is up.
+    fn link_is_up(&self) -> bool {
         self.site.plant.is_none() || self.link.connected
+    }
+
+    /// Whether the driver takes a write: it refuses every command until the device's watchdog is armed.
+    pub(crate) fn can_write(&self) -> bool {
+        self.link_is_up() && (self.site.plant.is_none() || self.link.watchdog == DeviceWatchdog::Armed)
     }
 
     /// Why no command may go to the plant now; a site without a plant has nothing to lose.

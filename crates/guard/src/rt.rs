@@ -71,19 +71,25 @@ pub(crate) fn sleep_until(at: Micros) {
 
 /// Sleeps until an absolute time, or less when `fd` becomes readable: then `true`.
 pub(crate) fn sleep_until_readable(at: Micros, fd: BorrowedFd<'_>) -> bool {
-    let left_us = at.saturating_sub(monotonic_us());
-    let left = libc::timespec {
-        tv_sec: libc::time_t::try_from(left_us / 1_000_000).unwrap_or(libc::time_t::MAX),
-        tv_nsec: (left_us % 1_000_000) as libc::c_long * 1000,
-    };
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd of an open descriptor (borrowed for the call), a valid timespec, no signal mask.
-    let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const left, std::ptr::null()) };
-    if ready > 0 && poll.revents & libc::POLLIN != 0 {
-        return true;
+    loop {
+        let left_us = at.saturating_sub(monotonic_us());
+        let left = libc::timespec {
+            tv_sec: libc::time_t::try_from(left_us / 1_000_000).unwrap_or(libc::time_t::MAX),
+            tv_nsec: (left_us % 1_000_000) as libc::c_long * 1000,
+        };
+        let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd of an open descriptor (borrowed for the call), a valid timespec, no signal mask.
+        let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const left, std::ptr::null()) };
+        if ready > 0 && poll.revents & libc::POLLIN != 0 {
+            return true;
+        }
+        // A signal must not make the rest of the sleep deaf.
+        if ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+            continue;
+        }
+        sleep_until(at);
+        return false;
     }
-    sleep_until(at);
-    false
 }
 
 /// Has the kernel kill this process when the thread that started it ends: a brain that is stopped or loops sees no closed

@@ -2,10 +2,13 @@
 //!
 //! Cycles start on a grid of absolute times. A cycle that runs over makes the loop skip to the next grid point (counted as
 //! overruns, never made up in a burst). Between grid points there are two reasons for an extra cycle: the brain's answer
-//! has come, or the last look before its deadline is due; both are bounded per period.
+//! has come, or the last look before its deadline is due. The first few of a period begin at once, the others a pause apart:
+//! a chatty brain cannot take the loop over, and an answer late in a long period is not left lying until its deadline.
 
 use crate::guard::Guard;
-use crate::limits::{DECISIONS_PER_CYCLE_MAX, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS};
+use crate::limits::{
+    DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS,
+};
 use crate::status::{Actuation, BrainAction, BrainProcess, Input, Link, OperatorCommand, Request, Status};
 use crate::tags::TagSample;
 use ganglion_audit::Record;
@@ -134,12 +137,16 @@ impl Runner {
 
     /// Sleeps to the next grid point, with the extra cycles that are due before it.
     fn wait<P: Port>(&mut self, grid: Micros, port: &mut P) {
-        // Each question can cause one answer cycle and one cut-off cycle.
-        for extra in 0..=2 * EARLY_WAKES_PER_PERIOD_MAX {
-            let cutoff = self.guard.next_wake_us().filter(|&w| w < grid);
-            let asked = self.guard.next_wake_us().is_some() && extra < EARLY_WAKES_PER_PERIOD_MAX;
-            let answered = port.sleep_until(cutoff.unwrap_or(grid), asked);
-            if !answered && cutoff.is_none() {
+        // Ends at the grid point: beyond the free wakes every pass takes the pause or a question's whole span.
+        for extra in 0u32.. {
+            let wake = self.guard.next_wake_us();
+            let target = wake.map_or(grid, |w| w.min(grid));
+            if wake.is_some() && extra >= EARLY_WAKES_PER_PERIOD_MAX {
+                let rested = (port.now() + EARLY_WAKE_PAUSE_US).min(target);
+                port.sleep_until(rested, false);
+            }
+            let answered = port.sleep_until(target, wake.is_some());
+            if !answered && target == grid {
                 return;
             }
             let now = port.now();
@@ -149,7 +156,6 @@ impl Runner {
             self.stats.extra_cycles += 1;
             self.step(now, port);
         }
-        port.sleep_until(grid, false);
     }
 
     /// Read, cycle, act.

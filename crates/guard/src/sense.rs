@@ -74,6 +74,8 @@ impl Sense {
             sense.put(index, usable(tag, &TagSample::good(value, 1), 1));
             let limits = || site.limits.iter().filter(|limit| limit.on == LimitTarget::Tag(index));
             if limits().any(|l| l.lolo.is_some_and(|x| value <= x) || l.hihi.is_some_and(|x| value >= x)) {
+                // Kept even out of range, for the sentence about it; nothing else reads an unusable value.
+                sense.values[index] = value;
                 sense.trips |= bit(index);
             }
         }

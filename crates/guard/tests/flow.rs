@@ -373,3 +373,88 @@ fn the_example_sites_make_a_guard() {
         }
     }
 }
+
+#[test]
+fn a_safe_command_owed_over_a_reconnect_waits_for_the_armed_watchdog() {
+    let mut bench = Bench::running();
+    bench.link = false;
+    bench.watchdog = DeviceWatchdog::Off;
+    bench.idle();
+    bench.estop = true;
+    assert!(bench.idle().actuation.is_none());
+    bench.estop = false;
+    bench.link = true;
+    for watchdog in [DeviceWatchdog::Off, DeviceWatchdog::Tripped, DeviceWatchdog::Off] {
+        bench.watchdog = watchdog;
+        let got = bench.idle();
+        assert!(got.actuation.is_none(), "the driver would refuse it: {watchdog:?}");
+        assert!(got.decisions().is_empty(), "and so nothing may be recorded as sent");
+        assert_eq!(got.status.mode, Mode::Aborted);
+    }
+    bench.watchdog = DeviceWatchdog::Armed;
+    let got = bench.idle();
+    assert_eq!(bench.json(&got).unwrap().replace(' ', ""), OFF);
+    assert!(got.decisions()[0].actuated);
+    assert!(bench.idle().actuation.is_none(), "paid once");
+    // The device's watchdog trips and is armed anew: whatever it did meanwhile, it is told again.
+    bench.watchdog = DeviceWatchdog::Tripped;
+    assert!(bench.idle().actuation.is_none());
+    bench.watchdog = DeviceWatchdog::Armed;
+    assert_eq!(bench.idle().actuation.unwrap().outcome, Outcome::Safe);
+}
+
+/// A request with a reading of its own for tag 0, `temperature` (hihi 50, range to 100).
+fn measured(id: u64, temperature: f64) -> Request {
+    let mut request = request(id, "");
+    request.tags.set(0, temperature);
+    request
+}
+
+#[test]
+fn an_events_own_trip_reading_gets_the_safe_command_and_latches_nothing() {
+    for reading in [50.0, 95.0, 150.0] {
+        let mut bench = Bench::running();
+        bench.values[1] = 80.0; // a rule would apply
+        let got = bench.go(Some(measured(7, reading)), &[], None);
+        assert!(got.event.is_none(), "the model is not asked");
+        assert_eq!(bench.json(&got).unwrap().replace(' ', ""), OFF);
+        assert_eq!(got.actuation.unwrap().request, 7);
+        let record = got.decisions()[0];
+        assert_eq!((record.outcome, record.verdict), (Some(Outcome::Safe), Some(Verdict::Approved)));
+        let text =
+            format!("tag temperature reads {reading} C, at or above its trip limit 50 C; safe command");
+        assert_eq!(record.reason.as_str(), text);
+        assert!(record.actuated);
+        assert_eq!(got.status.mode, Mode::Execute, "the reading is the event's, not the plant's");
+        assert!(bench.idle().actuation.is_none());
+        assert!(bench.ask(WARM).actuation.is_some(), "the next event is judged by itself");
+    }
+    let mut bench = Bench::running();
+    let got = bench.go(Some(Request { dry_run: true, ..measured(8, 95.0) }), &[], None);
+    assert!(got.actuation.is_none());
+    assert_eq!((got.decisions()[0].outcome, got.decisions()[0].actuated), (Some(Outcome::Safe), false));
+}
+
+#[test]
+fn an_events_trip_stands_while_the_rule_controller_is_in_control() {
+    let mut bench = Bench::running();
+    bench.values[1] = 80.0;
+    bench.brain = BrainProcess::Restarting;
+    assert_eq!(bench.go(None, &[], None).actuation.unwrap().outcome, Outcome::Rule);
+    let got = bench.go(Some(measured(7, 95.0)), &[], None);
+    assert_eq!(bench.json(&got).unwrap().replace(' ', ""), OFF);
+    for _ in 0..5 {
+        assert!(bench.go(None, &[], None).actuation.is_none(), "the old rule command is not sent over it");
+    }
+}
+
+#[test]
+fn ask_never_refuses_the_sites_own_safe_command() {
+    let bench = Bench::running();
+    let off = command(&bench.site, OFF);
+    for tags in [[Some(95.0), None], [Some(f64::NAN), Some(80.0)]] {
+        assert_eq!(bench.guard.check(&off, &tags).verdict, Verdict::Approved);
+    }
+    let (outcome, checked) = bench.guard.fallback(&[Some(95.0), Some(80.0)]);
+    assert_eq!((outcome, checked.verdict, checked.command), (Outcome::Safe, Verdict::Approved, off));
+}

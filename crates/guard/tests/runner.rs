@@ -18,6 +18,10 @@ struct Fake {
     answer_delay_us: Option<Micros>,
     actuated: Vec<(Micros, Actuation)>,
     busy_us: Vec<Micros>,
+    /// Questions that get no answer.
+    mute: u32,
+    /// Latency of each shadow probe's answer.
+    probes_us: Vec<Micros>,
     beats: u64,
 }
 
@@ -66,7 +70,9 @@ impl Port for Fake {
         }
     }
     fn ask(&mut self, event: &Event) {
-        if let Some(delay) = self.answer_delay_us {
+        if self.mute > 0 {
+            self.mute -= 1;
+        } else if let Some(delay) = self.answer_delay_us {
             let warm = command(&site(), r#"{"action":"set_temperature","celsius":21.5}"#);
             self.answers.push((self.now + delay, decision(event.epoch, Some(warm))));
         }
@@ -78,7 +84,11 @@ impl Port for Fake {
     fn heartbeat(&mut self) {
         self.beats += 1;
     }
-    fn record(&mut self, _: &Record) {}
+    fn record(&mut self, record: &Record) {
+        if record.kind == RecordKind::Probe {
+            self.probes_us.push(record.latency_us);
+        }
+    }
     fn show(&mut self, _: &Status) {}
     fn stopping(&mut self) -> bool {
         false
@@ -107,6 +117,38 @@ fn an_answer_is_acted_on_when_it_comes_not_at_the_next_period() {
         port.actuated.iter().filter(|(_, a)| a.outcome == ganglion_site::Outcome::Model).collect();
     assert_eq!(model.len(), 1, "{:?}", port.actuated);
     assert_eq!(model[0].0 % 10_000, 3_000, "three ms after the period in which it was asked");
+}
+
+fn slow_site() -> ganglion_site::Site {
+    let mut site = site();
+    (site.guard.period_ms, site.guard.deadline_ms, site.guard.brain_timeout_ms) = (100, 80, 1_000);
+    (site.guard.breaker_failures, site.guard.breaker_probes) = (1, 6);
+    site
+}
+
+/// A long period, and more fast answers in it than there are free wakes: none is left lying until its deadline.
+#[test]
+fn fast_answers_to_probes_asked_in_extra_cycles_are_seen_when_they_come() {
+    let site = slow_site();
+    // The first question gets no answer, which opens the breaker.
+    let mut port = Fake { requests: vec![request(1, "x")], answer_delay_us: Some(100), mute: 1, ..fake() };
+    let mut runner = Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms);
+    runner.run(&mut port, Some(10));
+    assert_eq!(port.probes_us.len(), 6, "{:?}", port.probes_us);
+    assert!(port.probes_us.iter().all(|&us| us <= 1_000), "{:?}", port.probes_us);
+    assert_eq!(runner.guard().status().breaker, BreakerState::Closed);
+}
+
+/// A brain that never stops talking gets a bounded share of cycles, and the grid is kept.
+#[test]
+fn a_flood_of_messages_is_paced() {
+    let site = slow_site();
+    let mut port = Fake { requests: vec![request(1, "x")], ..fake() };
+    port.answers.extend((0..5_000).map(|i| (1_400_000 + i * 20, decision(0, None))));
+    let mut runner = Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms);
+    runner.run(&mut port, Some(6));
+    assert!((50..=90).contains(&runner.stats().extra_cycles), "{}", runner.stats().extra_cycles);
+    assert_eq!(runner.stats().overruns, 0);
 }
 
 #[test]
