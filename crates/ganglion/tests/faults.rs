@@ -103,3 +103,50 @@ fn a_killed_guard_leaves_the_plant_safe_and_no_brain_behind() {
     assert_eq!((plant.holding(10), plant.holding(20)), (0, 0), "heating and fans are off");
     eventually("the brain is gone", || !is_alive(brain));
 }
+
+#[test]
+fn ctrl_c_sends_the_safe_command_to_a_plant_that_is_still_there() {
+    let site = TestSite::new("hvac");
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    run.press_ctrl_c();
+    let (status, lines) = run.end();
+    assert!(status.success(), "{status}");
+    let took = |line: &serde_json::Value| line["kind"] == "plant" && line["took"]["action"] == "all_off";
+    assert!(lines.iter().any(took), "{lines:?}");
+}
+
+#[test]
+fn a_stop_before_the_start_is_the_last_word() {
+    let site = TestSite::new("hvac").without_simulator();
+    let mut run = site.run(&[]);
+    run.wait_for("the brain is up", |line| line["kind"] == "status" && line["brain"] == "ready");
+    run.type_line("!stop");
+    run.wait_for("Stopped by hand", |line| line["kind"] == "status" && line["mode"] == "Stopped");
+    let _plant = site.start_plant("hvac");
+    run.wait_for("the plant is there", |line| line["kind"] == "status" && line["connected"] == true);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(http(site.http, "GET", "/v1/status", "").1["mode"], "Stopped");
+    run.type_line("!reset");
+    run.wait_for("Idle by hand", |line| line["kind"] == "status" && line["mode"] == "Idle");
+    run.type_line("!start");
+    run.wait_for_execute();
+}
+
+#[test]
+fn a_typed_emergency_stop_does_not_wait_behind_sentences() {
+    let site = TestSite::new("hvac");
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    signal("STOP", run.brain());
+    for _ in 0..20 {
+        run.type_line("set the kitchen to 21 degrees");
+    }
+    run.type_line("!estop");
+    let mut asked = 0;
+    run.wait_for("Aborted", |line| {
+        asked += usize::from(line["kind"] == "decision");
+        line["kind"] == "status" && line["mode"] == "Aborted"
+    });
+    assert!(asked < 20, "{asked} sentences were answered first");
+}

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -234,8 +235,10 @@ fn lines_of(reader: impl Read + Send + 'static) -> Receiver<String> {
 
 impl Run {
     fn start(mut command: Command) -> Self {
-        // An empty standard input does not end a run.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Silent, not empty: nobody types, and nobody has hung up.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own, as a shell gives a foreground job, so that Ctrl-C can be played.
+        command.process_group(0);
         let mut child = command.spawn().unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Self { process: Process(child), lines: lines_of(out), errors: lines_of(err), seen: Vec::new() }
@@ -243,6 +246,17 @@ impl Run {
 
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Ctrl-C: the signal goes to the whole foreground group.
+    pub fn press_ctrl_c(&self) {
+        let group = format!("-{}", self.id());
+        assert!(Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap().success());
     }
 
     /// The child process that runs the model; waits for it.
