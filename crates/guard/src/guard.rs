@@ -197,6 +197,8 @@ impl Guard {
         if mode_before == Mode::Execute && self.mode != Mode::Execute {
             self.drop_pending();
         }
+        // First, so that whatever else is decided in this cycle finds the place taken and is recorded as not sent.
+        self.pay_safe();
         self.watch_brain(input.brain);
         self.take_decisions(input.decisions);
         if let Some(request) = input.event {
@@ -205,7 +207,6 @@ impl Guard {
         self.expire_pending();
         self.breaker.tick(self.now, self.brain.ready());
         self.control_by_rule();
-        self.pay_safe();
         self.probe();
         if self.breaker.state() != breaker_before {
             let (from, to) = (breaker_before.as_str(), self.breaker.state().as_str());
@@ -571,7 +572,6 @@ impl Guard {
             return;
         }
         self.safe_owed = false;
-        self.actuation = None;
         let request = Request::own(false);
         let event = self.event_of(&request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, &request);
@@ -629,38 +629,8 @@ impl Guard {
         };
     }
 
-    /// The worst condition and its sentence.
-    fn severity(&self) -> (Severity, Reason) {
-        if self.latch >= Severity::Trip {
-            let text = match (self.latch, self.sense.first_trip(&self.site)) {
-                (Severity::EmergencyStop, _) => reason!("emergency stop latched; Clear to leave Aborted"),
-                (_, Some(trip)) => trip,
-                (_, None) => reason!("a trip is latched though its cause is gone; Clear to leave Aborted"),
-            };
-            return (self.latch, text);
-        }
-        if let Some(text) = self.link_fault() {
-            return (Severity::LinkLost, text);
-        }
-        if let Some(text) = self.sense.first_unusable(&self.site, self.trip_mask) {
-            return (Severity::Fault, text);
-        }
-        if self.breaker.state() != BreakerState::Closed || !self.brain.ready() {
-            let (breaker, brain) = (self.breaker.state().as_str(), self.brain.state().as_str());
-            return (
-                Severity::Degraded,
-                reason!("rule controller answers: breaker {breaker}, brain {brain}"),
-            );
-        }
-        let alarm = self.sense.first_alarm(&self.site);
-        match alarm.or_else(|| self.sense.first_unusable(&self.site, self.prompt_needed())) {
-            Some(text) => (Severity::Alarm, text),
-            None => (Severity::Nominal, Reason::EMPTY),
-        }
-    }
-
     /// Prompt tags that must be usable: all that are read from the plant, and others once they were set.
-    fn prompt_needed(&self) -> u64 {
+    pub(crate) fn prompt_needed(&self) -> u64 {
         let from_plant = self
             .site
             .tags

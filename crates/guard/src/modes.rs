@@ -1,5 +1,6 @@
 //! How the guard moves its mode machine: severity first, then finished work, then the link, then the operator.
 
+use crate::breaker::BreakerState;
 use crate::guard::Guard;
 use crate::mode::{Mode, ModeEvent};
 use crate::status::{DeviceWatchdog, Input, Link, OperatorCommand, Severity};
@@ -153,5 +154,35 @@ impl Guard {
             return Some(reason!("the plant has acknowledged no heartbeat for {} ms", age_us / 1000));
         }
         None
+    }
+
+    /// The worst condition and its sentence.
+    pub(crate) fn severity(&self) -> (Severity, Reason) {
+        if self.latch >= Severity::Trip {
+            let text = match (self.latch, self.sense.first_trip(&self.site)) {
+                (Severity::EmergencyStop, _) => reason!("emergency stop latched; Clear to leave Aborted"),
+                (_, Some(trip)) => trip,
+                (_, None) => reason!("a trip is latched though its cause is gone; Clear to leave Aborted"),
+            };
+            return (self.latch, text);
+        }
+        if let Some(text) = self.link_fault() {
+            return (Severity::LinkLost, text);
+        }
+        if let Some(text) = self.sense.first_unusable(&self.site, self.trip_mask) {
+            return (Severity::Fault, text);
+        }
+        if self.breaker.state() != BreakerState::Closed || !self.brain.ready() {
+            let (breaker, brain) = (self.breaker.state().as_str(), self.brain.state().as_str());
+            return (
+                Severity::Degraded,
+                reason!("rule controller answers: breaker {breaker}, brain {brain}"),
+            );
+        }
+        let alarm = self.sense.first_alarm(&self.site);
+        match alarm.or_else(|| self.sense.first_unusable(&self.site, self.prompt_needed())) {
+            Some(text) => (Severity::Alarm, text),
+            None => (Severity::Nominal, Reason::EMPTY),
+        }
     }
 }

@@ -458,3 +458,23 @@ fn ask_never_refuses_the_sites_own_safe_command() {
     let (outcome, checked) = bench.guard.fallback(&[Some(95.0), Some(80.0)]);
     assert_eq!((outcome, checked.verdict, checked.command), (Outcome::Safe, Verdict::Approved, off));
 }
+
+#[test]
+fn a_safe_command_still_owed_at_the_start_is_sent_alone() {
+    let mut bench = Bench::running();
+    bench.values[1] = 80.0;
+    bench.brain = BrainProcess::Restarting; // the rule controller would speak at once
+    bench.watchdog = DeviceWatchdog::Off;
+    bench.go(None, &[], Some(OperatorCommand::Abort));
+    for operator in [OperatorCommand::Clear, OperatorCommand::Reset, OperatorCommand::Start] {
+        bench.go(None, &[], None);
+        assert!(bench.go(None, &[], Some(operator)).actuation.is_none());
+    }
+    assert_eq!(bench.go(None, &[], None).status.mode, Mode::Starting);
+    bench.watchdog = DeviceWatchdog::Armed;
+    let got = bench.go(Some(request(7, "x")), &[], None);
+    assert_eq!((got.status.mode, got.actuation.unwrap().outcome), (Mode::Execute, Outcome::Safe));
+    let sent: Vec<_> = got.decisions().into_iter().filter(|r| r.actuated).collect();
+    assert_eq!((sent.len(), sent[0].outcome), (1, Some(Outcome::Safe)), "no record claims more");
+    assert_eq!(bench.go(None, &[], None).actuation.unwrap().outcome, Outcome::Rule);
+}
