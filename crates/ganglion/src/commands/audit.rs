@@ -46,6 +46,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 report.records,
                 report.files
             )?;
+            if report.lost_at_end > 0 {
+                writeln!(
+                    out,
+                    "{} more records could not be stored when the last run ended",
+                    report.lost_at_end
+                )?;
+            }
             writeln!(
                 out,
                 "last hash {}: keep it elsewhere, and not even the key's owner can rewrite the log",
