@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vocabulary import Vocabulary
+from weights import to_gguf
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("checkpoint")
@@ -19,7 +20,6 @@ a = parser.parse_args()
 saved = torch.load(a.checkpoint, map_location="cpu")
 weights = {k: v.float().numpy() for k, v in saved["model"].items()}
 shape = saved["shape"]
-head_dim = shape["hidden"] // shape["heads"]
 vocabulary = Vocabulary.load(Path(__file__).resolve().parent.parent / "vocabulary.json")
 
 w = gguf.GGUFWriter(a.out, "llama")
@@ -35,7 +35,7 @@ w.add_feed_forward_length(shape["ffn"])
 w.add_head_count(shape["heads"])
 w.add_head_count_kv(shape["kv_heads"])
 w.add_layer_norm_rms_eps(shape["epsilon"])
-w.add_rope_dimension_count(head_dim)
+w.add_rope_dimension_count(shape["hidden"] // shape["heads"])
 w.add_rope_freq_base(shape["rope_base"])
 w.add_vocab_size(shape["vocabulary"])
 w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if a.type == "q8_0" else gguf.LlamaFileType.ALL_F32)
@@ -49,11 +49,6 @@ w.add_eos_token_id(vocabulary.eos)
 w.add_add_bos_token(True)
 
 
-def interleave(rows, heads):
-    """Rotary pairs (i, i + D/2) of training become (2i, 2i + 1) of GGUF's llama layout."""
-    return rows.reshape(heads, 2, head_dim // 2, -1).swapaxes(1, 2).reshape(rows.shape)
-
-
 def add(name, value):
     if value.ndim == 1 or a.type == "f32":
         w.add_tensor(name, np.ascontiguousarray(value, dtype=np.float32))
@@ -62,23 +57,8 @@ def add(name, value):
         w.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
 
 
-kv = shape["kv_heads"] * head_dim
-add("token_embd.weight", weights["embed.weight"])
-for i in range(shape["layers"]):
-    old, new = f"layers.{i}.", f"blk.{i}."
-    q, k, v = np.split(weights[old + "qkv.weight"], [shape["hidden"], shape["hidden"] + kv])
-    gate, up = np.split(weights[old + "gate_up.weight"], 2)
-    add(new + "attn_norm.weight", weights[old + "attn_norm.weight"])
-    add(new + "attn_q.weight", interleave(q, shape["heads"]))
-    add(new + "attn_k.weight", interleave(k, shape["kv_heads"]))
-    add(new + "attn_v.weight", v)
-    add(new + "attn_output.weight", weights[old + "out.weight"])
-    add(new + "ffn_norm.weight", weights[old + "ffn_norm.weight"])
-    add(new + "ffn_gate.weight", gate)
-    add(new + "ffn_up.weight", up)
-    add(new + "ffn_down.weight", weights[old + "down.weight"])
-add("output_norm.weight", weights["norm.weight"])
-add("output.weight", weights["head.weight"])
+for name, value in to_gguf(weights, shape):
+    add(name, value)
 w.write_header_to_file()
 w.write_kv_data_to_file()
 w.write_tensors_to_file()

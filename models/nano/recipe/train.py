@@ -21,6 +21,7 @@ import names
 import sites
 from model import Decoder, Shape, event_mask
 from vocabulary import Vocabulary
+from weights import from_gguf
 
 LENGTH = 640
 CONTEXT, ANSWER, ACTION = 1, 2, 3  # token roles; the prefix is 0
@@ -169,6 +170,7 @@ def main():
     parser.add_argument("--lr", type=float, default=0.006)
     parser.add_argument("--small", type=float, default=0.08, help="share of the budget on short sites")
     parser.add_argument("--rest", type=float, default=0.3, help="weight of everything that is not an answer, at the start")
+    parser.add_argument("--start-from", help="GGUF file whose weights to go on from, for example ../nano.gguf; then --small 0 --rest 0")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--steps", type=int, default=0, help="stop after so many steps (for timing)")
     a = parser.parse_args()
@@ -183,6 +185,8 @@ def main():
     words = names.dictionary(a.shared)
     train_foreign, test_foreign = (foreign_sentences(a.shared, part) for part in ("train", "test"))
     model = Decoder(Shape(layers=a.layers, ffn=a.ffn, vocabulary=len(vocabulary.tokens))).to(device)
+    if a.start_from:
+        model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in from_gguf(a.start_from, vars(model.shape)).items()})
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("layers")]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or not n.startswith("layers")]
     muon = Muon(matrices)
