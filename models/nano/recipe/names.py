@@ -35,6 +35,10 @@ ENDINGS = ["", "", "", "n", "r", "l", "s", "t", "k", "m", "x", "nd", "rk", "st"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+# Parts of words that have no place on a plant.
+UNFIT = ("sex", "rape", "slave", "nazi", "whore", "bitch", "fuck", "shit", "negro", "murder", "prostitut", "porn", "incest", "genocid", "terror", "suicid", "lynch", "massac", "tortur")
+
+
 def held_out(word):
     """One word in eight belongs to the test side."""
     return hashlib.sha256(b"ganglion-nano:" + word.encode()).digest()[0] % 8 == 0
@@ -47,7 +51,7 @@ def dictionary(shared):
         file = Path(shared) / "data" / path
         if file.exists():
             words.update(re.findall(r"\b[a-z]{4,10}\b", file.read_text(errors="ignore")))
-    return sorted(words)
+    return sorted(w for w in words if not any(part in w for part in UNFIT))
 
 
 class Names:
