@@ -74,31 +74,3 @@ fn other_models_are_refused_by_name() {
         "tokenizer.ggml.model is `bert`, supported are `llama` (SPM) and `gpt2` (byte-level BPE)"
     );
 }
-
-/// Not a timed test: prints figures. Run with `--ignored --nocapture` and a release build.
-#[test]
-#[ignore = "prints figures, checks nothing"]
-fn speed() {
-    let sentence = "set the heating in the meeting room on the second floor to 21.5 degrees until six o'clock this \
-                    evening, please";
-    for name in NAMES {
-        let Some(path) = shared().map(|shared| shared.join(format!("data/vocab/ggml-vocab-{name}.gguf")))
-        else {
-            return;
-        };
-        let start = std::time::Instant::now();
-        let gguf = Gguf::open(path).unwrap();
-        let parsed = start.elapsed();
-        let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-        let loaded = start.elapsed();
-        let (mut scratch, mut ids) = Default::default();
-        let rounds = 2000;
-        let start = std::time::Instant::now();
-        for _ in 0..rounds {
-            ids = Vec::with_capacity(64);
-            tokenizer.encode_into(sentence.as_bytes(), PARSED, &mut scratch, &mut ids);
-        }
-        let each = start.elapsed() / rounds;
-        eprintln!("{name}: parse {parsed:?}, load {loaded:?}, {} tokens in {each:?}", ids.len());
-    }
-}
