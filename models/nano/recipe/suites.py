@@ -3,7 +3,7 @@
 usage: suites.py OUT_DIR [--shared ../../../../shared]
 
 recombined  names and patterns of training in new sites: nothing here was seen together
-names       every name from the side of the word split that training never draws
+names       new words from the side of the word split that training never draws, alone or joined to a known one
 phrasing    every sentence from patterns that training never uses
 scope       sentences and questions that no command answers
 policy      sensor events judged by the site's notes
