@@ -8,7 +8,7 @@ use crate::BlockFormat;
 pub enum KernelError {
     /// The number of values does not divide into whole blocks.
     #[error(
-        "{name}: {count} values in a row, but {format:?} needs a multiple of {block}; use F16 for this tensor"
+        "{name}: {count} values in a row, but {format} needs a multiple of {block}; use F16 for this tensor"
     )]
     PartialBlock {
         /// Tensor, or the operation.
@@ -41,6 +41,14 @@ pub enum KernelError {
         k: usize,
         /// Largest side.
         max: usize,
+    },
+    /// A format that this operation does not know.
+    #[error("{name}: {format} is not supported here; use Q8_0 or F16 for this tensor")]
+    Unsupported {
+        /// Tensor, or the operation.
+        name: String,
+        /// Format asked for.
+        format: BlockFormat,
     },
     /// A thread count that cannot be used.
     #[error("{found} threads asked for; give 1 to {max}")]

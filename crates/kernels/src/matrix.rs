@@ -108,6 +108,7 @@ impl Matrix {
                 });
                 Storage::Q4 { quants, scales }
             }
+            _ => return Err(KernelError::Unsupported { name: name.to_owned(), format }),
         };
         Ok(Self { rows, k, format, storage })
     }

@@ -1,0 +1,297 @@
+//! Storage formats of GGUF tensors, by ggml's definitions, and the conversions to and from f32.
+//!
+//! | format | block | bytes | value |
+//! |---|---|---|---|
+//! | F32, F16, BF16 | 1 | 4, 2, 2 | itself |
+//! | Q8_0 | 32 | f16 d, 32 × i8 q | d·q |
+//! | Q4_0, Q5_0 | 32 | f16 d, (32 high bits,) 32 low nibbles | d·(q − 8), d·(q − 16) |
+//! | Q4_1, Q5_1 | 32 | f16 d, f16 m, (32 high bits,) 32 low nibbles | d·q + m |
+//! | IQ4_NL | 32 | f16 d, 32 nibbles | d·table\[q\] |
+//! | MXFP4 | 32 | power of two e, 32 nibbles (sign, 2 exponent bits, 1 mantissa bit) | 2^(e − 127)·fp4(q) |
+//! | Q2_K | 256 | 16 × (4-bit scale, 4-bit min), 2-bit q, f16 d, f16 dmin | d·s·q − dmin·m |
+//! | Q3_K | 256 | high bits, 2-bit q, 16 × 6-bit scale, f16 d | d·(s − 32)·(q − 4) |
+//! | Q4_K, Q5_K | 256 | f16 d, f16 dmin, 8 × (6-bit scale, 6-bit min), (high bits,) nibbles | d·s·q − dmin·m |
+//! | Q6_K | 256 | nibbles, 2 high bits each, 16 × i8 scale, f16 d | d·s·(q − 32) |
+//!
+//! Nibbles of a 32-block: byte i holds value i below and value i + 16 above.
+
+mod codebook;
+mod float;
+mod k_quants;
+mod legacy;
+
+use std::fmt;
+
+use crate::error::KernelError;
+use crate::limits::BLOCK;
+use crate::math::f16_to_f32;
+
+/// Values in one super-block of the k-quants.
+pub(crate) const SUPER_BLOCK: usize = 256;
+
+/// A storage format of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(non_camel_case_types)] // ggml's own names
+pub enum BlockFormat {
+    /// IEEE single, little-endian.
+    F32,
+    /// IEEE half, little-endian.
+    F16,
+    /// The upper half of an IEEE single.
+    Bf16,
+    /// 32 int8 with one half scale.
+    Q8_0,
+    /// 32 int4 with one half scale.
+    Q4_0,
+    /// 32 uint4 with a half scale and a half minimum.
+    Q4_1,
+    /// 32 int5 with one half scale.
+    Q5_0,
+    /// 32 uint5 with a half scale and a half minimum.
+    Q5_1,
+    /// 256 uint2 in sub-blocks of 16 with 4-bit scales and minima.
+    Q2_K,
+    /// 256 int3 in sub-blocks of 16 with 6-bit scales.
+    Q3_K,
+    /// 256 uint4 in sub-blocks of 32 with 6-bit scales and minima.
+    Q4_K,
+    /// 256 uint5 in sub-blocks of 32 with 6-bit scales and minima.
+    Q5_K,
+    /// 256 int6 in sub-blocks of 16 with 8-bit scales.
+    Q6_K,
+    /// 32 indices into a table of 16 unevenly spaced values, with one half scale.
+    IQ4_NL,
+    /// 32 four-bit floats (E2M1) with a power of two: MXFP4 of the OCP Microscaling specification 1.0.
+    MXFP4,
+}
+
+impl BlockFormat {
+    /// Every format.
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q2_K,
+        Self::Q3_K,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+        Self::IQ4_NL,
+        Self::MXFP4,
+    ];
+
+    /// ggml's name: `F32`, `Q4_K`, …
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q2_K => "Q2_K",
+            Self::Q3_K => "Q3_K",
+            Self::Q4_K => "Q4_K",
+            Self::Q5_K => "Q5_K",
+            Self::Q6_K => "Q6_K",
+            Self::IQ4_NL => "IQ4_NL",
+            Self::MXFP4 => "MXFP4",
+        }
+    }
+
+    /// The format of this name, in upper or lower case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Values in one block.
+    pub const fn block(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::IQ4_NL | Self::MXFP4 => {
+                BLOCK
+            }
+            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => SUPER_BLOCK,
+        }
+    }
+
+    /// Bytes of one block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q8_0 => 2 + BLOCK,
+            Self::Q4_0 | Self::IQ4_NL => 2 + BLOCK / 2,
+            Self::Q4_1 => 2 + 2 + BLOCK / 2,
+            Self::Q5_0 => 2 + BLOCK / 8 + BLOCK / 2,
+            Self::Q5_1 => 2 + 2 + BLOCK / 8 + BLOCK / 2,
+            Self::MXFP4 => 1 + BLOCK / 2,
+            Self::Q2_K => SUPER_BLOCK / 16 + SUPER_BLOCK / 4 + 2 + 2,
+            Self::Q3_K => SUPER_BLOCK / 8 + SUPER_BLOCK / 4 + 12 + 2,
+            Self::Q4_K => 2 + 2 + 12 + SUPER_BLOCK / 2,
+            Self::Q5_K => 2 + 2 + 12 + SUPER_BLOCK / 8 + SUPER_BLOCK / 2,
+            Self::Q6_K => SUPER_BLOCK / 2 + SUPER_BLOCK / 4 + SUPER_BLOCK / 16 + 2,
+        }
+    }
+
+    /// Bytes of `count` values; `None` if they are not whole blocks or the product overflows.
+    pub const fn size_bytes(self, count: usize) -> Option<usize> {
+        if count.is_multiple_of(self.block()) {
+            (count / self.block()).checked_mul(self.block_bytes())
+        } else {
+            None
+        }
+    }
+
+    /// Stored bits of one weight, scales included.
+    pub const fn bits_per_weight(self) -> f32 {
+        (8 * self.block_bytes()) as f32 / self.block() as f32
+    }
+}
+
+impl fmt::Display for BlockFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+fn check(format: BlockFormat, count: usize, bytes: usize, name: &str) -> Result<(), KernelError> {
+    match format.size_bytes(count) {
+        None => {
+            Err(KernelError::PartialBlock { name: name.to_owned(), count, format, block: format.block() })
+        }
+        Some(expected) if expected != bytes => {
+            Err(KernelError::ByteLength { name: name.to_owned(), found: bytes, expected })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16_to_f32(u16_at(bytes, at))
+}
+
+/// Stored bytes to f32, bit-equal to ggml's reference conversions (`dequantize_row_*`). The order of operations is
+/// that of the table above, from left to right, each rounded on its own.
+///
+/// # Errors
+/// If `out` is not whole blocks, or `bytes` is not exactly its stored size.
+pub fn dequantize(format: BlockFormat, bytes: &[u8], out: &mut [f32]) -> Result<(), KernelError> {
+    check(format, out.len(), bytes.len(), "dequantize")?;
+    let convert: fn(&[u8], &mut [f32]) = match format {
+        BlockFormat::F32 => float::dequantize_f32,
+        BlockFormat::F16 => float::dequantize_f16,
+        BlockFormat::Bf16 => float::dequantize_bf16,
+        BlockFormat::Q8_0 => legacy::dequantize_q8_0,
+        BlockFormat::Q4_0 => legacy::dequantize_q4_0,
+        BlockFormat::Q4_1 => legacy::dequantize_q4_1,
+        BlockFormat::Q5_0 => legacy::dequantize_q5_0,
+        BlockFormat::Q5_1 => legacy::dequantize_q5_1,
+        BlockFormat::Q2_K => |bytes, out| k_quants::SuperBlock::read_q2(bytes).dequantize(out),
+        BlockFormat::Q3_K => |bytes, out| k_quants::SuperBlock::read_q3(bytes).dequantize(out),
+        BlockFormat::Q4_K => |bytes, out| k_quants::SuperBlock::read_q4(bytes).dequantize(out),
+        BlockFormat::Q5_K => |bytes, out| k_quants::SuperBlock::read_q5(bytes).dequantize(out),
+        BlockFormat::Q6_K => |bytes, out| k_quants::SuperBlock::read_q6(bytes).dequantize(out),
+        BlockFormat::IQ4_NL => codebook::dequantize_iq4_nl,
+        BlockFormat::MXFP4 => codebook::dequantize_mxfp4,
+    };
+    let blocks = bytes.chunks_exact(format.block_bytes()).zip(out.chunks_exact_mut(format.block()));
+    for (source, values) in blocks {
+        convert(source, values);
+    }
+    Ok(())
+}
+
+/// f32 to stored bytes, by ggml's reference rules (Q8_0: `d = amax / 127`, half away from zero; Q4_0: the value
+/// of largest magnitude maps to −8).
+///
+/// # Errors
+/// If `values` is not whole blocks, `out` is not exactly their stored size, or the format has no quantiser.
+pub fn quantize(format: BlockFormat, values: &[f32], out: &mut [u8]) -> Result<(), KernelError> {
+    check(format, values.len(), out.len(), "quantize")?;
+    let convert: fn(&[f32], &mut [u8]) = match format {
+        BlockFormat::F32 => float::quantize_f32,
+        BlockFormat::F16 => float::quantize_f16,
+        BlockFormat::Bf16 => float::quantize_bf16,
+        BlockFormat::Q8_0 => legacy::quantize_q8_0,
+        BlockFormat::Q4_0 => legacy::quantize_q4_0,
+        _ => return Err(KernelError::Unsupported { name: "quantize".to_owned(), format }),
+    };
+    let blocks = values.chunks_exact(format.block()).zip(out.chunks_exact_mut(format.block_bytes()));
+    for (source, bytes) in blocks {
+        convert(source, bytes);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_stay_within_half_a_step() {
+        let values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 31.0) * 0.05).collect();
+        for (format, step) in [
+            (BlockFormat::F32, 0.0),
+            (BlockFormat::F16, 0.001),
+            (BlockFormat::Bf16, 0.008),
+            (BlockFormat::Q8_0, 1.6 / 127.0 * 0.51),
+            (BlockFormat::Q4_0, 1.6 / 8.0 * 1.01),
+        ] {
+            let mut bytes = vec![0; format.size_bytes(64).unwrap()];
+            quantize(format, &values, &mut bytes).unwrap();
+            let mut back = vec![0.0; 64];
+            dequantize(format, &bytes, &mut back).unwrap();
+            for (a, b) in values.iter().zip(&back) {
+                assert!((a - b).abs() <= step, "{format}: {a} became {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn known_blocks_dequantise_exactly() {
+        let mut q4 = vec![0x00, 0x3c]; // d = 1
+        q4.extend([0xf0; 16]);
+        let mut out = vec![0.0; 32];
+        dequantize(BlockFormat::Q4_0, &q4, &mut out).unwrap();
+        assert_eq!((out[0], out[15], out[16], out[31]), (-8.0, -8.0, 7.0, 7.0));
+        let mut q8 = vec![0x00, 0xb8]; // d = -0.5
+        q8.extend([0x80; 32]);
+        dequantize(BlockFormat::Q8_0, &q8, &mut out).unwrap();
+        assert_eq!(out, vec![64.0; 32]);
+    }
+
+    #[test]
+    fn partial_blocks_and_wrong_lengths_are_refused() {
+        assert!(matches!(
+            quantize(BlockFormat::Q8_0, &[0.0; 33], &mut [0; 34]),
+            Err(KernelError::PartialBlock { count: 33, .. })
+        ));
+        assert!(matches!(
+            dequantize(BlockFormat::F16, &[0; 3], &mut [0.0; 2]),
+            Err(KernelError::ByteLength { found: 3, expected: 4, .. })
+        ));
+    }
+
+    #[test]
+    fn names_are_found_again() {
+        for format in BlockFormat::ALL {
+            assert_eq!(BlockFormat::from_name(format.name()), Some(format));
+            assert_eq!(BlockFormat::from_name(&format.to_string().to_lowercase()), Some(format));
+        }
+        assert_eq!(BlockFormat::from_name("Q4"), None);
+        assert_eq!(BlockFormat::Q4_K.bits_per_weight(), 4.5);
+        assert_eq!(BlockFormat::MXFP4.bits_per_weight(), 4.25);
+    }
+}
