@@ -6,15 +6,40 @@ use crate::math::round_even;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 
-/// (tokens, k) activations as int8, with one f32 scale and one i32 sum per block of 32.
+/// What a product needs to know of a block of 32 activations besides their values.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C)]
+pub(crate) struct BlockMeta {
+    pub(crate) scale: f32,
+    /// `scale · Σ values`: what a minimum of the weights is multiplied with.
+    pub(crate) weighted: f32,
+    /// `-Σ values`: where sums start, times the zero point of the weights.
+    pub(crate) sum_negated: i32,
+    /// The same of the first half of the block.
+    pub(crate) first_negated: i32,
+}
+
+impl BlockMeta {
+    #[inline(always)]
+    fn new(values: &[i8; BLOCK], scale: f32) -> Self {
+        let mut halves = [0i32; 2];
+        for i in 0..BLOCK / 2 {
+            halves[0] -= i32::from(values[i]);
+            halves[1] -= i32::from(values[i + BLOCK / 2]);
+        }
+        let sum_negated = halves[0] + halves[1];
+        Self { scale, weighted: scale * -sum_negated as f32, sum_negated, first_negated: halves[0] }
+    }
+}
+
+/// (tokens, k) activations as int8, with a scale and sums per block of 32.
 ///
 /// `scale = amax / 127`, rounded half to even; the scale stays f32 (ggml rounds it to f16). A NaN or an infinity makes
 /// the scale of its block NaN or infinite, so that it surfaces in every product instead of vanishing.
 #[derive(Debug)]
 pub struct ActivationBuffer {
     pub(crate) values: Vec<i8>,
-    pub(crate) scales: Vec<f32>,
-    pub(crate) sums: Vec<i32>,
+    pub(crate) meta: Vec<BlockMeta>,
     tokens_max: usize,
     k_max: usize,
     /// Shape of the current content.
@@ -25,7 +50,7 @@ pub struct ActivationBuffer {
 impl ActivationBuffer {
     /// Bytes that [`ActivationBuffer::new`] allocates.
     pub fn scratch_bytes(tokens_max: usize, k_max: usize) -> usize {
-        tokens_max * (k_max + k_max.div_ceil(BLOCK) * 8)
+        tokens_max * (k_max + k_max.div_ceil(BLOCK) * size_of::<BlockMeta>())
     }
 
     /// A buffer for up to `tokens_max` rows of up to `k_max` values.
@@ -33,8 +58,7 @@ impl ActivationBuffer {
         let blocks = k_max.div_ceil(BLOCK);
         Self {
             values: vec![0; tokens_max * k_max],
-            scales: vec![0.0; tokens_max * blocks],
-            sums: vec![0; tokens_max * blocks],
+            meta: vec![BlockMeta::default(); tokens_max * blocks],
             tokens_max,
             k_max,
             tokens: 0,
@@ -57,20 +81,14 @@ impl ActivationBuffer {
         }
         let blocks = k / BLOCK;
         let values = SharedSlice::new(&mut self.values[..tokens * k]);
-        let scales = SharedSlice::new(&mut self.scales[..tokens * blocks]);
-        let sums = SharedSlice::new(&mut self.sums[..tokens * blocks]);
+        let meta = SharedSlice::new(&mut self.meta[..tokens * blocks]);
         pool.split(tokens, &|range| {
             let (first, count) = (range.start, range.len());
             #[allow(unsafe_code)]
-            // SAFETY: the token ranges of `split` are disjoint, and so are their parts of the three arrays.
-            let (values, scales, sums) = unsafe {
-                (
-                    values.part(first * k, count * k),
-                    scales.part(first * blocks, count * blocks),
-                    sums.part(first * blocks, count * blocks),
-                )
-            };
-            quantize_blocks(isa, &x[first * k..(first + count) * k], values, scales, sums);
+            // SAFETY: the token ranges of `split` are disjoint, and so are their parts of the two arrays.
+            let (values, meta) =
+                unsafe { (values.part(first * k, count * k), meta.part(first * blocks, count * blocks)) };
+            quantize_blocks(isa, &x[first * k..(first + count) * k], values, meta);
         });
     }
 
@@ -85,9 +103,9 @@ impl ActivationBuffer {
         assert!(tokens <= self.tokens_max && k <= self.k_max, "activations exceed the buffer");
         (self.tokens, self.k) = (tokens, k);
         self.values[..values.len()].copy_from_slice(values);
-        self.scales[..scales.len()].copy_from_slice(scales);
-        for (sum, block) in self.sums.iter_mut().zip(values.chunks_exact(BLOCK)) {
-            *sum = block.iter().map(|v| i32::from(*v)).sum();
+        let (blocks, _) = values.as_chunks::<BLOCK>();
+        for ((meta, block), scale) in self.meta.iter_mut().zip(blocks).zip(scales) {
+            *meta = BlockMeta::new(block, *scale);
         }
     }
 
@@ -97,10 +115,10 @@ impl ActivationBuffer {
 }
 
 multiversion! {
-    fn quantize_blocks(isa, x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    fn quantize_blocks(isa, x: &[f32], values: &mut [i8], meta: &mut [BlockMeta]) {
         let (blocks, _) = x.as_chunks::<BLOCK>();
         let (outputs, _) = values.as_chunks_mut::<BLOCK>();
-        for (((block, output), scale), sum) in blocks.iter().zip(outputs).zip(scales).zip(sums) {
+        for ((block, output), meta) in blocks.iter().zip(outputs).zip(meta) {
             // Magnitudes compared as integers order like floats, with NaN above all: it cannot be lost.
             let mut amax = 0u32;
             for v in block {
@@ -108,15 +126,11 @@ multiversion! {
             }
             let d = f32::from_bits(amax) / 127.0;
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            let mut total = 0i32;
             for (q, v) in output.iter_mut().zip(block) {
                 // Clamped: for subnormal scales the inverse is infinite.
-                let rounded = round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8;
-                *q = rounded;
-                total += i32::from(rounded);
+                *q = round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8;
             }
-            *scale = d;
-            *sum = total;
+            *meta = BlockMeta::new(output, d);
         }
     }
 }
@@ -147,8 +161,8 @@ mod tests {
             x[40] = bad;
             let mut buffer = ActivationBuffer::new(1, 64);
             buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-            assert_eq!(buffer.scales[0], 1.0 / 127.0);
-            assert!(!buffer.scales[1].is_finite());
+            assert_eq!(buffer.meta[0].scale, 1.0 / 127.0);
+            assert!(!buffer.meta[1].scale.is_finite());
         }
     }
 
@@ -159,7 +173,7 @@ mod tests {
         x[32] = 1e-44;
         let mut buffer = ActivationBuffer::new(1, 64);
         buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-        assert!(buffer.scales.iter().all(|s| s.is_finite()));
-        assert_eq!(buffer.sums[0], 0);
+        assert!(buffer.meta.iter().all(|m| m.scale.is_finite()));
+        assert_eq!(buffer.meta[0].sum_negated, 0);
     }
 }

@@ -5,6 +5,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avx2(());
 
+/// Proof of AVX-VNNI (and of everything [`Avx2`] proves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AvxVnni(());
+
 /// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of everything [`Avx2`] proves).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avx512(());
@@ -17,6 +21,17 @@ impl Avx2 {
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
         {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+impl AvxVnni {
+    /// The token, if this processor has the features.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Avx2::new().is_some() && is_x86_feature_detected!("avxvnni") {
             return Some(Self(()));
         }
         None
@@ -47,6 +62,8 @@ pub enum Isa {
     Scalar,
     /// 256-bit kernels.
     Avx2(Avx2),
+    /// 256-bit kernels with int8 dot products.
+    AvxVnni(AvxVnni),
     /// 512-bit kernels with int8 dot products.
     Avx512(Avx512),
 }
@@ -54,18 +71,23 @@ pub enum Isa {
 impl Isa {
     /// The fastest set of this processor.
     pub fn detect() -> Self {
-        Avx512::new().map(Self::Avx512).or_else(|| Avx2::new().map(Self::Avx2)).unwrap_or(Self::Scalar)
+        Self::available().pop().unwrap_or(Self::Scalar)
     }
 
     /// Every set of this processor, slowest first: what tests force one by one.
     pub fn available() -> Vec<Self> {
-        [Some(Self::Scalar), Avx2::new().map(Self::Avx2), Avx512::new().map(Self::Avx512)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            Some(Self::Scalar),
+            Avx2::new().map(Self::Avx2),
+            AvxVnni::new().map(Self::AvxVnni),
+            Avx512::new().map(Self::Avx512),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
-    /// The set of this name (`scalar`, `avx2`, `avx512`), if it is one and this processor has it.
+    /// The set of this name (`scalar`, `avx2`, `avxvnni`, `avx512`), if it is one and this processor has it.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
@@ -75,6 +97,7 @@ impl Isa {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2(_) => "avx2",
+            Self::AvxVnni(_) => "avxvnni",
             Self::Avx512(_) => "avx512",
         }
     }
@@ -101,8 +124,8 @@ macro_rules! multiversion {
             match $isa {
                 $crate::Isa::Scalar => body($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an Avx2 token exists only where the processor has these features.
-                $crate::Isa::Avx2(_) => unsafe { avx2($($arg),*) },
+                // SAFETY: these tokens exist only where the processor has these features.
+                $crate::Isa::Avx2(_) | $crate::Isa::AvxVnni(_) => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an Avx512 token exists only where the processor has these features.
                 $crate::Isa::Avx512(_) => unsafe { avx512($($arg),*) },

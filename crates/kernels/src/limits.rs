@@ -2,14 +2,14 @@
 
 /// Values in one quantised block (Q8_0, Q4_0 and the int8 activations).
 pub const BLOCK: usize = 32;
+/// Blocks of one super-block of the k-quants.
+pub const SUPER_BLOCKS: usize = 8;
 /// Output rows in one tile, and virtual lanes of every float reduction.
 pub const LANES: usize = 16;
 /// Most worker threads of a [`crate::Pool`].
 pub const THREADS_MAX: usize = 256;
 /// Most values along one side of a matrix: keeps every index product inside `usize` and block sums inside `i32`.
 pub const MATRIX_SIDE_MAX: usize = 1 << 24;
-/// Most tokens that one weight pass keeps in registers.
-pub const TOKENS_IN_FLIGHT: usize = 12;
 /// Turns a worker spins before it sleeps: longer than the gap between two layers, shorter than one between two requests.
 pub const SPINS_BEFORE_SLEEP: u32 = 4_000;
 /// Turns the caller spins for its workers before it yields the core they may be waiting for.

@@ -1,10 +1,9 @@
-//! Weight matrices repacked for the kernels, and their products with activations.
+//! Weight matrices in the kernels' layout, and their products with activations.
 //!
 //! # Layout
 //! 16 output rows form a tile; rows beyond the last are zero.
-//! * Q8_0: a 64-byte line holds 16 rows × 4 k of `q + 128` as u8 (`byte = 4·row + k mod 4`); 8 lines a block.
-//! * Q4_0: a line holds 16 rows × 8 k: low nibbles k 0–3, high nibbles k 4–7; 4 lines a block.
-//! * Their f16 scales lie in a plane of their own, 16 a block, so that the lines stay aligned.
+//! * Quantised formats: blocks of 32 k in lines of 64 bytes, 16 rows × 4 k of 8 bits (or 8 k of 4 bits …), and their scales in a
+//!   plane of its own behind them, so that the lines stay aligned. `tile/layout.rs` has the details.
 //! * F32, F16, BF16: 16 rows of one k side by side.
 
 use std::ops::Range;
@@ -15,9 +14,11 @@ use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::limits::{BLOCK, LANES, MATRIX_SIDE_MAX, PARALLEL_WORK_MIN, PRODUCTS_MAX};
 use crate::math::{bf16_to_f32, f16_to_f32};
+use crate::packed::{PackedBytes, lines_of};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
-use crate::tile::{self, Tiles};
+use crate::tile::layout::{Layout, Record};
+use crate::tile::{self, QuantTiles, Tiles, pack};
 
 /// 64 bytes of quants, one cache line.
 #[derive(Debug, Clone, Copy)]
@@ -34,28 +35,31 @@ pub(crate) struct Lanes32(pub(crate) [f32; LANES]);
 #[repr(C, align(32))]
 pub(crate) struct Lanes16(pub(crate) [u16; LANES]);
 
-#[derive(Debug)]
-pub(crate) enum Storage {
-    F32(Vec<Lanes32>),
-    F16(Vec<Lanes16>),
-    Bf16(Vec<Lanes16>),
-    Q8 { quants: Vec<Line>, scales: Vec<Lanes16> },
-    Q4 { quants: Vec<Line>, scales: Vec<Lanes16> },
-}
-
 /// A (rows, k) weight matrix in the kernels' layout.
 #[derive(Debug)]
 pub struct Matrix {
     rows: usize,
     k: usize,
     format: BlockFormat,
-    storage: Storage,
+    packed: PackedBytes,
+}
+
+/// Lines of the quants (or floats) and of the scales; `None` on overflow or partial blocks.
+fn plane_lines(format: BlockFormat, rows: usize, k: usize) -> Option<(usize, usize)> {
+    // Nothing below overflows where the padded tensor itself does not: scales are smaller than quants.
+    let bytes = format.size_bytes(k)?.checked_mul(rows.checked_next_multiple_of(LANES)?)?.checked_mul(2)? / 2;
+    let tiles = rows.div_ceil(LANES);
+    Some(match Layout::of(format) {
+        Some(layout) => (layout.quant_lines(tiles, k / BLOCK), layout.scale_lines(tiles, k / BLOCK)),
+        None => (bytes.div_ceil(size_of::<Line>()), 0),
+    })
 }
 
 impl Matrix {
     /// Bytes that a packed (rows, k) matrix takes; `None` on overflow or partial blocks.
     pub fn packed_bytes(format: BlockFormat, rows: usize, k: usize) -> Option<usize> {
-        format.size_bytes(k)?.checked_mul(rows.checked_next_multiple_of(LANES)?)
+        let (quants, scales) = plane_lines(format, rows, k)?;
+        quants.checked_add(scales)?.checked_mul(size_of::<Line>())
     }
 
     /// Repacks row-major bytes of a GGUF tensor; `name` is for the error.
@@ -69,48 +73,51 @@ impl Matrix {
         k: usize,
         bytes: &[u8],
     ) -> Result<Self, KernelError> {
-        if rows == 0 || k == 0 || rows > MATRIX_SIDE_MAX || k > MATRIX_SIDE_MAX {
-            return Err(KernelError::Shape { name: name.to_owned(), rows, k, max: MATRIX_SIDE_MAX });
+        let count = check(name, format, rows, k, bytes)?;
+        let mut lines = vec![Line([0; 64]); count];
+        pack::pack(format, rows, k, bytes, &mut lines);
+        Ok(Self { rows, k, format, packed: PackedBytes::owned(lines) })
+    }
+
+    /// As [`Matrix::pack`], into `out`: zeros, aligned to [`PackedBytes::ALIGNMENT`], exactly [`Matrix::packed_bytes`] long.
+    ///
+    /// # Errors
+    /// As [`Matrix::pack`].
+    ///
+    /// # Panics
+    /// If `out` has another length or alignment.
+    pub fn pack_into(
+        name: &str,
+        format: BlockFormat,
+        rows: usize,
+        k: usize,
+        bytes: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), KernelError> {
+        let count = check(name, format, rows, k, bytes)?;
+        let lines = lines_of(out).expect("aligned whole lines");
+        assert!(lines.len() == count, "{} lines for {count}", lines.len());
+        pack::pack(format, rows, k, bytes, lines);
+        Ok(())
+    }
+
+    /// A matrix over bytes that [`Matrix::pack_into`] wrote for the same format and shape.
+    ///
+    /// # Errors
+    /// If a side is zero or too long, rows are not whole blocks, or `packed` has another length.
+    pub fn from_packed(
+        name: &str,
+        format: BlockFormat,
+        rows: usize,
+        k: usize,
+        packed: PackedBytes,
+    ) -> Result<Self, KernelError> {
+        let expected = check_shape(name, format, rows, k)? * size_of::<Line>();
+        if packed.as_bytes().len() != expected {
+            let found = packed.as_bytes().len();
+            return Err(KernelError::ByteLength { name: name.to_owned(), found, expected });
         }
-        let row_bytes = format.size_bytes(k).ok_or_else(|| KernelError::PartialBlock {
-            name: name.to_owned(),
-            count: k,
-            format,
-            block: format.block(),
-        })?;
-        let expected = row_bytes * rows;
-        if bytes.len() != expected {
-            return Err(KernelError::ByteLength { name: name.to_owned(), found: bytes.len(), expected });
-        }
-        let tiles = rows.div_ceil(LANES);
-        let storage = match format {
-            BlockFormat::F32 => {
-                let mut lanes = vec![Lanes32([0.0; LANES]); tiles * k];
-                for (row, source) in bytes.chunks_exact(row_bytes).enumerate() {
-                    for (i, b) in source.as_chunks::<4>().0.iter().enumerate() {
-                        lanes[row / LANES * k + i].0[row % LANES] = f32::from_le_bytes(*b);
-                    }
-                }
-                Storage::F32(lanes)
-            }
-            BlockFormat::F16 => Storage::F16(pack_16(bytes, row_bytes, tiles, k)),
-            BlockFormat::Bf16 => Storage::Bf16(pack_16(bytes, row_bytes, tiles, k)),
-            BlockFormat::Q8_0 => {
-                let (quants, scales) = pack_quants(bytes, row_bytes, tiles, format, |line, row, i, q| {
-                    line[i / 4].0[row * 4 + i % 4] = q[i] ^ 0x80;
-                });
-                Storage::Q8 { quants, scales }
-            }
-            BlockFormat::Q4_0 => {
-                let (quants, scales) = pack_quants(bytes, row_bytes, tiles, format, |line, row, i, q| {
-                    let nibble = if i < BLOCK / 2 { q[i] & 15 } else { q[i - BLOCK / 2] >> 4 };
-                    line[i / 8].0[row * 4 + i % 4] |= nibble << (i % 8 / 4 * 4);
-                });
-                Storage::Q4 { quants, scales }
-            }
-            _ => return Err(KernelError::Unsupported { name: name.to_owned(), format }),
-        };
-        Ok(Self { rows, k, format, storage })
+        Ok(Self { rows, k, format, packed })
     }
 
     /// Output rows.
@@ -128,36 +135,34 @@ impl Matrix {
         self.format
     }
 
+    /// The packed weights.
+    pub fn packed(&self) -> &PackedBytes {
+        &self.packed
+    }
+
     /// One row as f32: `out` is (k,). The values are those of [`crate::dequantize`], bit for bit.
     ///
     /// # Panics
     /// If `row` or the length of `out` is wrong.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.k, "row {row} of {} x {}", self.rows, self.k);
-        let (tile, lane) = (row / LANES, row % LANES);
-        let blocks = self.k / BLOCK;
+        let tiles = self.tiles();
+        if let Some(layout) = Layout::of(self.format) {
+            return QuantTiles::new(&layout, &tiles).dequantize_row(&layout, row, out);
+        }
+        let (first, lane) = (row / LANES * self.k, row % LANES);
         for (i, value) in out.iter_mut().enumerate() {
-            *value = match &self.storage {
-                Storage::F32(lanes) => lanes[tile * self.k + i].0[lane],
-                Storage::F16(lanes) => f16_to_f32(lanes[tile * self.k + i].0[lane]),
-                Storage::Bf16(lanes) => bf16_to_f32(lanes[tile * self.k + i].0[lane]),
-                Storage::Q8 { quants, scales } => {
-                    let block = tile * blocks + i / BLOCK;
-                    let q = quants[block * 8 + i % BLOCK / 4].0[lane * 4 + i % 4] ^ 0x80;
-                    f32::from(q as i8) * f16_to_f32(scales[block].0[lane])
-                }
-                Storage::Q4 { quants, scales } => {
-                    let block = tile * blocks + i / BLOCK;
-                    let byte = quants[block * 4 + i % BLOCK / 8].0[lane * 4 + i % 4];
-                    let nibble = (byte >> (i % 8 / 4 * 4)) & 15;
-                    f32::from(nibble as i8 - 8) * f16_to_f32(scales[block].0[lane])
-                }
+            *value = match self.format {
+                BlockFormat::F32 => Lanes32::view(tiles.lines)[first + i].0[lane],
+                BlockFormat::F16 => f16_to_f32(Lanes16::view(tiles.lines)[first + i].0[lane]),
+                _ => bf16_to_f32(Lanes16::view(tiles.lines)[first + i].0[lane]),
             };
         }
     }
 
     fn tiles(&self) -> Tiles<'_> {
-        Tiles { k: self.k, storage: &self.storage }
+        let quant_lines = plane_lines(self.format, self.rows, self.k).map_or(0, |(quants, _)| quants);
+        Tiles { format: self.format, k: self.k, lines: self.packed.lines(), quant_lines }
     }
 
     fn tile_count(&self) -> usize {
@@ -167,7 +172,7 @@ impl Matrix {
     fn check(&self, input: &Input<'_>) -> usize {
         assert!(input.values.len().is_multiple_of(self.k), "activations are not (tokens, {})", self.k);
         let tokens = input.values.len() / self.k;
-        if matches!(self.storage, Storage::Q8 { .. } | Storage::Q4 { .. }) {
+        if Layout::of(self.format).is_some() {
             assert!(
                 input.quantised.holds(tokens, self.k),
                 "activations were not quantised from these values"
@@ -177,39 +182,27 @@ impl Matrix {
     }
 }
 
-fn pack_16(bytes: &[u8], row_bytes: usize, tiles: usize, k: usize) -> Vec<Lanes16> {
-    let mut lanes = vec![Lanes16([0; LANES]); tiles * k];
-    for (row, source) in bytes.chunks_exact(row_bytes).enumerate() {
-        for (i, b) in source.as_chunks::<2>().0.iter().enumerate() {
-            lanes[row / LANES * k + i].0[row % LANES] = u16::from_le_bytes(*b);
-        }
+/// Lines of the packed matrix.
+fn check_shape(name: &str, format: BlockFormat, rows: usize, k: usize) -> Result<usize, KernelError> {
+    if rows == 0 || k == 0 || rows > MATRIX_SIDE_MAX || k > MATRIX_SIDE_MAX {
+        return Err(KernelError::Shape { name: name.to_owned(), rows, k, max: MATRIX_SIDE_MAX });
     }
-    lanes
+    let (quants, scales) = plane_lines(format, rows, k).ok_or_else(|| KernelError::PartialBlock {
+        name: name.to_owned(),
+        count: k,
+        format,
+        block: format.block(),
+    })?;
+    Ok(quants + scales)
 }
 
-/// `place(lines of the block, lane, index in the block, quant bytes of the row)` puts one value.
-fn pack_quants(
-    bytes: &[u8],
-    row_bytes: usize,
-    tiles: usize,
-    format: BlockFormat,
-    place: impl Fn(&mut [Line], usize, usize, &[u8]),
-) -> (Vec<Line>, Vec<Lanes16>) {
-    let block_bytes = format.block_bytes();
-    let blocks = row_bytes / block_bytes;
-    let lines = (block_bytes - 2) * LANES / 64;
-    let mut quants = vec![Line([0; 64]); tiles * blocks * lines];
-    let mut scales = vec![Lanes16([0; LANES]); tiles * blocks];
-    for (row, source) in bytes.chunks_exact(row_bytes).enumerate() {
-        for (b, block) in source.chunks_exact(block_bytes).enumerate() {
-            let index = row / LANES * blocks + b;
-            scales[index].0[row % LANES] = u16::from_le_bytes([block[0], block[1]]);
-            for i in 0..BLOCK {
-                place(&mut quants[index * lines..(index + 1) * lines], row % LANES, i, &block[2..]);
-            }
-        }
+fn check(name: &str, format: BlockFormat, rows: usize, k: usize, bytes: &[u8]) -> Result<usize, KernelError> {
+    let lines = check_shape(name, format, rows, k)?;
+    let expected = format.size_bytes(k).unwrap_or(0) * rows;
+    if bytes.len() != expected {
+        return Err(KernelError::ByteLength { name: name.to_owned(), found: bytes.len(), expected });
     }
-    (quants, scales)
+    Ok(lines)
 }
 
 /// `out = input · Wᵀ` for several matrices of the same input in one fork: each `out` is (tokens, rows).
@@ -262,6 +255,7 @@ pub fn matmul_rows(isa: Isa, pool: &Pool, input: &Input<'_>, matrix: &Matrix, ro
     assert!(matrix.check(input) == 1, "one token");
     assert!(out.len() == rows.len(), "one output a row");
     let out = SharedSlice::new(out);
+    let tiles = matrix.tiles();
     let share = |range: Range<usize>| {
         let mut current = usize::MAX;
         let mut values = [0.0f32; LANES];
@@ -270,7 +264,7 @@ pub fn matmul_rows(isa: Isa, pool: &Pool, input: &Input<'_>, matrix: &Matrix, ro
             assert!(row < matrix.rows, "row {row} of {}", matrix.rows);
             if row / LANES != current {
                 current = row / LANES;
-                tile::drive(isa, &matrix.tiles(), input, current..current + 1, &mut |_, _, v| values = *v);
+                tile::drive(isa, &tiles, input, current..current + 1, &mut |_, _, v| values = *v);
             }
             #[allow(unsafe_code)]
             // SAFETY: `split` gives every index to one thread.

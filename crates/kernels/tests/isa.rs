@@ -4,8 +4,7 @@
 use ganglion_kernels::*;
 use proptest::prelude::*;
 
-const FORMATS: [BlockFormat; 5] =
-    [BlockFormat::F32, BlockFormat::F16, BlockFormat::Bf16, BlockFormat::Q8_0, BlockFormat::Q4_0];
+const FORMATS: [BlockFormat; 15] = BlockFormat::ALL;
 
 /// A small generator, so that sizes and seeds shrink while contents stay arbitrary.
 struct Noise(u64);
@@ -24,6 +23,35 @@ impl Noise {
     fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.float()).collect()
     }
+}
+
+/// A (rows, k) tensor of any format: floats in -1..1, or arbitrary quants and sub-scales under small scales.
+fn tensor(noise: &mut Noise, format: BlockFormat, rows: usize, k: usize) -> Vec<u8> {
+    let mut bytes = vec![0; format.size_bytes(k).unwrap() * rows];
+    if format.block() == 1 {
+        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        return bytes;
+    }
+    bytes.fill_with(|| (noise.bits() >> 32) as u8);
+    // Where the half-precision scales of a block lie.
+    let halves: &[usize] = match format {
+        BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4_K | BlockFormat::Q5_K => &[0, 2],
+        BlockFormat::Q2_K => &[80, 82],
+        BlockFormat::Q3_K => &[108],
+        BlockFormat::Q6_K => &[208],
+        BlockFormat::MXFP4 => &[],
+        _ => &[0],
+    };
+    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+        for at in halves {
+            let scale = half::f16::from_f32(noise.float() * 0.01);
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+        if format == BlockFormat::MXFP4 {
+            block[0] = 118 + block[0] % 12;
+        }
+    }
+    bytes
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -58,10 +86,8 @@ proptest! {
     ) {
         let mut noise = Noise(seed);
         // Float formats take any row length, with tails.
-        let k = if format.block() == 1 { units * 7 + tokens } else { units * 32 };
-        let weights = noise.floats(rows * k);
-        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
-        quantize(format, &weights, &mut bytes).unwrap();
+        let k = if format.block() == 1 { units * 7 + tokens } else { units * format.block() };
+        let bytes = tensor(&mut noise, format, rows, k);
         let mut stored = vec![0.0; rows * k];
         dequantize(format, &bytes, &mut stored).unwrap();
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
@@ -77,8 +103,9 @@ proptest! {
         for (token, x) in x.chunks(k).enumerate() {
             for (row, w) in stored.chunks(k).enumerate() {
                 let exact: f64 = w.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                // int8 activations: half a step of 1/127 each, against weights of magnitude 1 at most (Q4_0: 8/7).
-                let bound = if format.block() == 1 { 1e-5 } else { k as f64 * 0.6 / 127.0 };
+                // int8 activations: half a step of at most 1/127 each.
+                let magnitude: f64 = w.iter().map(|w| f64::from(w.abs())).sum();
+                let bound = if format.block() == 1 { 1e-5 } else { 1e-5 + magnitude * 0.51 / 127.0 };
                 let found = f64::from(reference[token * rows + row]);
                 prop_assert!((found - exact).abs() <= bound, "{} is not {}", found, exact);
             }
@@ -99,9 +126,8 @@ proptest! {
         seed in 1u64..,
     ) {
         let mut noise = Noise(seed);
-        let k = 64;
-        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
-        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        let k = 256;
+        let bytes = tensor(&mut noise, format, rows, k);
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
         let x = noise.floats(k);
         let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
@@ -250,8 +276,7 @@ fn shared_products_and_attention_have_one_result() {
     let x = noise.floats(k);
     let picks: Vec<u32> = (0..300).map(|i| i * 7 % 333).collect();
     for format in FORMATS {
-        let mut bytes = vec![0; format.size_bytes(rows * k).unwrap()];
-        quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
+        let bytes = tensor(&mut noise, format, rows, k);
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
         let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
         for isa in Isa::available() {

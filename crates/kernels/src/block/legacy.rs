@@ -7,12 +7,12 @@ use crate::limits::BLOCK;
 pub(super) const NIBBLES: usize = BLOCK / 2;
 
 /// Nibbles in the order of their values.
-pub(super) fn nibbles(bytes: &[u8]) -> [u8; BLOCK] {
+pub(crate) fn nibbles(bytes: &[u8]) -> [u8; BLOCK] {
     std::array::from_fn(|i| if i < NIBBLES { bytes[i] & 15 } else { bytes[i - NIBBLES] >> 4 })
 }
 
 /// [`nibbles`] with a fifth bit from the 32 bits before them.
-fn five_bits(bytes: &[u8]) -> [u8; BLOCK] {
+pub(crate) fn five_bits(bytes: &[u8]) -> [u8; BLOCK] {
     let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let mut quants = nibbles(&bytes[4..]);
     for (i, q) in quants.iter_mut().enumerate() {

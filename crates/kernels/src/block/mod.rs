@@ -22,6 +22,10 @@ mod legacy;
 
 use std::fmt;
 
+pub(crate) use codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half};
+pub(crate) use k_quants::SuperBlock;
+pub(crate) use legacy::{five_bits, nibbles};
+
 use crate::error::KernelError;
 use crate::limits::BLOCK;
 use crate::math::f16_to_f32;

@@ -1,36 +1,206 @@
-//! 256-bit integer kernels: half a line (8 rows × 4 k) at a time, widened to i16 and joined by `vpmaddwd`.
+//! 256-bit registers: half a tile at a time. Four products a lane by widening to i16 and `vpmaddwd`; where the processor has
+//! AVX-VNNI, by `vpdpbusd`.
 //!
 //! `vpmaddubsw` would be shorter but saturates for u8 weights; two products of 255 · 128 fit an i32 with ease.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
-use super::{Group, QuantKernels, QuantTiles, QuantTokens};
-use crate::isa::Avx2;
-use crate::limits::BLOCK;
+use super::format::Format;
+use super::kernel::{self, Group};
+use super::simd::Simd;
+use super::{Kernels, QuantTiles, QuantTokens};
+use crate::isa::{Avx2, AvxVnni};
+use crate::limits::LANES;
 use crate::matrix::{Lanes16, Line};
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load(line: &Line, half: usize) -> __m256i {
-    let (halves, _) = line.0.as_chunks::<32>();
-    // SAFETY: a half line is 32 bytes.
-    unsafe { _mm256_loadu_si256(halves[half].as_ptr().cast()) }
+/// The operations that both sets share; `$four` and `$dot` are what differs.
+macro_rules! simd_256 {
+    ($token:ty, $features:literal, $four_type:ty, $four:expr, $dot:expr) => {
+        // SAFETY of every block below: `self` proves the features; a part is a whole register of its line or record.
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl Simd for $token {
+            const WIDTH: usize = 8;
+            const TOKENS: usize = 4;
+            type Int = __m256i;
+            type Float = __m256;
+            type Four = $four_type;
+
+            #[inline(always)]
+            fn line(self, line: &Line, part: usize) -> __m256i {
+                let (halves, _) = line.0.as_chunks::<32>();
+                unsafe { _mm256_load_si256(halves[part].as_ptr().cast()) }
+            }
+            #[inline(always)]
+            fn and(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_and_si256(a, b) }
+            }
+            #[inline(always)]
+            fn or(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_or_si256(a, b) }
+            }
+            #[inline(always)]
+            fn shift_right(self, a: __m256i, count: u32) -> __m256i {
+                unsafe {
+                    match count {
+                        0 => a,
+                        1 => _mm256_srli_epi16::<1>(a),
+                        2 => _mm256_srli_epi16::<2>(a),
+                        3 => _mm256_srli_epi16::<3>(a),
+                        4 => _mm256_srli_epi16::<4>(a),
+                        5 => _mm256_srli_epi16::<5>(a),
+                        6 => _mm256_srli_epi16::<6>(a),
+                        _ => _mm256_srli_epi16::<7>(a),
+                    }
+                }
+            }
+            #[inline(always)]
+            fn shift_left(self, a: __m256i, count: u32) -> __m256i {
+                unsafe {
+                    match count {
+                        0 => a,
+                        1 => _mm256_slli_epi16::<1>(a),
+                        2 => _mm256_slli_epi16::<2>(a),
+                        3 => _mm256_slli_epi16::<3>(a),
+                        4 => _mm256_slli_epi16::<4>(a),
+                        5 => _mm256_slli_epi16::<5>(a),
+                        6 => _mm256_slli_epi16::<6>(a),
+                        _ => _mm256_slli_epi16::<7>(a),
+                    }
+                }
+            }
+            #[inline(always)]
+            fn byte(self, value: u8) -> __m256i {
+                unsafe { _mm256_set1_epi8(value as i8) }
+            }
+            #[inline(always)]
+            fn look_up(self, table: &[u8; 16], a: __m256i) -> __m256i {
+                unsafe {
+                    let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+                    _mm256_shuffle_epi8(table, a)
+                }
+            }
+            #[inline(always)]
+            fn four(self, activations: &[i8; 4]) -> $four_type {
+                let four = self.int(i32::from_ne_bytes(activations.map(|v| v as u8)));
+                unsafe { $four(four) }
+            }
+            #[inline(always)]
+            fn dot(self, sum: __m256i, weights: __m256i, activations: $four_type) -> __m256i {
+                unsafe { $dot(sum, weights, activations) }
+            }
+            #[inline(always)]
+            fn int(self, value: i32) -> __m256i {
+                unsafe { _mm256_set1_epi32(value) }
+            }
+            #[inline(always)]
+            fn add(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            fn sub(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_sub_epi32(a, b) }
+            }
+            #[inline(always)]
+            fn mul(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_mullo_epi32(a, b) }
+            }
+            #[inline(always)]
+            fn int_shifted(self, value: i32, shift: u32) -> __m256i {
+                self.int(value << shift)
+            }
+            #[inline(always)]
+            fn bytes(self, values: &[u8; LANES], part: usize) -> __m256i {
+                let (halves, _) = values.as_chunks::<8>();
+                unsafe { _mm256_cvtepu8_epi32(_mm_loadu_si64(halves[part].as_ptr())) }
+            }
+            #[inline(always)]
+            fn signed_bytes(self, values: &[i8; LANES], part: usize) -> __m256i {
+                let (halves, _) = values.as_chunks::<8>();
+                unsafe { _mm256_cvtepi8_epi32(_mm_loadu_si64(halves[part].as_ptr().cast())) }
+            }
+            #[inline(always)]
+            fn zero(self) -> __m256 {
+                unsafe { _mm256_setzero_ps() }
+            }
+            #[inline(always)]
+            fn float(self, value: f32) -> __m256 {
+                unsafe { _mm256_set1_ps(value) }
+            }
+            #[inline(always)]
+            fn to_float(self, a: __m256i) -> __m256 {
+                unsafe { _mm256_cvtepi32_ps(a) }
+            }
+            #[inline(always)]
+            fn halves(self, values: &Lanes16, part: usize) -> __m256 {
+                let (halves, _) = values.0.as_chunks::<8>();
+                unsafe { _mm256_cvtph_ps(_mm_load_si128(halves[part].as_ptr().cast())) }
+            }
+            #[inline(always)]
+            fn brains(self, values: &Lanes16, part: usize) -> __m256 {
+                let (halves, _) = values.0.as_chunks::<8>();
+                unsafe {
+                    let wide = _mm256_cvtepu16_epi32(_mm_load_si128(halves[part].as_ptr().cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+                }
+            }
+            #[inline(always)]
+            fn times(self, a: __m256, b: __m256) -> __m256 {
+                unsafe { _mm256_mul_ps(a, b) }
+            }
+            #[inline(always)]
+            fn fused(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+                unsafe { _mm256_fmadd_ps(a, b, c) }
+            }
+            #[inline(always)]
+            fn store(self, a: __m256, out: &mut [f32; LANES], part: usize) {
+                let (halves, _) = out.as_chunks_mut::<8>();
+                unsafe { _mm256_storeu_ps(halves[part].as_mut_ptr(), a) }
+            }
+        }
+
+        impl Kernels for $token {
+            fn product<F: Format, const N: usize>(
+                self,
+                w: QuantTiles<'_>,
+                a: QuantTokens<'_>,
+                tile: usize,
+                token: usize,
+                out: &mut Group<N>,
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner<F: Format, const N: usize>(
+                    simd: $token,
+                    w: QuantTiles<'_>,
+                    a: QuantTokens<'_>,
+                    tile: usize,
+                    token: usize,
+                    out: &mut Group<N>,
+                ) {
+                    kernel::product::<$token, F, N>(simd, w, a, tile, token, out);
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner::<F, N>(self, w, a, tile, token, out) }
+            }
+        }
+    };
 }
 
-/// Four activations in every lane, as i16: (k0, k2) and (k1, k3).
+/// Activations 0 and 2, and 1 and 3, as i16.
+type Halves = (__m256i, __m256i);
+
+simd_256!(Avx2, "avx2,fma,f16c", Halves, widen, dot_by_halves);
+simd_256!(AvxVnni, "avxvnni,avx2,fma,f16c", __m256i, as_they_are, dot_by_vnni);
+
 #[inline]
 #[target_feature(enable = "avx2")]
-fn broadcast(block: &[i8; BLOCK], at: usize) -> (__m256i, __m256i) {
-    let b = block.as_chunks::<4>().0[at];
-    let four = _mm256_set1_epi32(i32::from_ne_bytes(b.map(|v| v as u8)));
+fn widen(four: __m256i) -> Halves {
     (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(four)), _mm256_srai_epi16::<8>(four))
 }
 
-/// `sum + Σ weights · activations` in every lane; weights are u8.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot(sum: __m256i, weights: __m256i, (even, odd): (__m256i, __m256i)) -> __m256i {
+fn dot_by_halves(sum: __m256i, weights: __m256i, (even, odd): Halves) -> __m256i {
     let low = _mm256_and_si256(weights, _mm256_set1_epi16(0xff));
     let high = _mm256_srli_epi16::<8>(weights);
     let pairs = _mm256_add_epi32(_mm256_madd_epi16(low, even), _mm256_madd_epi16(high, odd));
@@ -38,81 +208,13 @@ fn dot(sum: __m256i, weights: __m256i, (even, odd): (__m256i, __m256i)) -> __m25
 }
 
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate(acc: __m256, sum: __m256i, scales: &Lanes16, half: usize, token_scale: f32) -> __m256 {
-    let (halves, _) = scales.0.as_chunks::<8>();
-    // SAFETY: 8 halves are 16 bytes.
-    let dw = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves[half].as_ptr().cast()) });
-    _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(dw, _mm256_set1_ps(token_scale)), acc)
+#[target_feature(enable = "avx2")]
+fn as_they_are(four: __m256i) -> __m256i {
+    four
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn product<const FOUR: bool, const LINES: usize, const R: usize, const N: usize>(
-    w: QuantTiles<'_>,
-    a: QuantTokens<'_>,
-    tile: usize,
-    token: usize,
-    out: &mut Group<R, N>,
-) {
-    let zero_point = if FOUR { 8 } else { 128 };
-    let tokens: [_; N] = std::array::from_fn(|n| a.token(token + n));
-    for (r, row_out) in out.iter_mut().enumerate() {
-        let (lines, scales) = w.tile::<LINES>(tile + r);
-        for half in 0..2 {
-            let mut acc = [_mm256_setzero_ps(); N];
-            for b in 0..w.blocks {
-                let mut sums = tokens.map(|t| _mm256_set1_epi32(-zero_point * t.2[b]));
-                for (l, line) in lines[b].iter().enumerate() {
-                    let bytes = load(line, half);
-                    if FOUR {
-                        let nibbles = _mm256_set1_epi8(15);
-                        let low = _mm256_and_si256(bytes, nibbles);
-                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibbles);
-                        for n in 0..N {
-                            let sum = dot(sums[n], low, broadcast(&tokens[n].0[b], 2 * l));
-                            sums[n] = dot(sum, high, broadcast(&tokens[n].0[b], 2 * l + 1));
-                        }
-                    } else {
-                        for n in 0..N {
-                            sums[n] = dot(sums[n], bytes, broadcast(&tokens[n].0[b], l));
-                        }
-                    }
-                }
-                for n in 0..N {
-                    acc[n] = accumulate(acc[n], sums[n], &scales[b], half, tokens[n].1[b]);
-                }
-            }
-            for n in 0..N {
-                let (halves, _) = row_out[n].as_chunks_mut::<8>();
-                // SAFETY: 8 floats are 32 bytes.
-                unsafe { _mm256_storeu_ps(halves[half].as_mut_ptr(), acc[n]) };
-            }
-        }
-    }
-}
-
-impl QuantKernels for Avx2 {
-    fn q8<const R: usize, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<R, N>,
-    ) {
-        // SAFETY: `self` proves the features.
-        unsafe { product::<false, 8, R, N>(w, a, tile, token, out) }
-    }
-
-    fn q4<const R: usize, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<R, N>,
-    ) {
-        // SAFETY: `self` proves the features.
-        unsafe { product::<true, 4, R, N>(w, a, tile, token, out) }
-    }
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn dot_by_vnni(sum: __m256i, weights: __m256i, four: __m256i) -> __m256i {
+    _mm256_dpbusd_avx_epi32(sum, weights, four)
 }

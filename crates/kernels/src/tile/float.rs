@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
+use super::layout::Record;
 use super::{Sink, Tiles};
+use crate::block::BlockFormat;
 use crate::isa::{Isa, multiversion};
 use crate::limits::LANES;
 use crate::math::{bf16_to_f32, f16_to_f32};
-use crate::matrix::{Lanes16, Lanes32, Storage};
+use crate::matrix::{Lanes16, Lanes32};
 
 /// Partial sums of one output, and k values a step.
 const PARTS: usize = 4;
@@ -24,13 +26,11 @@ pub(super) fn drive(isa: Isa, w: &Tiles<'_>, x: &[f32], tokens: usize, range: Ra
             let x = &x[token * k..(token + count) * k];
             let mut out = [[0.0; LANES]; 4];
             let out = &mut out[..count];
-            match w.storage {
-                Storage::F32(weights) => f32_tile(isa, &weights[lanes.clone()], x, out),
-                Storage::F16(weights) => f16_tile(isa, &weights[lanes.clone()], x, out),
-                Storage::Bf16(weights) => bf16_tile(isa, &weights[lanes.clone()], x, out),
-                Storage::Q8 { .. } | Storage::Q4 { .. } => {
-                    unreachable!("quantised tiles have their own kernels")
-                }
+            match w.format {
+                BlockFormat::F32 => f32_tile(isa, &Lanes32::view(w.lines)[lanes.clone()], x, out),
+                BlockFormat::F16 => f16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
+                BlockFormat::Bf16 => bf16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
+                _ => unreachable!("quantised tiles have their own kernels"),
             }
             for (n, values) in out.iter().enumerate() {
                 sink(tile, token + n, values);
@@ -104,7 +104,7 @@ fn f16_tile(isa: Isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) 
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: the token proves the features.
-        Isa::Avx2(_) => unsafe { f16::avx2(weights, x, out) },
+        Isa::Avx2(_) | Isa::AvxVnni(_) => unsafe { f16::avx2(weights, x, out) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: the token proves the features.

@@ -1,66 +1,54 @@
 //! The reference of the integer kernels: each output by itself, in the defining order.
 
-use super::{Group, QuantKernels, QuantTiles, QuantTokens};
-use crate::limits::LANES;
-use crate::math::f16_to_f32;
+use super::kernel::Group;
+use super::layout::{Layout, ScaleKind};
+use super::{QuantTiles, QuantTokens};
+use crate::limits::{BLOCK, LANES};
 
-/// The portable kernels; they need no proof.
-#[derive(Clone, Copy)]
-pub(super) struct Scalar;
-
-/// `LINES` lines a block; `weight(lines, lane, index in the block)` is the signed weight.
-fn product<const LINES: usize, const R: usize, const N: usize>(
+/// Tokens `token..token + N` times the rows of `tile`.
+pub(super) fn product<const N: usize>(
+    layout: &Layout,
     w: QuantTiles<'_>,
     a: QuantTokens<'_>,
     tile: usize,
     token: usize,
-    out: &mut Group<R, N>,
-    weight: impl Fn(&[crate::matrix::Line; LINES], usize, usize) -> i32,
+    out: &mut Group<N>,
 ) {
-    for (r, row_out) in out.iter_mut().enumerate() {
-        let (lines, weight_scales) = w.tile::<LINES>(tile + r);
-        for (n, lanes) in row_out.iter_mut().enumerate() {
-            let (values, scales, _) = a.token(token + n);
-            for (lane, output) in lanes.iter_mut().enumerate().take(LANES) {
-                let mut acc = 0.0f32;
-                for (b, block) in values.iter().enumerate() {
-                    let mut sum = 0i32;
-                    for (i, value) in block.iter().enumerate() {
-                        sum += weight(&lines[b], lane, i) * i32::from(*value);
+    let lines = layout.bits.lines();
+    for lane in 0..LANES {
+        let mut acc = [0.0f32; N];
+        for block in 0..w.blocks {
+            let quants = &w.quants[(tile * w.blocks + block) * lines..][..lines];
+            let weights: [i32; BLOCK] = std::array::from_fn(|i| layout.weight(quants, lane, i));
+            let scales = w.scales.lane(tile, block, lane);
+            for (n, acc) in acc.iter_mut().enumerate() {
+                let (values, meta) = a.token(token + n);
+                let values = values[block].map(i32::from);
+                let (first, second) = values.split_at(BLOCK / 2);
+                let dot = |w: &[i32], a: &[i32]| w.iter().zip(a).map(|(w, a)| w * a).sum::<i32>();
+                let sums = [dot(&weights[..BLOCK / 2], first), dot(&weights[BLOCK / 2..], second)];
+                let totals = [first.iter().sum::<i32>(), second.iter().sum::<i32>()];
+                let (scale, total) = (meta[block].scale, totals[0] + totals[1]);
+                let join = |sum: i32, d: f32, acc: f32| (sum as f32).mul_add(d * scale, acc);
+                let minimum = |m: f32, acc: f32| m.mul_add(scale * total as f32, acc);
+                let (sub, min) = (scales.sub.unwrap_or([1, 1]), scales.min.unwrap_or((0.0, [0, 0])));
+                *acc = match layout.scales {
+                    ScaleKind::Half | ScaleKind::Brain => join(sums[0] + sums[1], scales.d, *acc),
+                    ScaleKind::HalfMin => minimum(-min.0, join(sums[0] + sums[1], scales.d, *acc)),
+                    ScaleKind::Sub32 => {
+                        let acc = join(sums[0] + sums[1], scales.d * sub[0] as f32, *acc);
+                        minimum(min.0 * -min.1[0] as f32, acc)
                     }
-                    let scale = f16_to_f32(weight_scales[b].0[lane]) * scales[b];
-                    acc = (sum as f32).mul_add(scale, acc);
-                }
-                *output = acc;
+                    ScaleKind::Sub16 => join(sums[0] * sub[0] + sums[1] * sub[1], scales.d, *acc),
+                    ScaleKind::Sub16Min => {
+                        let acc = join(sums[0] * sub[0] + sums[1] * sub[1], scales.d, *acc);
+                        join(-(totals[0] * min.1[0] + totals[1] * min.1[1]), min.0, acc)
+                    }
+                };
             }
         }
-    }
-}
-
-impl QuantKernels for Scalar {
-    fn q8<const R: usize, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<R, N>,
-    ) {
-        product::<8, R, N>(w, a, tile, token, out, |lines, lane, i| {
-            i32::from(lines[i / 4].0[lane * 4 + i % 4]) - 128
-        });
-    }
-
-    fn q4<const R: usize, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<R, N>,
-    ) {
-        product::<4, R, N>(w, a, tile, token, out, |lines, lane, i| {
-            i32::from((lines[i / 8].0[lane * 4 + i % 4] >> (i % 8 / 4 * 4)) & 15) - 8
-        });
+        for (values, acc) in out.iter_mut().zip(acc) {
+            values[lane] = acc;
+        }
     }
 }

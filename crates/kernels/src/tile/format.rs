@@ -1,0 +1,364 @@
+//! What a format has to offer: how a block of its weights becomes bytes, and how its scales enter the sum.
+
+use super::layout::{HalfMin, Record, Sub16, Sub16Min, Sub32};
+use super::simd::Simd;
+use crate::activation::BlockMeta;
+use crate::block::{FP4_DOUBLED, IQ4_NL};
+use crate::limits::SUPER_BLOCKS;
+use crate::matrix::{Lanes16, Line};
+
+/// Weights of one width. `expand` gives byte j of lane r in register l as the weight of row r at k = 4l + j.
+pub(crate) trait Quants {
+    /// The lines of a block.
+    type Block: Copy + 'static;
+
+    fn blocks(lines: &[Line]) -> &[Self::Block];
+    fn expand<S: Simd>(simd: S, block: &Self::Block, part: usize) -> [S::Int; 8];
+}
+
+macro_rules! quants {
+    ($($(#[$meta:meta])* $name:ident: $lines:literal, |$simd:ident, $block:ident, $part:ident| $body:expr;)*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name;
+        impl Quants for $name {
+            type Block = [Line; $lines];
+
+            #[inline(always)]
+            fn blocks(lines: &[Line]) -> &[Self::Block] {
+                lines.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn expand<S: Simd>($simd: S, $block: &Self::Block, $part: usize) -> [S::Int; 8] {
+                $body
+            }
+        }
+    )*};
+}
+
+quants! {
+    Eight: 8, |simd, block, part| {
+        let mut out = [simd.int(0); 8];
+        for l in 0..8 {
+            out[l] = simd.line(&block[l], part);
+        }
+        out
+    };
+    Four: 4, |simd, block, part| nibbles(simd, block, part);
+    /// A 4-bit and a 1-bit plane.
+    Five: 5, |simd, block, part| {
+        let mut out = nibbles(simd, block.first_chunk().expect("4 of 5"), part);
+        let (bits, sixteen) = (simd.line(&block[4], part), simd.byte(16));
+        for l in 0..8u32 {
+            let bit = if l < 4 { simd.shift_left(bits, 4 - l) } else { simd.shift_right(bits, l - 4) };
+            out[l as usize] = simd.or(out[l as usize], simd.and(bit, sixteen));
+        }
+        out
+    };
+    /// A 4-bit and a 2-bit plane.
+    Six: 6, |simd, block, part| {
+        let mut out = nibbles(simd, block.first_chunk().expect("4 of 6"), part);
+        let mask = simd.byte(0x30);
+        for h in 0..2 {
+            let pairs = simd.line(&block[4 + h], part);
+            for t in 0..4u32 {
+                let l = 4 * h + t as usize;
+                let pair = if t < 2 { simd.shift_left(pairs, 4 - 2 * t) } else { simd.shift_right(pairs, 2 * t - 4) };
+                out[l] = simd.or(out[l], simd.and(pair, mask));
+            }
+        }
+        out
+    };
+    Two: 2, |simd, block, part| pairs(simd, block, part);
+    /// A 2-bit and a 1-bit plane.
+    Three: 3, |simd, block, part| {
+        let mut out = pairs(simd, block.first_chunk().expect("2 of 3"), part);
+        let (bits, four) = (simd.line(&block[2], part), simd.byte(4));
+        for l in 0..8u32 {
+            let bit = if l < 2 { simd.shift_left(bits, 2 - l) } else { simd.shift_right(bits, l - 2) };
+            out[l as usize] = simd.or(out[l as usize], simd.and(bit, four));
+        }
+        out
+    };
+    /// Indices into [`IQ4_NL`].
+    CodeBook: 4, |simd, block, part| look_up(simd, block, part, &offset(&IQ4_NL));
+    /// Indices into [`FP4_DOUBLED`].
+    Mx: 4, |simd, block, part| look_up(simd, block, part, &offset(&FP4_DOUBLED));
+}
+
+#[inline(always)]
+fn nibbles<S: Simd>(simd: S, block: &[Line; 4], part: usize) -> [S::Int; 8] {
+    let mask = simd.byte(15);
+    let mut out = [mask; 8];
+    for l in 0..4 {
+        let bytes = simd.line(&block[l], part);
+        out[2 * l] = simd.and(bytes, mask);
+        out[2 * l + 1] = simd.and(simd.shift_right(bytes, 4), mask);
+    }
+    out
+}
+
+#[inline(always)]
+fn pairs<S: Simd>(simd: S, block: &[Line; 2], part: usize) -> [S::Int; 8] {
+    let mask = simd.byte(3);
+    let mut out = [mask; 8];
+    for h in 0..2 {
+        let bytes = simd.line(&block[h], part);
+        for t in 0..4 {
+            out[4 * h + t] = simd.and(simd.shift_right(bytes, 2 * t as u32), mask);
+        }
+    }
+    out
+}
+
+#[inline(always)]
+fn look_up<S: Simd>(simd: S, block: &[Line; 4], part: usize, table: &[u8; 16]) -> [S::Int; 8] {
+    let mut out = nibbles(simd, block, part);
+    for weights in &mut out {
+        *weights = simd.look_up(table, *weights);
+    }
+    out
+}
+
+/// A signed code book as unsigned bytes with zero point 128.
+const fn offset(values: &[i8; 16]) -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        out[i] = (values[i] as u8) ^ 0x80;
+        i += 1;
+    }
+    out
+}
+
+/// The scales of a block of one tile, and how a block's integer sums join the float sum.
+pub(crate) trait Scales {
+    type Record: Record + 'static;
+    /// Whether the halves of a block are scaled apart.
+    const HALVES: bool;
+    /// What is loaded once a block, for all tokens.
+    type Loaded<S: Simd>: Copy;
+
+    fn load<S: Simd>(simd: S, records: &[Self::Record], block: usize, part: usize) -> Self::Loaded<S>;
+    /// `first` and `second`: integer sums over k 0–15 and 16–31 of the block.
+    fn join<S: Simd>(
+        simd: S,
+        scales: Self::Loaded<S>,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float;
+}
+
+/// `acc + f32(sum) · (d · da)`, the product of the scales rounded first.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, sum: S::Int, d: S::Float, meta: &BlockMeta, acc: S::Float) -> S::Float {
+    simd.fused(simd.to_float(sum), simd.times(d, simd.float(meta.scale)), acc)
+}
+
+/// f16 d.
+pub(crate) struct Half;
+
+impl Scales for Half {
+    type Record = Lanes16;
+    const HALVES: bool = false;
+    type Loaded<S: Simd> = S::Float;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Lanes16], block: usize, part: usize) -> S::Float {
+        simd.halves(&records[block], part)
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        d: S::Float,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        scaled(simd, simd.add(sums.0, sums.1), d, meta, acc)
+    }
+}
+
+/// bf16 d.
+pub(crate) struct Brain;
+
+impl Scales for Brain {
+    type Record = Lanes16;
+    const HALVES: bool = false;
+    type Loaded<S: Simd> = S::Float;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Lanes16], block: usize, part: usize) -> S::Float {
+        simd.brains(&records[block], part)
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        d: S::Float,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        scaled(simd, simd.add(sums.0, sums.1), d, meta, acc)
+    }
+}
+
+impl Scales for HalfMin {
+    type Record = Self;
+    const HALVES: bool = false;
+    /// d and m.
+    type Loaded<S: Simd> = (S::Float, S::Float);
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Self], block: usize, part: usize) -> Self::Loaded<S> {
+        let record = &records[block];
+        (simd.halves(&record.d, part), simd.halves(&record.m, part))
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        (d, m): Self::Loaded<S>,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        let acc = scaled(simd, simd.add(sums.0, sums.1), d, meta, acc);
+        simd.fused(m, simd.float(meta.weighted), acc)
+    }
+}
+
+impl Scales for Sub32 {
+    type Record = Self;
+    const HALVES: bool = false;
+    /// `d · scale` and `-dmin · min`; both products are exact.
+    type Loaded<S: Simd> = (S::Float, S::Float);
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Self], block: usize, part: usize) -> Self::Loaded<S> {
+        let (record, sub) = (&records[block / SUPER_BLOCKS], block % SUPER_BLOCKS);
+        let scale = simd.to_float(simd.bytes(&record.scales[sub], part));
+        let min = simd.sub(simd.int(0), simd.bytes(&record.mins[sub], part));
+        (
+            simd.times(simd.halves(&record.d, part), scale),
+            simd.times(simd.halves(&record.m, part), simd.to_float(min)),
+        )
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        (d, m): Self::Loaded<S>,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        let acc = scaled(simd, simd.add(sums.0, sums.1), d, meta, acc);
+        simd.fused(m, simd.float(meta.weighted), acc)
+    }
+}
+
+impl Scales for Sub16 {
+    type Record = Self;
+    const HALVES: bool = true;
+    /// d, and the factors of the halves.
+    type Loaded<S: Simd> = (S::Float, S::Int, S::Int);
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Self], block: usize, part: usize) -> Self::Loaded<S> {
+        let (record, sub) = (&records[block / SUPER_BLOCKS], block % SUPER_BLOCKS);
+        (
+            simd.halves(&record.d, part),
+            simd.signed_bytes(&record.scales[2 * sub], part),
+            simd.signed_bytes(&record.scales[2 * sub + 1], part),
+        )
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        (d, first, second): Self::Loaded<S>,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        let sum = simd.add(simd.mul(sums.0, first), simd.mul(sums.1, second));
+        scaled(simd, sum, d, meta, acc)
+    }
+}
+
+impl Scales for Sub16Min {
+    type Record = Self;
+    const HALVES: bool = true;
+    /// d, dmin, the factors of the halves, the negated minima of the halves.
+    type Loaded<S: Simd> = (S::Float, S::Float, [S::Int; 2], [S::Int; 2]);
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Self], block: usize, part: usize) -> Self::Loaded<S> {
+        let (record, sub) = (&records[block / SUPER_BLOCKS], block % SUPER_BLOCKS);
+        let mask = simd.byte(15);
+        let first = simd.bytes(&record.scales[2 * sub], part);
+        let second = simd.bytes(&record.scales[2 * sub + 1], part);
+        (
+            simd.halves(&record.d, part),
+            simd.halves(&record.m, part),
+            [simd.and(first, mask), simd.and(second, mask)],
+            [simd.and(simd.shift_right(first, 4), mask), simd.and(simd.shift_right(second, 4), mask)],
+        )
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        (d, m, factors, minima): Self::Loaded<S>,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        let sum = simd.add(simd.mul(sums.0, factors[0]), simd.mul(sums.1, factors[1]));
+        let acc = scaled(simd, sum, d, meta, acc);
+        let first = simd.int(meta.first_negated);
+        let second = simd.int(meta.sum_negated - meta.first_negated);
+        let sum = simd.add(simd.mul(first, minima[0]), simd.mul(second, minima[1]));
+        scaled(simd, sum, m, meta, acc)
+    }
+}
+
+/// A format: its weights, its scales, and the power of two that is subtracted from its weights.
+pub(crate) trait Format {
+    type Quants: Quants;
+    type Scales: Scales;
+    /// log2 of the zero point of the expanded weights; `None` if they have none.
+    const ZERO_POINT: Option<u32>;
+}
+
+macro_rules! formats {
+    ($($name:ident: $quants:ty, $scales:ty, $zero_point:expr;)*) => {$(
+        #[allow(non_camel_case_types)] // ggml's names
+        pub(crate) struct $name;
+        impl Format for $name {
+            type Quants = $quants;
+            type Scales = $scales;
+            const ZERO_POINT: Option<u32> = $zero_point;
+        }
+    )*};
+}
+
+formats! {
+    Q8_0: Eight, Half, Some(7);
+    Q4_0: Four, Half, Some(3);
+    Q4_1: Four, HalfMin, None;
+    Q5_0: Five, Half, Some(4);
+    Q5_1: Five, HalfMin, None;
+    Q2_K: Two, Sub16Min, None;
+    Q3_K: Three, Sub16, Some(2);
+    Q4_K: Four, Sub32, None;
+    Q5_K: Five, Sub32, None;
+    Q6_K: Six, Sub16, Some(5);
+    Iq4Nl: CodeBook, Half, Some(7);
+    Mxfp4: Mx, Brain, Some(7);
+}

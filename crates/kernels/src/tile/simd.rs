@@ -1,0 +1,65 @@
+//! What an instruction set has to offer: the few register operations that all integer kernels are made of.
+//!
+//! A register holds `WIDTH` lanes of 32 bits, one for each row of a tile; a tile is `LANES / WIDTH` parts. The methods are
+//! inlined into functions with the features of the set, so `self`, a token that exists only where the processor has them, is the
+//! proof that they may be called.
+
+use crate::limits::LANES;
+use crate::matrix::{Lanes16, Line};
+
+/// Register operations of one instruction set. All are exact or correctly rounded: every set gives the same bits.
+pub(crate) trait Simd: Copy {
+    /// Lanes of a register.
+    const WIDTH: usize;
+    /// Most tokens whose sums fit into registers beside a block of weights.
+    const TOKENS: usize;
+    /// `WIDTH` × i32, or four bytes for each lane.
+    type Int: Copy;
+    /// `WIDTH` × f32.
+    type Float: Copy;
+    /// Four int8 activations, ready to meet the weights of every lane.
+    type Four: Copy;
+
+    /// Four bytes for each lane of a part.
+    fn line(self, line: &Line, part: usize) -> Self::Int;
+    fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn or(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Shifts by `count < 8` bits towards the low end. Bits that come in from a neighbouring byte are arbitrary.
+    fn shift_right(self, a: Self::Int, count: u32) -> Self::Int;
+    /// As [`Simd::shift_right`], towards the high end.
+    fn shift_left(self, a: Self::Int, count: u32) -> Self::Int;
+    /// The byte in every place.
+    fn byte(self, value: u8) -> Self::Int;
+    /// `table[b]` for every byte b < 16.
+    fn look_up(self, table: &[u8; 16], a: Self::Int) -> Self::Int;
+
+    fn four(self, activations: &[i8; 4]) -> Self::Four;
+    /// `sum + Σ weight · activation` over the four bytes of each lane; weights are u8, activations i8; exact.
+    fn dot(self, sum: Self::Int, weights: Self::Int, activations: Self::Four) -> Self::Int;
+
+    /// The value in every lane.
+    fn int(self, value: i32) -> Self::Int;
+    fn add(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low 32 bits of the product.
+    fn mul(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `value · 2^shift` in every lane.
+    fn int_shifted(self, value: i32, shift: u32) -> Self::Int;
+    /// One u8 for each lane.
+    fn bytes(self, values: &[u8; LANES], part: usize) -> Self::Int;
+    /// One i8 for each lane.
+    fn signed_bytes(self, values: &[i8; LANES], part: usize) -> Self::Int;
+
+    fn zero(self) -> Self::Float;
+    /// The value in every lane.
+    fn float(self, value: f32) -> Self::Float;
+    fn to_float(self, a: Self::Int) -> Self::Float;
+    /// IEEE halves to singles, exact.
+    fn halves(self, values: &Lanes16, part: usize) -> Self::Float;
+    /// Brain floats to singles, exact.
+    fn brains(self, values: &Lanes16, part: usize) -> Self::Float;
+    fn times(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a · b + c`, rounded once.
+    fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    fn store(self, a: Self::Float, out: &mut [f32; LANES], part: usize);
+}
