@@ -50,6 +50,24 @@ pub enum KernelError {
         /// Format asked for.
         format: BlockFormat,
     },
+    /// A weight that is no number.
+    #[error("value {index} to quantise is {found}, but weights must be finite; the source is damaged")]
+    NotFinite {
+        /// Place among the values.
+        index: usize,
+        /// Value found.
+        found: String,
+    },
+    /// A weight beyond the range of a format.
+    #[error("value {index} to quantise is {found}, too large for {format}; use BF16 or F32 for this tensor")]
+    TooLarge {
+        /// Place among the values.
+        index: usize,
+        /// Value found.
+        found: String,
+        /// Format asked for.
+        format: BlockFormat,
+    },
     /// A thread count that cannot be used.
     #[error("{found} threads asked for; give 1 to {max}")]
     Threads {

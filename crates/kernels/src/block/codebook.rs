@@ -1,7 +1,8 @@
 //! Four bits that choose from a table: IQ4_NL with a half scale, MXFP4 with a power of two.
 
-use super::f16_at;
-use super::legacy::nibbles;
+use super::legacy::{extreme, nibbles, put_nibbles};
+use super::{Overflow, f16_at, put_f16};
+use crate::limits::BLOCK;
 
 /// The values of IQ4_NL, by ggml's definition: denser around zero, where weights are.
 pub(crate) const IQ4_NL: [i8; 16] =
@@ -28,4 +29,60 @@ fn lookup(table: &[i8; 16], d: f32, bytes: &[u8], out: &mut [f32]) {
     for (value, q) in out.iter_mut().zip(nibbles(bytes)) {
         *value = d * f32::from(table[usize::from(q)]);
     }
+}
+
+/// The scale that fits the quants best when large values count more (weights x²), by ggml's reference rule.
+pub(super) fn quantize_iq4_nl(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    bytes.fill(0);
+    let extreme = extreme(source);
+    if extreme.abs() < ALL_ZERO {
+        return Ok(());
+    }
+    let inverse = 1.0 / (extreme / f32::from(IQ4_NL[0]));
+    let quants: [u8; BLOCK] = std::array::from_fn(|i| nearest_iq4_nl(inverse * source[i]));
+    let (mut xq, mut qq) = (0.0, 0.0);
+    for (x, q) in source.iter().zip(quants) {
+        let (weight, q) = (x * x, f32::from(IQ4_NL[usize::from(q)]));
+        xq += weight * q * x;
+        qq += weight * q * q;
+    }
+    put_nibbles(&quants, &mut bytes[2..]);
+    put_f16(bytes, 0, if qq > 0.0 { xq / qq } else { 0.0 })
+}
+
+/// Magnitude below which a block of IQ4_NL is zero.
+const ALL_ZERO: f32 = 1e-15;
+
+/// Index of the nearest value, the upper one of equals.
+fn nearest_iq4_nl(x: f32) -> u8 {
+    let upper = IQ4_NL.iter().take_while(|value| f32::from(**value) <= x).count();
+    match upper {
+        0 => 0,
+        16 => 15,
+        _ => {
+            let (below, above) = (f32::from(IQ4_NL[upper - 1]), f32::from(IQ4_NL[upper]));
+            (if x - below < above - x { upper - 1 } else { upper }) as u8
+        }
+    }
+}
+
+/// The exponent is that of the largest magnitude, less that of FP4's largest value (specification, section 6.3); the
+/// nearest value, the first of equals in the order of the table, as in ggml.
+pub(super) fn quantize_mxfp4(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let exponent = (extreme(source).abs().to_bits() >> 23) as u8;
+    let e = exponent.saturating_sub(2);
+    let d = e8m0_half(e);
+    let nearest = |x: f32| {
+        let mut best = (0, f32::INFINITY);
+        for (i, value) in FP4_DOUBLED.iter().enumerate() {
+            let error = (f32::from(*value) * d - x).abs();
+            if error < best.1 {
+                best = (i as u8, error);
+            }
+        }
+        best.0
+    };
+    bytes[0] = e;
+    put_nibbles(&std::array::from_fn(|i| nearest(source[i])), &mut bytes[1..]);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Plain floats: one value a block.
 
-use super::{f16_at, u16_at};
+use super::{Overflow, f16_at, put_f16, u16_at};
 use crate::math::bf16_to_f32;
 
 pub(super) fn dequantize_f32(bytes: &[u8], out: &mut [f32]) {
@@ -15,14 +15,17 @@ pub(super) fn dequantize_bf16(bytes: &[u8], out: &mut [f32]) {
     out[0] = bf16_to_f32(u16_at(bytes, 0));
 }
 
-pub(super) fn quantize_f32(values: &[f32], bytes: &mut [u8]) {
+pub(super) fn quantize_f32(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
     bytes.copy_from_slice(&values[0].to_le_bytes());
+    Ok(())
 }
 
-pub(super) fn quantize_f16(values: &[f32], bytes: &mut [u8]) {
-    bytes.copy_from_slice(&half::f16::from_f32(values[0]).to_le_bytes());
+pub(super) fn quantize_f16(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    put_f16(bytes, 0, values[0])
 }
 
-pub(super) fn quantize_bf16(values: &[f32], bytes: &mut [u8]) {
-    bytes.copy_from_slice(&half::bf16::from_f32(values[0]).to_le_bytes());
+pub(super) fn quantize_bf16(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let stored = half::bf16::from_f32(values[0]);
+    bytes.copy_from_slice(&stored.to_le_bytes());
+    if stored.is_finite() { Ok(()) } else { Err(Overflow) }
 }

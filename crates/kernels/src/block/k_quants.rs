@@ -1,9 +1,10 @@
 //! k-quants: 256 values in sub-blocks of 16 or 32, whose scales and minima are themselves quantised.
 
-use super::{SUPER_BLOCK, f16_at};
+use super::search::Grid;
+use super::{Overflow, SUPER_BLOCK, f16_at, put_f16};
 
 /// Most sub-blocks of a super-block.
-const SUB_BLOCKS_MAX: usize = SUPER_BLOCK / 16;
+pub(super) const SUB_BLOCKS_MAX: usize = SUPER_BLOCK / 16;
 
 /// A super-block with its fields apart: what all five formats have in common.
 ///
@@ -128,6 +129,84 @@ impl SuperBlock {
     }
 }
 
+/// What a format's fields can hold.
+const Q2: Grid = Grid { sub_block: 16, zero_point: 0, quant_max: 3, scales: (0, 15), has_mins: true };
+const Q3: Grid = Grid { sub_block: 16, zero_point: 4, quant_max: 7, scales: (-32, 31), has_mins: false };
+const Q4: Grid = Grid { sub_block: 32, zero_point: 0, quant_max: 15, scales: (0, 63), has_mins: true };
+const Q5: Grid = Grid { sub_block: 32, zero_point: 0, quant_max: 31, scales: (0, 63), has_mins: true };
+const Q6: Grid = Grid { sub_block: 16, zero_point: 32, quant_max: 63, scales: (-128, 127), has_mins: false };
+
+pub(super) fn quantize_q2(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    Q2.quantize(values)?.write_q2(bytes)
+}
+
+pub(super) fn quantize_q3(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    Q3.quantize(values)?.write_q3(bytes)
+}
+
+pub(super) fn quantize_q4(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    Q4.quantize(values)?.write_q4(bytes)
+}
+
+pub(super) fn quantize_q5(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    Q5.quantize(values)?.write_q5(bytes)
+}
+
+pub(super) fn quantize_q6(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    Q6.quantize(values)?.write_q6(bytes)
+}
+
+/// The inverses of the readers, field by field.
+impl SuperBlock {
+    fn write_q2(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+        for (j, byte) in bytes[..16].iter_mut().enumerate() {
+            *byte = self.scales[j] as u8 | self.mins[j] << 4;
+        }
+        put_two_bits(&self.quants, &mut bytes[16..80]);
+        put_f16(bytes, 80, self.d)?;
+        put_f16(bytes, 82, self.d_min)
+    }
+
+    fn write_q3(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+        put_high_bits(&self.quants, 2, &mut bytes[..32]);
+        put_two_bits(&self.quants.map(|q| q & 3), &mut bytes[32..96]);
+        let scales = &mut bytes[96..108];
+        scales.fill(0);
+        for j in 0..16 {
+            let scale = (self.scales[j] + 32) as u8;
+            scales[j % 8] |= (scale & 15) << (j / 8 * 4);
+            scales[8 + j % 4] |= (scale >> 4) << (j / 4 * 2);
+        }
+        put_f16(bytes, 108, self.d)
+    }
+
+    fn write_q4(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+        put_f16(bytes, 0, self.d)?;
+        put_f16(bytes, 2, self.d_min)?;
+        put_six_bits(&self.scales, &self.mins, &mut bytes[4..16]);
+        put_nibbles(&self.quants, 32, &mut bytes[16..]);
+        Ok(())
+    }
+
+    fn write_q5(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+        put_f16(bytes, 0, self.d)?;
+        put_f16(bytes, 2, self.d_min)?;
+        put_six_bits(&self.scales, &self.mins, &mut bytes[4..16]);
+        put_high_bits(&self.quants, 4, &mut bytes[16..48]);
+        put_nibbles(&self.quants, 32, &mut bytes[48..]);
+        Ok(())
+    }
+
+    fn write_q6(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+        put_nibbles(&self.quants, 64, &mut bytes[..128]);
+        put_two_bits(&self.quants.map(|q| q >> 4), &mut bytes[128..192]);
+        for (byte, scale) in bytes[192..208].iter_mut().zip(self.scales) {
+            *byte = scale as u8;
+        }
+        put_f16(bytes, 208, self.d)
+    }
+}
+
 /// 2-bit fields: 32 bytes hold 128 values, the first 32 in the lowest bits.
 fn two_bits(bytes: &[u8]) -> [u8; SUPER_BLOCK] {
     std::array::from_fn(|i| bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3)
@@ -149,4 +228,69 @@ fn six_bits(bytes: &[u8]) -> ([i8; SUB_BLOCKS_MAX], [u8; SUB_BLOCKS_MAX]) {
         mins[j + 4] = bytes[j + 8] >> 4 | bytes[j + 4] >> 6 << 4;
     }
     (scales, mins)
+}
+
+fn put_two_bits(quants: &[u8; SUPER_BLOCK], bytes: &mut [u8]) {
+    bytes.fill(0);
+    for (i, q) in quants.iter().enumerate() {
+        bytes[i / 128 * 32 + i % 32] |= q << (i % 128 / 32 * 2);
+    }
+}
+
+fn put_nibbles(quants: &[u8; SUPER_BLOCK], run: usize, bytes: &mut [u8]) {
+    bytes.fill(0);
+    for (i, q) in quants.iter().enumerate() {
+        bytes[i / (2 * run) * run + i % run] |= (q & 15) << (i / run % 2 * 4);
+    }
+}
+
+/// Bit `bit` of every quant: 32 bytes, the first 32 values in the lowest bits.
+fn put_high_bits(quants: &[u8; SUPER_BLOCK], bit: usize, bytes: &mut [u8]) {
+    bytes.fill(0);
+    for (i, q) in quants.iter().enumerate() {
+        bytes[i % 32] |= (q >> bit & 1) << (i / 32);
+    }
+}
+
+fn put_six_bits(scales: &[i8; SUB_BLOCKS_MAX], mins: &[u8; SUB_BLOCKS_MAX], bytes: &mut [u8]) {
+    for j in 0..4 {
+        let (scale, min) = (scales[j + 4] as u8, mins[j + 4]);
+        bytes[j] = scales[j] as u8 | scale >> 4 << 6;
+        bytes[j + 4] = mins[j] | min >> 4 << 6;
+        bytes[j + 8] = scale & 15 | min << 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Read = fn(&[u8]) -> SuperBlock;
+    type Write = fn(&SuperBlock, &mut [u8]) -> Result<(), Overflow>;
+
+    #[test]
+    fn every_field_is_written_where_it_is_read() {
+        let formats: [(usize, [usize; 2], Read, Write); 5] = [
+            (84, [81, 83], SuperBlock::read_q2, SuperBlock::write_q2),
+            (110, [109, 109], SuperBlock::read_q3, SuperBlock::write_q3),
+            (144, [1, 3], SuperBlock::read_q4, SuperBlock::write_q4),
+            (176, [1, 3], SuperBlock::read_q5, SuperBlock::write_q5),
+            (210, [209, 209], SuperBlock::read_q6, SuperBlock::write_q6),
+        ];
+        let mut state = 1u32;
+        for (size, scales, read, write) in formats {
+            let mut bytes: Vec<u8> = (0..size)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8
+                })
+                .collect();
+            for at in scales {
+                bytes[at] &= 0x3f; // a finite half
+            }
+            let mut back = vec![0xff; size];
+            write(&read(&bytes), &mut back).unwrap();
+            assert_eq!(bytes, back, "{size} bytes");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! 32 evenly spaced values with a scale of their own, and a minimum in the `_1` formats.
 
-use super::f16_at;
+use super::{Overflow, f16_at, put_f16};
 use crate::limits::BLOCK;
 
 /// Bytes of the nibbles of a block.
@@ -58,23 +58,82 @@ fn affine(bytes: &[u8], quants: [u8; BLOCK], out: &mut [f32]) {
     }
 }
 
-pub(super) fn quantize_q8_0(source: &[f32], bytes: &mut [u8]) {
-    let amax = source.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let d = amax / 127.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    bytes[..2].copy_from_slice(&half::f16::from_f32(d).to_le_bytes());
-    for (q, v) in bytes[2..].iter_mut().zip(source) {
-        *q = (v * inverse).round() as i8 as u8;
+/// The inverse of [`nibbles`]; bits above the fourth are left out.
+pub(super) fn put_nibbles(quants: &[u8; BLOCK], bytes: &mut [u8]) {
+    let (low, high) = quants.split_at(NIBBLES);
+    for (byte, (low, high)) in bytes.iter_mut().zip(low.iter().zip(high)) {
+        *byte = low & 15 | high << 4;
     }
 }
 
-pub(super) fn quantize_q4_0(source: &[f32], bytes: &mut [u8]) {
-    let extreme = source.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
-    let d = extreme / -8.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    bytes[..2].copy_from_slice(&half::f16::from_f32(d).to_le_bytes());
-    let nibble = |v: f32| ((v * inverse + 8.5) as i32).clamp(0, 15) as u8;
-    for i in 0..BLOCK / 2 {
-        bytes[2 + i] = nibble(source[i]) | (nibble(source[i + BLOCK / 2]) << 4);
+/// The inverse of [`five_bits`].
+fn put_five_bits(quants: &[u8; BLOCK], bytes: &mut [u8]) {
+    let high = quants.iter().rev().fold(0u32, |bits, q| bits << 1 | u32::from(q >> 4));
+    bytes[..4].copy_from_slice(&high.to_le_bytes());
+    put_nibbles(quants, &mut bytes[4..]);
+}
+
+fn inverse(d: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { 1.0 / d }
+}
+
+/// The value of largest magnitude, the first among equals.
+pub(super) fn extreme(source: &[f32]) -> f32 {
+    source.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m })
+}
+
+/// The lowest and the highest value. Of zeros of both signs it takes the first, unlike `f32::min`, which may take any.
+pub(super) fn range(source: &[f32]) -> (f32, f32) {
+    source.iter().fold((f32::MAX, f32::MIN), |(low, high), v| {
+        (if *v < low { *v } else { low }, if *v > high { *v } else { high })
+    })
+}
+
+pub(super) fn quantize_q8_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let d = extreme(source).abs() / 127.0;
+    let inverse = inverse(d);
+    for (q, v) in bytes[2..].iter_mut().zip(source) {
+        *q = (v * inverse).round() as i8 as u8;
     }
+    put_f16(bytes, 0, d)
+}
+
+pub(super) fn quantize_q4_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let d = extreme(source) / -8.0;
+    put_nibbles(&symmetric(source, d, 8), &mut bytes[2..]);
+    put_f16(bytes, 0, d)
+}
+
+pub(super) fn quantize_q5_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let d = extreme(source) / -16.0;
+    put_five_bits(&symmetric(source, d, 16), &mut bytes[2..]);
+    put_f16(bytes, 0, d)
+}
+
+/// Quants around `zero_point`, halves up.
+fn symmetric(source: &[f32], d: f32, zero_point: u8) -> [u8; BLOCK] {
+    let (inverse, max) = (inverse(d), i32::from(zero_point) * 2 - 1);
+    let rounding = f32::from(zero_point) + 0.5;
+    std::array::from_fn(|i| ((source[i] * inverse + rounding) as i32).clamp(0, max) as u8)
+}
+
+pub(super) fn quantize_q4_1(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    put_nibbles(&quantize_affine(source, bytes, 15)?, &mut bytes[4..]);
+    Ok(())
+}
+
+pub(super) fn quantize_q5_1(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    put_five_bits(&quantize_affine(source, bytes, 31)?, &mut bytes[4..]);
+    Ok(())
+}
+
+/// Writes d and m; quants from the lowest to the highest value, halves up.
+fn quantize_affine(source: &[f32], bytes: &mut [u8], max: u8) -> Result<[u8; BLOCK], Overflow> {
+    let (lowest, highest) = range(source);
+    let d = (highest - lowest) / f32::from(max);
+    put_f16(bytes, 0, d)?;
+    put_f16(bytes, 2, lowest)?;
+    let inverse = inverse(d);
+    let quant = |v: f32| (((v - lowest) * inverse + 0.5) as i32).min(i32::from(max)) as u8;
+    Ok(std::array::from_fn(|i| quant(source[i])))
 }

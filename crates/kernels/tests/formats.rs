@@ -1,0 +1,215 @@
+//! Block formats against ggml's own conversions (`golden/formats.bin`, written by `golden/formats.py`).
+
+use ganglion_kernels::{BlockFormat, KernelError, dequantize, quantize};
+use proptest::prelude::*;
+
+const K_QUANTS: [BlockFormat; 5] =
+    [BlockFormat::Q2_K, BlockFormat::Q3_K, BlockFormat::Q4_K, BlockFormat::Q5_K, BlockFormat::Q6_K];
+
+/// The payload of a section of the golden file.
+fn golden(name: &str) -> &'static [u8] {
+    let mut rest: &[u8] = include_bytes!("golden/formats.bin");
+    while let Some((header, after)) = rest.split_first_chunk::<28>() {
+        let (title, size) = header.split_at(24);
+        let (payload, next) = after.split_at(u32::from_le_bytes(size.try_into().unwrap()) as usize);
+        if std::str::from_utf8(title).unwrap().trim_end_matches('\0') == name {
+            return payload;
+        }
+        rest = next;
+    }
+    panic!("no section {name}");
+}
+
+fn golden_floats(name: &str) -> Vec<f32> {
+    golden(name).as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+fn stored(format: BlockFormat, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0xa5; format.size_bytes(values.len()).unwrap()];
+    quantize(format, values, &mut bytes).unwrap();
+    bytes
+}
+
+fn restored(format: BlockFormat, bytes: &[u8]) -> Vec<f32> {
+    let mut values = vec![0.0; bytes.len() / format.block_bytes() * format.block()];
+    dequantize(format, bytes, &mut values).unwrap();
+    values
+}
+
+#[test]
+fn dequantised_values_have_the_bits_of_ggml() {
+    for format in BlockFormat::ALL {
+        let expected = golden_floats(&format!("{format}.values"));
+        let found = restored(format, golden(&format!("{format}.blocks")));
+        assert_eq!(found.len(), expected.len(), "{format}");
+        for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+            // The payload of a NaN is nobody's business.
+            assert!(
+                a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
+                "{format}, value {i}: {a:?}, not {b:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn formats_with_a_plain_rule_store_the_bytes_of_ggml() {
+    let input = golden_floats("input");
+    for format in BlockFormat::ALL.into_iter().filter(|format| !K_QUANTS.contains(format)) {
+        let (found, expected) = (stored(format, &input), golden(&format!("{format}.stored")));
+        let size = format.block_bytes();
+        for (i, (a, b)) in found.chunks(size).zip(expected.chunks(size)).enumerate() {
+            assert_eq!(a, b, "{format}, block {i} of {:?}", &input[i * format.block()..][..format.block()]);
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
+#[test]
+fn k_quants_err_less_than_the_reference_of_ggml() {
+    for (sample, at) in [("gaussian", 0), ("laplace", 8)] {
+        let values = golden_floats(sample);
+        for format in K_QUANTS {
+            let reference = &golden(&format!("{format}.mse"))[at..at + 8];
+            let reference = f64::from_le_bytes(reference.try_into().unwrap());
+            let back = restored(format, &stored(format, &values));
+            let squares = values.iter().zip(&back).map(|(a, b)| f64::from(a - b).powi(2));
+            let error = squares.sum::<f64>() / values.len() as f64;
+            println!("{format} on {sample}: {:.4} of the reference's error", error / reference);
+            assert!(error < reference, "{format} on {sample}: {error}, reference {reference}");
+        }
+    }
+}
+
+/// Quantised files are the same on every machine.
+#[test]
+fn k_quants_store_the_same_bytes_everywhere() {
+    let values = golden_floats("input");
+    let found = K_QUANTS.map(|format| {
+        let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        (format.name(), stored(format, &values).iter().fold(0xcbf2_9ce4_8422_2325, fnv))
+    });
+    let expected = [
+        ("Q2_K", 0xe392_e23e_3173_35d9),
+        ("Q3_K", 0x3e19_08ec_2d13_72e5),
+        ("Q4_K", 0x2e3d_2c15_7157_3139),
+        ("Q5_K", 0xc331_27ca_7c66_d8a1),
+        ("Q6_K", 0xc6d4_7968_52ef_a15a),
+    ];
+    assert_eq!(found, expected, "found {found:#018x?}");
+}
+
+#[test]
+fn input_with_edges_round_trips_within_the_step_of_its_format() {
+    let values = golden_floats("input");
+    for format in BlockFormat::ALL {
+        check_round_trip(format, &values);
+    }
+}
+
+/// Largest error over the range of a block (32) or super-block (256): half a quant of the widest sub-block, and what
+/// rounding its scales adds.
+fn bound(format: BlockFormat) -> f32 {
+    match format {
+        BlockFormat::F32 => 0.0,
+        BlockFormat::F16 => 1.0 / 2048.0,
+        BlockFormat::Bf16 => 1.0 / 256.0,
+        BlockFormat::Q8_0 => 0.6 / 254.0,
+        BlockFormat::Q4_0 => 1.05 / 16.0,
+        BlockFormat::Q4_1 => 0.55 / 15.0,
+        BlockFormat::Q5_0 => 1.05 / 32.0,
+        BlockFormat::Q5_1 => 0.55 / 31.0,
+        BlockFormat::Q2_K => 1.0 / 3.0,
+        BlockFormat::Q3_K => 1.0 / 6.0,
+        BlockFormat::Q4_K => 1.0 / 15.0,
+        BlockFormat::Q5_K => 1.0 / 31.0,
+        BlockFormat::Q6_K => 1.0 / 62.0,
+        BlockFormat::IQ4_NL => 0.12,
+        BlockFormat::MXFP4 => 0.13,
+    }
+}
+
+/// Twice the largest magnitude is the widest range; what is too faint for a half scale may vanish.
+fn check_round_trip(format: BlockFormat, values: &[f32]) {
+    let back = restored(format, &stored(format, values));
+    for (x, y) in values.chunks(format.block()).zip(back.chunks(format.block())) {
+        let extreme = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let faint = if format == BlockFormat::F32 || format == BlockFormat::Bf16 { 0.0 } else { 64e-7 };
+        for (a, b) in x.iter().zip(y) {
+            assert!(
+                (a - b).abs() <= bound(format) * 2.0 * extreme + faint,
+                "{format}: {a:e} became {b:e}, extreme {extreme:e}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_block_round_trips(
+        values in prop::collection::vec(-1.0f32..1.0, 256),
+        exponent in -14i32..10,
+        skew in -1.0f32..1.0,
+    ) {
+        let values: Vec<f32> = values.iter().map(|v| (v + skew) * (exponent as f32).exp2()).collect();
+        for format in BlockFormat::ALL {
+            check_round_trip(format, &values);
+        }
+    }
+
+    #[test]
+    fn any_bytes_dequantise_to_something(bytes in prop::collection::vec(any::<u8>(), 292)) {
+        for format in BlockFormat::ALL {
+            let values = restored(format, &bytes[..format.block_bytes()]);
+            prop_assert_eq!(values.len(), format.block());
+        }
+    }
+
+    #[test]
+    fn any_finite_values_are_stored_or_refused(
+        values in prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 256),
+    ) {
+        let values: Vec<f32> = values.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect();
+        for format in BlockFormat::ALL {
+            let mut bytes = vec![0; format.size_bytes(256).unwrap()];
+            match quantize(format, &values, &mut bytes) {
+                Ok(()) => prop_assert!(restored(format, &bytes).iter().all(|v| !v.is_nan()), "{}", format),
+                Err(KernelError::TooLarge { .. }) => {}
+                Err(other) => prop_assert!(false, "{}: {}", format, other),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_or_too_large_is_refused_by_its_index() {
+    for format in BlockFormat::ALL {
+        let mut values = vec![0.5f32; 512];
+        let mut bytes = vec![0; format.size_bytes(512).unwrap()];
+        for (bad, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+            values[300] = bad;
+            let error = quantize(format, &values, &mut bytes).unwrap_err();
+            assert_eq!(error, KernelError::NotFinite { index: 300, found: name.to_owned() }, "{format}");
+        }
+        values[300] = -1e38;
+        let result = quantize(format, &values, &mut bytes);
+        if matches!(format, BlockFormat::F32 | BlockFormat::Bf16 | BlockFormat::MXFP4) {
+            assert_eq!(result, Ok(()), "{format}");
+        } else {
+            assert!(matches!(result, Err(KernelError::TooLarge { index: 300, .. })), "{format}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn partial_blocks_are_refused() {
+    for format in BlockFormat::ALL.into_iter().filter(|format| format.block() > 1) {
+        let count = format.block() + 1;
+        let mut bytes = vec![0; 2 * format.block_bytes()];
+        let expected =
+            |name: &str| KernelError::PartialBlock { name: name.to_owned(), count, format, block: count - 1 };
+        assert_eq!(quantize(format, &vec![0.0; count], &mut bytes), Err(expected("quantize")));
+        assert_eq!(dequantize(format, &bytes, &mut vec![0.0; count]), Err(expected("dequantize")));
+        assert_eq!(format.size_bytes(count), None);
+    }
+}
