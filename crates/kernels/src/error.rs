@@ -42,14 +42,6 @@ pub enum KernelError {
         /// Largest side.
         max: usize,
     },
-    /// A format that this operation does not know.
-    #[error("{name}: {format} is not supported here; use Q8_0 or F16 for this tensor")]
-    Unsupported {
-        /// Tensor, or the operation.
-        name: String,
-        /// Format asked for.
-        format: BlockFormat,
-    },
     /// A weight that is no number.
     #[error("value {index} to quantise is {found}, but weights must be finite; the source is damaged")]
     NotFinite {

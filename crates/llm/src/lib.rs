@@ -36,6 +36,7 @@
 mod config;
 pub mod convert;
 mod error;
+mod format;
 mod generate;
 pub mod limits;
 mod llama;

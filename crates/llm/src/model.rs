@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use ganglion_gguf::{Gguf, Header, TensorInfo, TensorType};
-use ganglion_kernels::{BlockFormat, Isa, Matrix, Pool};
+use ganglion_gguf::{Gguf, Header};
+use ganglion_kernels::{Isa, Matrix, Pool};
 
 use crate::config::Config;
 use crate::error::{LlmError, Result};
+use crate::format::block_format;
 use crate::plan::MemoryPlan;
 
 /// How to load a model. None of it changes a single bit of the results.
@@ -92,23 +93,6 @@ pub(crate) fn expected_tensors(config: &Config) -> Vec<Expected> {
     all
 }
 
-/// The kernels' name of a stored type.
-pub(crate) fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
-    let vector = info.shape.len() == 1;
-    match info.dtype {
-        TensorType::F32 => Ok(BlockFormat::F32),
-        TensorType::F16 if !vector => Ok(BlockFormat::F16),
-        TensorType::BF16 if !vector => Ok(BlockFormat::Bf16),
-        TensorType::Q8_0 if !vector => Ok(BlockFormat::Q8_0),
-        TensorType::Q4_0 if !vector => Ok(BlockFormat::Q4_0),
-        other => Err(LlmError::TensorType {
-            tensor: info.name.clone(),
-            found: other.name(),
-            expected: if vector { "F32" } else { "F32, F16, BF16, Q8_0 or Q4_0" },
-        }),
-    }
-}
-
 /// Checks that the file holds exactly the tensors of its configuration, each in a shape and type that can be used.
 pub(crate) fn check_tensors(header: &Header, config: &Config) -> Result<()> {
     let expected = expected_tensors(config);
@@ -142,9 +126,9 @@ fn matrix(gguf: &Gguf, name: &str) -> Result<Matrix> {
 }
 
 fn vector(gguf: &Gguf, name: &str) -> Result<Vec<f32>> {
-    let bytes = gguf.tensor_bytes(name)?;
-    let mut values = vec![0.0; bytes.len() / 4];
-    ganglion_kernels::dequantize(BlockFormat::F32, bytes, &mut values)?;
+    let info = gguf.header().tensor(name)?;
+    let mut values = vec![0.0; info.element_count() as usize];
+    ganglion_kernels::dequantize(block_format(info)?, gguf.tensor_bytes(name)?, &mut values)?;
     Ok(values)
 }
 

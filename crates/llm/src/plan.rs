@@ -5,8 +5,9 @@ use ganglion_kernels::{ActivationBuffer, KvCache, KvShape, Matrix, RopeTable};
 
 use crate::config::Config;
 use crate::error::{LlmError, Result};
+use crate::format::block_format;
 use crate::limits;
-use crate::model::{block_format, check_tensors};
+use crate::model::check_tensors;
 
 /// Bytes by purpose. Allocator overhead and the mapped file (which the system may drop at any time) are not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl MemoryPlan {
             weights_bytes += match info.shape.as_slice() {
                 [k, rows] => Matrix::packed_bytes(block_format(info)?, *rows as usize, *k as usize)
                     .map_or(u64::MAX / 2, |bytes| bytes as u64),
-                _ => info.size_bytes,
+                // Vectors are kept as f32, whatever they are stored as.
+                _ => info.element_count() * size_of::<f32>() as u64,
             };
         }
         let shape = kv_shape(&config, context_tokens);

@@ -40,9 +40,14 @@ fn tensors_are_checked_by_name_shape_and_type() {
     );
 
     let mut spoiled = writer(SMALL, FORMATS[0], "blk.0.attn_q.weight");
-    spoiled.tensor("blk.0.attn_q.weight", &[64, 96], TensorType::Q5_0, vec![0; 64 * 96 / 32 * 22]).unwrap();
+    spoiled.tensor("blk.0.attn_q.weight", &[64, 96], TensorType::Q8_1, vec![0; 64 * 96 / 32 * 36]).unwrap();
     let text = message(&finish(spoiled));
-    assert!(text.contains("Q5_0") && text.contains("Q8_0"), "{text}");
+    assert!(text.contains("Q8_1") && text.contains("Q8_0"), "{text}");
+
+    let mut spoiled = writer(Sizes { head_dim: 64, ..SMALL }, FORMATS[0], "");
+    spoiled.tensor("rope_freqs.weight", &[32], TensorType::Q8_0, vec![0; 34]).unwrap();
+    let text = message(&finish(spoiled));
+    assert!(text.contains("rope_freqs.weight") && text.contains("F32, F16 or BF16"), "{text}");
 
     let mut spoiled = writer(SMALL, FORMATS[0], "");
     spoiled.tensor("blk.0.attn_q.bias", &[96], TensorType::F32, vec![0; 96 * 4]).unwrap();

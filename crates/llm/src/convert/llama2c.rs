@@ -5,10 +5,11 @@
 //! an i32 (longest token), then for every token f32 score, i32 length, bytes. Rotary pairs are neighbours in both formats,
 //! so no matrix is permuted.
 
-use ganglion_gguf::{Array, GgufWriter, StringArray, TensorType, Value};
+use ganglion_gguf::{Array, GgufWriter, StringArray, Value};
 use ganglion_kernels::{BlockFormat, quantize};
 
 use crate::error::{LlmError, Result};
+use crate::format::tensor_type;
 use crate::limits;
 
 /// How the converted weights are stored.
@@ -190,11 +191,10 @@ fn tensors(
     let mut add = |name: &str, sizes: &[usize], values: &[f32]| -> Result<()> {
         let sizes: Vec<u64> = sizes.iter().map(|size| *size as u64).collect();
         let blocks = sizes.len() == 2 && sizes[0].is_multiple_of(32) && precision == Precision::Q8_0;
-        let (dtype, format) =
-            if blocks { (TensorType::Q8_0, BlockFormat::Q8_0) } else { (TensorType::F32, BlockFormat::F32) };
+        let format = if blocks { BlockFormat::Q8_0 } else { BlockFormat::F32 };
         let mut bytes = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
         quantize(format, values, &mut bytes)?;
-        writer.tensor(name, &sizes, dtype, bytes)?;
+        writer.tensor(name, &sizes, tensor_type(format), bytes)?;
         Ok(())
     };
     add("token_embd.weight", &[dim, vocab], &reader.floats(vocab * dim)?)?;

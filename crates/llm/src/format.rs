@@ -1,0 +1,63 @@
+//! Tensor types of files and block formats of the kernels: the same formats under two crates' names.
+
+use ganglion_gguf::{TensorInfo, TensorType};
+use ganglion_kernels::BlockFormat;
+
+use crate::error::{LlmError, Result};
+
+/// What a matrix may be stored as.
+const FORMATS: [(TensorType, BlockFormat); 15] = [
+    (TensorType::F32, BlockFormat::F32),
+    (TensorType::F16, BlockFormat::F16),
+    (TensorType::BF16, BlockFormat::Bf16),
+    (TensorType::Q8_0, BlockFormat::Q8_0),
+    (TensorType::Q4_0, BlockFormat::Q4_0),
+    (TensorType::Q4_1, BlockFormat::Q4_1),
+    (TensorType::Q5_0, BlockFormat::Q5_0),
+    (TensorType::Q5_1, BlockFormat::Q5_1),
+    (TensorType::Q2_K, BlockFormat::Q2_K),
+    (TensorType::Q3_K, BlockFormat::Q3_K),
+    (TensorType::Q4_K, BlockFormat::Q4_K),
+    (TensorType::Q5_K, BlockFormat::Q5_K),
+    (TensorType::Q6_K, BlockFormat::Q6_K),
+    (TensorType::IQ4_NL, BlockFormat::IQ4_NL),
+    (TensorType::MXFP4, BlockFormat::MXFP4),
+];
+
+/// Why a type is refused, for matrices and for vectors (norms), which only come as plain floats.
+const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL or MXFP4";
+const EXPECTED_VECTOR: &str = "F32, F16 or BF16";
+
+/// The kernels' name of a stored type.
+pub(crate) fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
+    let vector = info.shape.len() == 1;
+    FORMATS
+        .into_iter()
+        .find(|(dtype, format)| *dtype == info.dtype && (!vector || format.block() == 1))
+        .map(|(_, format)| format)
+        .ok_or_else(|| LlmError::TensorType {
+            tensor: info.name.clone(),
+            found: info.dtype.name(),
+            expected: if vector { EXPECTED_VECTOR } else { EXPECTED_MATRIX },
+        })
+}
+
+/// The file's name of a block format.
+pub(crate) fn tensor_type(format: BlockFormat) -> TensorType {
+    let (dtype, _) = FORMATS.into_iter().find(|(_, known)| *known == format).expect("the table is complete");
+    dtype
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_mean_the_same_bytes() {
+        for format in BlockFormat::ALL {
+            let dtype = tensor_type(format);
+            assert_eq!(dtype.name(), format.name());
+            assert_eq!((dtype.block_size(), dtype.block_bytes()), (format.block(), format.block_bytes()));
+        }
+    }
+}
