@@ -16,7 +16,7 @@
 //! * int8 block dots are exact in i32; blocks are joined by `acc = fma(f32(isum), dw * da, acc)` in ascending order;
 //! * float weights use four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`;
 //! * sums over one row (norm, softmax) use 16 virtual lanes and one fixed tree;
-//! * `exp`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
+//! * `exp`, `tanh`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
 //!
 //! # Example
 //! ```
@@ -63,7 +63,7 @@ pub use attention::{AttentionBatch, KvCache, KvShape};
 pub use block::{BlockFormat, dequantize, quantize};
 pub use error::KernelError;
 pub use isa::{Avx2, Avx512, AvxVnni, Isa};
-pub use math::{exp, ln_f64, sin_cos_f64};
+pub use math::{exp, ln_f64, sin_cos_f64, tanh};
 pub use matrix::{Matrix, matmul, matmul_rows};
 pub use norm::{add_rows, rms_norm};
 pub use packed::PackedBytes;

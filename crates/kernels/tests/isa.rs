@@ -183,6 +183,8 @@ proptest! {
         head_dim in prop::sample::select(&[2usize, 8, 16, 20, 64, 80][..]),
         tokens in 1usize..90,
         batch in 1usize..40,
+        window in prop::option::of(1usize..70),
+        softcap in prop::option::of(0.5f32..20.0),
         seed in 1u64..,
     ) {
         let mut noise = Noise(seed);
@@ -191,7 +193,7 @@ proptest! {
         let (k, v) = (noise.floats(tokens * kv_heads * head_dim), noise.floats(tokens * kv_heads * head_dim));
         let shape = KvShape { layers: 2, kv_heads, head_dim, positions: tokens };
         let (q_row, kv_row) = (heads * head_dim, kv_heads * head_dim);
-        let scale = 0.3;
+        let scale = 0.3f32;
         let run = |isa, threads, batch: usize| {
             let pool = Pool::new(threads).unwrap();
             let mut cache = KvCache::new(shape, threads);
@@ -203,7 +205,8 @@ proptest! {
                 cache.write(1, first, &k[first * kv_row..last * kv_row], &v[first * kv_row..last * kv_row]);
                 let queries = &q[first * q_row..last * q_row];
                 let mut out = vec![0.0; queries.len()];
-                cache.attend(isa, &pool, 1, &AttentionBatch { queries, heads, position: first, scale }, &mut out);
+                let attention = AttentionBatch { queries, heads, position: first, scale, window, softcap };
+                cache.attend(isa, &pool, 1, &attention, &mut out);
                 result.extend(out);
             }
             result
@@ -214,18 +217,22 @@ proptest! {
                 prop_assert_eq!(bits(&reference), bits(&run(isa, threads, batch)));
             }
         }
-        // The last query against a plain softmax in double precision.
-        for head in 0..heads {
-            let at = (tokens - 1) * q_row + head * head_dim;
+        // Every query against a plain softmax in double precision.
+        for (token, head) in (0..tokens).flat_map(|token| (0..heads).map(move |head| (token, head))) {
+            let at = token * q_row + head * head_dim;
             let kv = head / group * head_dim;
+            let seen = window.map_or(0, |window| (token + 1).saturating_sub(window))..token + 1;
             let score = |p: usize| -> f64 {
-                (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[p * kv_row + kv + d])).sum::<f64>() * 0.3
+                let key = &k[p * kv_row + kv..];
+                let dot: f64 = (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(key[d])).sum();
+                let scaled = dot * f64::from(scale);
+                softcap.map_or(scaled, |cap| (scaled / f64::from(cap)).tanh() * f64::from(cap))
             };
-            let total: f64 = (0..tokens).map(|p| score(p).exp()).sum();
+            let total: f64 = seen.clone().map(|p| score(p).exp()).sum();
             for d in 0..head_dim {
                 let exact: f64 =
-                    (0..tokens).map(|p| score(p).exp() / total * f64::from(v[p * kv_row + kv + d])).sum();
-                prop_assert!((f64::from(reference[at + d]) - exact).abs() < 1e-5);
+                    seen.clone().map(|p| score(p).exp() / total * f64::from(v[p * kv_row + kv + d])).sum();
+                prop_assert!((f64::from(reference[at + d]) - exact).abs() < 2e-5);
             }
         }
     }
@@ -297,7 +304,14 @@ fn shared_products_and_attention_have_one_result() {
         let mut cache = KvCache::new(shape, threads);
         cache.write(0, 0, &k, &v);
         let mut out = vec![0.0; q.len()];
-        let batch = AttentionBatch { queries: &q, heads: 4, position: 697, scale: 0.125 };
+        let batch = AttentionBatch {
+            queries: &q,
+            heads: 4,
+            position: 697,
+            scale: 0.125,
+            window: None,
+            softcap: None,
+        };
         cache.attend(isa, &Pool::new(threads).unwrap(), 0, &batch, &mut out);
         bits(&out)
     };

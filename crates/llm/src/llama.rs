@@ -52,6 +52,8 @@ fn attention(
         heads: config.head_count,
         position,
         scale: 1.0 / (config.head_dim as f32).sqrt(),
+        window: None,
+        softcap: None,
     };
     kv.attend(isa, pool, index, &batch, attended);
     buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
