@@ -153,12 +153,25 @@ proptest! {
             let mut normed = vec![0.0; x.len()];
             rms_norm(isa, &pool, &x, &weight, 1e-5, &mut normed);
             let mut gated = x.clone();
-            swiglu(isa, &pool, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::Silu, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::GeluTanh, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::GeluErf, &mut gated, &x, length);
             add_rows(isa, &mut gated, &normed);
-            let table = RopeTable::new(RopeOrder::Interleaved, 64, 2, 10_000.0, 1.0, &[]);
+            add_bias(isa, &pool, &mut gated, &weight);
+            for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+                let mut plain = x.clone();
+                activate(isa, &pool, activation, &mut plain, length);
+                add_scaled(isa, &mut gated, &plain, 0.3);
+            }
+            let mut layered = x.clone();
+            layer_norm(isa, &pool, &x, &weight, &up[..length], 1e-5, &mut layered);
+            rms_norm_in_place(isa, &pool, &mut gated, length, &weight, 1e-5);
+            soft_cap(isa, &mut gated, 2.0);
+            let rotation = Rotation::plain(RopeOrder::Interleaved, 2, 10_000.0);
+            let table = RopeTable::new(&rotation, 64, &[]);
             let mut turned: Vec<f32> = gated.iter().flat_map(|v| [*v, 1.0 - v]).collect();
             table.apply(isa, &pool, &mut turned, 2 * length, 2, 3);
-            (bits(&normed), bits(&gated), bits(&turned))
+            (bits(&normed), bits(&layered), bits(&turned))
         };
         let reference = run(Isa::Scalar, 1);
         for isa in Isa::available() {
@@ -172,6 +185,14 @@ proptest! {
                 let exact = f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i]);
                 let found = f64::from(f32::from_bits(reference.0[row * length + i]));
                 prop_assert!((found - exact).abs() <= 1e-5 * exact.abs().max(1.0));
+            }
+            let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / length as f64;
+            let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / length as f64;
+            for i in 0..length {
+                let normed = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt();
+                let exact = normed * f64::from(weight[i]) + f64::from(up[i]);
+                let found = f64::from(f32::from_bits(reference.1[row * length + i]));
+                prop_assert!((found - exact).abs() <= 2e-5 * exact.abs().max(1.0), "{} {}", found, exact);
             }
         }
     }
