@@ -53,6 +53,7 @@ mod nonlinear;
 mod norm;
 mod packed;
 mod pool;
+pub mod probe;
 mod rope;
 mod shared;
 mod tile;

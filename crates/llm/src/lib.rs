@@ -42,6 +42,7 @@ mod generate;
 pub mod limits;
 mod model;
 mod plan;
+mod profile;
 mod session;
 mod tensors;
 
@@ -50,6 +51,7 @@ pub use error::{LlmError, Result};
 pub use generate::{Ending, generate_greedy, generate_text};
 pub use model::{Model, ModelOptions};
 pub use plan::MemoryPlan;
+pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use session::{Session, SessionOptions};
 
 pub use ganglion_tokenizer::TokenId;

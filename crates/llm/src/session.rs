@@ -10,6 +10,7 @@ use crate::error::{LlmError, Result};
 use crate::limits;
 use crate::model::Model;
 use crate::plan::{check_option, kv_shape};
+use crate::profile::{Profiler, Work};
 
 /// Sizes of a session. The batch changes speed and how often a deadline is looked at, never a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,11 @@ impl Session {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Records all passes from now on in `profiler`; gives back the one before.
+    pub fn replace_profiler(&mut self, profiler: Profiler) -> Profiler {
+        std::mem::replace(&mut self.buffers.profiler, profiler)
     }
 
     /// The sizes in force.
@@ -139,11 +145,14 @@ impl Session {
         self.forget_hidden();
         let Self { model, kv, ropes, buffers, position, .. } = self;
         let pass = Pass { model, ropes, position: *position, tokens: tokens.len() };
+        buffers.profiler.begin();
         blocks::embed(pass, tokens, buffers);
+        buffers.profiler.lap("embedding", || Work::NONE);
         for layer in 0..model.config().layer_count {
             if expired() {
                 return Err(LlmError::Expired { position: *position });
             }
+            buffers.profiler.enter(Some(layer));
             blocks::layer(pass, layer, buffers, kv);
         }
         self.position += tokens.len();
@@ -197,6 +206,7 @@ impl Session {
         let input = blocks::head_input(model, &self.buffers);
         matmul_rows(model.isa, &model.pool, &input, model.head(), rows, out);
         blocks::finish_logits(model, Some(rows), out);
+        self.buffers.profiler.lap("head rows", || Work::NONE);
         self.check_numbers(out)
     }
 
@@ -219,6 +229,7 @@ impl Session {
         let input = blocks::head_input(model, &self.buffers);
         matmul(model.isa, &model.pool, &input, &mut [(model.head(), &mut *out)]);
         blocks::finish_logits(model, None, out);
+        self.buffers.profiler.lap("head", || Work::products(&[model.head()], 1));
         self.check_numbers(out)
     }
 
@@ -226,10 +237,12 @@ impl Session {
         if index >= self.evaluated {
             return Err(LlmError::NoHiddenState { index, available: self.evaluated });
         }
+        self.buffers.profiler.begin();
         if self.normed == Some(index) {
             return Ok(());
         }
         blocks::norm_for_head(&self.model, index, &mut self.buffers);
+        self.buffers.profiler.lap("head norm", || Work::NONE);
         self.normed = Some(index);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use ganglion_kernels::{AttentionBatch, Input, KvCache, add_bias, matmul, rms_norm_in_place};
 
 use super::{Buffers, Pass};
+use crate::profile::Work;
 use crate::tensors::Linear;
 
 /// `projected = attention(normed)`; the keys and values go into the cache.
@@ -18,6 +19,7 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
     let value = &mut buffers.value[..tokens * kv_length];
     let attended = &mut buffers.attended[..tokens * query_length];
     let projected = &mut buffers.projected[..tokens * embedding];
+    let profiler = &mut buffers.profiler;
     let with_bias = |x: &mut [f32], linear: &Linear<_, Vec<f32>>| {
         if let Some(bias) = &linear.bias {
             add_bias(isa, pool, x, bias);
@@ -25,6 +27,7 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
     };
 
     buffers.quantised.quantize(isa, pool, normed, tokens, embedding);
+    profiler.lap("quantize", || Work::NONE);
     let input = Input::new(normed, &buffers.quantised);
     let products = &mut [
         (&weights.query.matrix, &mut *query),
@@ -35,6 +38,9 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
     with_bias(query, &weights.query);
     with_bias(key, &weights.key);
     with_bias(value, &weights.value);
+    profiler.lap("q k v", || {
+        Work::products(&[&weights.query.matrix, &weights.key.matrix, &weights.value.matrix], tokens)
+    });
     if let Some(weight) = &weights.query_norm {
         rms_norm_in_place(isa, pool, query, query_length, weight, config.norm_epsilon);
     }
@@ -45,7 +51,9 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
         rope.apply(isa, pool, query, query_length, config.head_dim, position);
         rope.apply(isa, pool, key, kv_length, config.head_dim, position);
     }
+    profiler.lap("rope", || Work::NONE);
     kv.write(index, position, key, value);
+    profiler.lap("kv write", || Work::NONE);
     let batch = AttentionBatch {
         queries: query,
         heads: config.head_count,
@@ -55,8 +63,18 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
         softcap: config.attention_softcap,
     };
     kv.attend(isa, pool, index, &batch, attended);
+    profiler.lap("attention", || attention_work(query_length, spec.window, position, tokens));
     buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
+    profiler.lap("quantize", || Work::NONE);
     let input = Input::new(attended, &buffers.quantised);
     matmul(isa, pool, &input, &mut [(&weights.output.matrix, &mut *projected)]);
     with_bias(projected, &weights.output);
+    profiler.lap("attention output", || Work::products(&[&weights.output.matrix], tokens));
+}
+
+/// Scores and weighted values of tokens that each see all positions up to their own, or those inside the window.
+fn attention_work(query_length: usize, window: Option<usize>, position: usize, tokens: usize) -> Work {
+    let seen = |token: usize| (position + token + 1).min(window.unwrap_or(usize::MAX));
+    let pairs: usize = (0..tokens).map(seen).sum();
+    Work { macs: 2 * (query_length * pairs) as u64, ..Work::NONE }
 }

@@ -3,6 +3,7 @@
 use ganglion_kernels::ActivationBuffer;
 
 use crate::config::Config;
+use crate::profile::Profiler;
 
 macro_rules! buffers {
     ($($(#[$meta:meta])* $name:ident = $length:expr;)*) => {
@@ -16,6 +17,8 @@ macro_rules! buffers {
             pub(crate) choices: Vec<(u32, f32)>,
             /// Tokens of one expert and their shares.
             pub(crate) members: Vec<(u32, f32)>,
+            /// Off, unless somebody measures.
+            pub(crate) profiler: Profiler,
         }
 
         impl Buffers {
@@ -26,6 +29,7 @@ macro_rules! buffers {
                     quantised: ActivationBuffer::new(batch, widest_input(config)),
                     choices: vec![(0, 0.0); choices],
                     members: Vec::with_capacity(if choices == 0 { 0 } else { batch }),
+                    profiler: Profiler::off(),
                 }
             }
 

@@ -9,6 +9,7 @@ use ganglion_kernels::{Input, Matrix, add_scaled, matmul, sigmoid, softmax};
 
 use super::feed_forward::{Inner, dense};
 use super::{Buffers, Pass};
+use crate::profile::Work;
 use crate::tensors::{Experts, SharedExpert};
 
 /// `projected = mixture(normed)`.
@@ -43,6 +44,7 @@ fn choose(pass: Pass<'_>, weights: &Experts<Matrix, Vec<f32>>, buffers: &mut Buf
             chosen.iter_mut().for_each(|(_, share)| *share /= total);
         }
     }
+    buffers.profiler.lap("router", || Work::products(&[&weights.router], tokens));
 }
 
 /// The greatest shares, first the greatest. Shares that are not numbers choose the first experts, so that the fault
@@ -81,33 +83,38 @@ fn routed(
     if count == 0 {
         return;
     }
-    let Buffers { normed, projected, gate, up, quantised, members, gathered, expert: out, .. } = buffers;
+    let Buffers { normed, projected, gate, up, quantised, members, gathered, expert: out, profiler, .. } =
+        buffers;
     let (gathered, out) = (&mut gathered[..count * length], &mut out[..count * length]);
     for (row, (token, _)) in gathered.chunks_exact_mut(length).zip(members.iter()) {
         row.copy_from_slice(&normed[*token as usize * length..][..length]);
     }
     quantised.quantize(model.isa, &model.pool, gathered, count, length);
-    dense(model, weights, gathered, Inner { gate, up, quantised }, out);
+    profiler.lap("expert gather", || Work::NONE);
+    dense(model, weights, gathered, Inner { gate, up, quantised, profiler: &mut *profiler }, out);
     for (row, (token, share)) in out.chunks_exact(length).zip(members.iter()) {
         add_scaled(model.isa, &mut projected[*token as usize * length..][..length], row, *share);
     }
+    profiler.lap("expert sum", || Work::NONE);
 }
 
 /// The expert of all tokens, weighed by the sigmoid of its gate.
 fn shared(pass: Pass<'_>, weights: &SharedExpert<Matrix, Vec<f32>>, buffers: &mut Buffers) {
     let (model, tokens) = (pass.model, pass.tokens);
     let length = model.config().embedding_length;
-    let Buffers { normed, projected, gate, up, quantised, router, expert: out, .. } = buffers;
+    let Buffers { normed, projected, gate, up, quantised, router, expert: out, profiler, .. } = buffers;
     let (normed, out) = (&normed[..tokens * length], &mut out[..tokens * length]);
     let weight = &mut router[..tokens];
     quantised.quantize(model.isa, &model.pool, normed, tokens, length);
     matmul(model.isa, &model.pool, &Input::new(normed, quantised), &mut [(&weights.gate, &mut *weight)]);
-    dense(model, &weights.dense, normed, Inner { gate, up, quantised }, out);
+    profiler.lap("shared gate", || Work::products(&[&weights.gate], tokens));
+    dense(model, &weights.dense, normed, Inner { gate, up, quantised, profiler: &mut *profiler }, out);
     for ((row, expert), weight) in
         projected.chunks_exact_mut(length).zip(out.chunks_exact(length)).zip(weight.iter())
     {
         add_scaled(model.isa, row, expert, sigmoid(*weight));
     }
+    profiler.lap("expert sum", || Work::NONE);
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use ganglion_kernels::{ActivationBuffer, Input, Matrix, activate, activate_gated
 
 use super::{Buffers, Pass};
 use crate::model::Model;
+use crate::profile::{Profiler, Work};
 use crate::tensors::Dense;
 
 /// `projected = feed_forward(normed)`.
 pub(super) fn feed_forward(pass: Pass<'_>, weights: &Dense<Matrix, Vec<f32>>, buffers: &mut Buffers) {
     let length = pass.tokens * pass.model.config().embedding_length;
-    let Buffers { normed, projected, gate, up, quantised, .. } = buffers;
+    let Buffers { normed, projected, gate, up, quantised, profiler, .. } = buffers;
     quantised.quantize(
         pass.model.isa,
         &pass.model.pool,
@@ -17,7 +18,9 @@ pub(super) fn feed_forward(pass: Pass<'_>, weights: &Dense<Matrix, Vec<f32>>, bu
         pass.tokens,
         pass.model.config().embedding_length,
     );
-    dense(pass.model, weights, &normed[..length], Inner { gate, up, quantised }, &mut projected[..length]);
+    profiler.lap("quantize", || Work::NONE);
+    let inner = Inner { gate, up, quantised, profiler };
+    dense(pass.model, weights, &normed[..length], inner, &mut projected[..length]);
 }
 
 /// Scratch of [`dense`]. `quantised` already holds its input.
@@ -25,6 +28,7 @@ pub(super) struct Inner<'a> {
     pub(super) gate: &'a mut [f32],
     pub(super) up: &'a mut [f32],
     pub(super) quantised: &'a mut ActivationBuffer,
+    pub(super) profiler: &'a mut Profiler,
 }
 
 /// `out = down · f(…)` for the (tokens, embedding) rows of `x`.
@@ -50,18 +54,23 @@ pub(super) fn dense(
             matmul(isa, pool, &input, products);
             with_bias(gate, &linear.bias);
             with_bias(up, &weights.up.bias);
+            inner.profiler.lap("gate up", || Work::products(&[&linear.matrix, &weights.up.matrix], tokens));
             activate_gated(isa, pool, activation, gate, up, length);
             gate
         }
         None => {
             matmul(isa, pool, &input, &mut [(&weights.up.matrix, &mut *up)]);
             with_bias(up, &weights.up.bias);
+            inner.profiler.lap("up", || Work::products(&[&weights.up.matrix], tokens));
             activate(isa, pool, activation, up, length);
             up
         }
     };
+    inner.profiler.lap("activation", || Work::NONE);
     inner.quantised.quantize(isa, pool, activated, tokens, length);
+    inner.profiler.lap("quantize", || Work::NONE);
     let input = Input::new(activated, inner.quantised);
     matmul(isa, pool, &input, &mut [(&weights.down.matrix, &mut *out)]);
     with_bias(out, &weights.down.bias);
+    inner.profiler.lap("down", || Work::products(&[&weights.down.matrix], tokens));
 }

@@ -16,6 +16,7 @@ pub(crate) use head::{finish_logits, head_input, norm_for_head};
 
 use crate::arch::Residual;
 use crate::model::Model;
+use crate::profile::Work;
 use crate::tensors::{FeedForward, Norm};
 
 /// The part of a sequence that one evaluation covers.
@@ -61,6 +62,7 @@ fn read_stream(pass: Pass<'_>, norm: Option<&Norm<Vec<f32>>>, buffers: &mut Buff
         Some(norm) => norm::norm(pass.model, norm, hidden, normed),
         None => normed.copy_from_slice(hidden),
     }
+    buffers.profiler.lap("norm", || Work::NONE);
 }
 
 /// `hidden += norm(projected)`, or as it is without a norm.
@@ -76,4 +78,5 @@ fn add_to_stream(pass: Pass<'_>, norm: Option<&Norm<Vec<f32>>>, buffers: &mut Bu
         None => projected,
     };
     add_rows(pass.model.isa, hidden, added);
+    buffers.profiler.lap("residual", || Work::NONE);
 }
