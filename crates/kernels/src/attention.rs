@@ -6,9 +6,11 @@
 //! every output sums over positions in ascending order. The softmax total uses 16 lanes by `position mod 16` and the fixed
 //! tree. Nothing depends on how many tokens are computed together.
 
+use std::ops::Range;
+
 use crate::isa::{Isa, multiversion};
 use crate::limits::{LANES, PARALLEL_WORK_MIN};
-use crate::math::{exp, reduce};
+use crate::math::{exp, reduce, tanh};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 
@@ -64,6 +66,10 @@ pub struct AttentionBatch<'a> {
     pub position: usize,
     /// Factor on every score, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Sliding window: the token at position p sees the positions `(p - window, p]`; `None`: all up to its own.
+    pub window: Option<usize>,
+    /// Bound on scaled scores: `cap · tanh(score / cap)` (Gemma 2); `None`: none.
+    pub softcap: Option<f32>,
 }
 
 impl KvCache {
@@ -113,10 +119,11 @@ impl KvCache {
         }
     }
 
-    /// Causal attention of every query over the positions up to its own; `out` has the shape of the queries.
+    /// Causal attention of every query over the positions up to its own, within the batch's window; `out` has the shape
+    /// of the queries.
     ///
     /// # Panics
-    /// If a shape disagrees, a position is outside the cache, or the pool has more threads than the cache was made for.
+    /// If a shape disagrees, a position is outside the cache, the window is empty, or the pool has more threads than the cache was made for.
     pub fn attend(
         &mut self,
         isa: Isa,
@@ -131,6 +138,7 @@ impl KvCache {
         let tokens = out.len() / row;
         assert!(layer < layers && batch.position + tokens <= positions, "outside the cache");
         assert!(batch.heads.is_multiple_of(kv_heads), "whole groups");
+        assert!(batch.window != Some(0), "a token sees at least itself");
         let (padded, size) = (self.shape.positions_padded(), self.shape.head_size());
         let threads = pool.threads();
         assert!(threads * padded <= self.scores.len(), "made for fewer threads");
@@ -154,10 +162,22 @@ impl KvCache {
                 let query = &batch.queries[task * head_dim..][..head_dim];
                 let keys = &keys[start..start + size];
                 let values = &values[start..start + size];
-                attend_head(isa, query, keys, values, batch.scale, count, scores, output);
+                let first = batch.window.map_or(0, |window| count.saturating_sub(window));
+                attend_head(
+                    isa,
+                    query,
+                    keys,
+                    values,
+                    batch.scale,
+                    batch.softcap,
+                    first..count,
+                    scores,
+                    output,
+                );
             }
         };
-        let work = 2 * out_length * (batch.position + tokens);
+        let seen = batch.window.unwrap_or(usize::MAX).min(batch.position + tokens);
+        let work = 2 * out_length * seen;
         if threads == 1 || work < PARALLEL_WORK_MIN {
             share(0, 1);
         } else {
@@ -173,13 +193,14 @@ multiversion! {
         keys: &[f32],
         values: &[f32],
         scale: f32,
-        count: usize,
+        softcap: Option<f32>,
+        seen: Range<usize>,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
-        let tiles = count.div_ceil(LANES);
+        let (first_tile, tiles) = (seen.start / LANES, seen.end.div_ceil(LANES));
         let (lanes, _) = scores[..tiles * LANES].as_chunks_mut::<LANES>();
-        let mut done = 0;
+        let mut done = first_tile;
         while tiles - done >= 4 {
             score_tiles::<4>(query, &keys[done * LANES * query.len()..], scale, &mut lanes[done..]);
             done += 4;
@@ -188,22 +209,27 @@ multiversion! {
             score_tiles::<1>(query, &keys[done * LANES * query.len()..], scale, &mut lanes[done..]);
             done += 1;
         }
-        // Lanes past the last position hold older keys: they must not count.
-        for lane in &mut lanes[tiles - 1][(count - 1) % LANES + 1..] {
-            *lane = f32::NEG_INFINITY;
+        if let Some(cap) = softcap {
+            for score in lanes[first_tile..].as_flattened_mut() {
+                *score = tanh(*score / cap) * cap;
+            }
         }
-        let total = softmax_numerators(lanes);
+        // Lanes outside the positions seen hold other keys: they must not count.
+        lanes[first_tile][..seen.start % LANES].fill(f32::NEG_INFINITY);
+        lanes[tiles - 1][(seen.end - 1) % LANES + 1..].fill(f32::NEG_INFINITY);
+        let total = softmax_numerators(&mut lanes[first_tile..]);
         let (mut d, head_dim) = (0, out.len());
+        let values = &values[seen.start * head_dim..];
         while head_dim - d >= 4 * LANES {
-            weigh_values::<{ 4 * LANES }>(&scores[..count], values, head_dim, d, total, out);
+            weigh_values::<{ 4 * LANES }>(&scores[seen.clone()], values, head_dim, d, total, out);
             d += 4 * LANES;
         }
         while head_dim - d >= LANES {
-            weigh_values::<LANES>(&scores[..count], values, head_dim, d, total, out);
+            weigh_values::<LANES>(&scores[seen.clone()], values, head_dim, d, total, out);
             d += LANES;
         }
         while d < head_dim {
-            weigh_values::<1>(&scores[..count], values, head_dim, d, total, out);
+            weigh_values::<1>(&scores[seen.clone()], values, head_dim, d, total, out);
             d += 1;
         }
     }

@@ -6,7 +6,7 @@
 //! GGUF bytes ──Matrix::pack──► tiles of 16 rows ─┐
 //!                                                ├─► matmul ──► (tokens, rows) f32
 //! f32 rows ──ActivationBuffer::quantize──► int8 ─┘
-//!      rms_norm · RopeTable::apply · KvCache::{write, attend} · swiglu · argmax
+//!      rms_norm · layer_norm · RopeTable::apply · KvCache::{write, attend} · activate_gated · argmax
 //! ```
 //!
 //! # The determinism contract
@@ -16,7 +16,7 @@
 //! * int8 block dots are exact in i32; blocks are joined by `acc = fma(f32(isum), dw * da, acc)` in ascending order;
 //! * float weights use four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`;
 //! * sums over one row (norm, softmax) use 16 virtual lanes and one fixed tree;
-//! * `exp`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
+//! * `exp`, `tanh`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
 //!
 //! # Example
 //! ```
@@ -49,12 +49,13 @@ mod isa;
 pub mod limits;
 mod math;
 mod matrix;
+mod nonlinear;
 mod norm;
 mod packed;
 mod pool;
+pub mod probe;
 mod rope;
 mod shared;
-mod swiglu;
 mod tile;
 
 pub use activation::{ActivationBuffer, Input};
@@ -63,10 +64,10 @@ pub use attention::{AttentionBatch, KvCache, KvShape};
 pub use block::{BlockFormat, dequantize, quantize};
 pub use error::KernelError;
 pub use isa::{Avx2, Avx512, AvxVnni, Isa};
-pub use math::{exp, ln_f64, sin_cos_f64};
+pub use math::{exp, ln_f64, sin_cos_f64, tanh};
 pub use matrix::{Matrix, matmul, matmul_rows};
-pub use norm::{add_rows, rms_norm};
+pub use nonlinear::{Activation, activate, activate_gated, sigmoid, soft_cap, softmax};
+pub use norm::{add_bias, add_rows, add_scaled, layer_norm, rms_norm, rms_norm_in_place};
 pub use packed::PackedBytes;
 pub use pool::Pool;
-pub use rope::{RopeOrder, RopeTable};
-pub use swiglu::swiglu;
+pub use rope::{RopeOrder, RopeScaling, RopeTable, Rotation};

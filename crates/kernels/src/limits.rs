@@ -21,6 +21,10 @@ pub const PARALLEL_WORK_MIN: usize = 1 << 17;
 pub const PRODUCTS_MAX: usize = 4;
 /// Most positions of a rotary table and of a KV cache.
 pub const POSITIONS_MAX: usize = 1 << 20;
+/// Rounds of the dot product probe in one pass: some milliseconds, so that the fork and the join are lost in it.
+pub const PROBE_DOT_ROUNDS: u64 = 1 << 18;
+/// Most passes that one probe times.
+pub const PROBE_PASSES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK == 2 * LANES, "a block is two lane groups");
 const _: () = assert!(255 * 128 * BLOCK < i32::MAX as usize, "a block dot is exact in i32");

@@ -14,6 +14,81 @@ pub enum RopeOrder {
     Halves,
 }
 
+/// How a model trained on short texts reads positions beyond them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Positions divided by a factor (Chen et al. 2023).
+    Linear {
+        /// Above 1 for longer texts.
+        factor: f32,
+    },
+    /// The base multiplied by `alpha^(d / (d - 2))`: NTK-aware scaling.
+    Ntk {
+        /// Above 1 for longer texts.
+        alpha: f32,
+    },
+    /// Slow pairs divided by a factor, fast ones left alone, a ramp between (YaRN, Peng et al. 2023).
+    Yarn {
+        /// Above 1 for longer texts.
+        factor: f32,
+        /// Positions the model was first trained on.
+        original_positions: usize,
+        /// Turns over those positions above which a pair is left alone; 32 in the paper.
+        beta_fast: f32,
+        /// Turns below which it is divided fully; 1 in the paper.
+        beta_slow: f32,
+    },
+}
+
+/// A rotary embedding: everything that decides an angle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotation {
+    /// The pairs.
+    pub order: RopeOrder,
+    /// Rotated values of one head; even.
+    pub dimensions: usize,
+    /// The base of the frequencies, usually 10,000.
+    pub base: f32,
+    /// How positions are stretched.
+    pub scaling: RopeScaling,
+    /// Factor on both cosine and sine, 1 unless the scaling asks for more (YaRN's and LongRoPE's attention factor).
+    pub magnitude: f32,
+}
+
+impl Rotation {
+    /// The plain embedding of Su et al.
+    pub fn plain(order: RopeOrder, dimensions: usize, base: f32) -> Self {
+        Self { order, dimensions, base, scaling: RopeScaling::None, magnitude: 1.0 }
+    }
+
+    /// Radians a position of pair `i`.
+    fn frequency(&self, i: usize) -> f64 {
+        let (pairs, d) = (i as f64, self.dimensions as f64);
+        let ln_base = ln_f64(f64::from(self.base));
+        let plain = |ln_base: f64| exp_f64(-ln_base * 2.0 * pairs / d);
+        match self.scaling {
+            RopeScaling::None => plain(ln_base),
+            RopeScaling::Linear { factor } => plain(ln_base) / f64::from(factor),
+            // One pair has the frequency 1 whatever the base.
+            RopeScaling::Ntk { .. } if self.dimensions == 2 => plain(ln_base),
+            RopeScaling::Ntk { alpha } => plain(ln_base + ln_f64(f64::from(alpha)) * d / (d - 2.0)),
+            RopeScaling::Yarn { factor, original_positions, beta_fast, beta_slow } => {
+                // The pair that turns `beta` times over the original positions.
+                let pair = |beta: f32| {
+                    let length = original_positions as f64 / (f64::from(beta) * std::f64::consts::TAU);
+                    d * ln_f64(length) / (2.0 * ln_base)
+                };
+                let first = pair(beta_fast).floor().max(0.0);
+                let last = pair(beta_slow).ceil().min(d - 1.0);
+                let ramp = ((pairs - first) / (last - first).max(0.001)).clamp(0.0, 1.0);
+                plain(ln_base) * ((1.0 - ramp) + ramp / f64::from(factor))
+            }
+        }
+    }
+}
+
 /// Cosines and sines for every (position, pair).
 #[derive(Debug)]
 pub struct RopeTable {
@@ -29,34 +104,27 @@ impl RopeTable {
         positions * (dimensions / 2) * size_of::<(f32, f32)>()
     }
 
-    /// The angle of pair i at position p is `p · scale · base^(-2i / dimensions) / factors[i]`; `factors` (one per pair)
-    /// may be empty.
+    /// The angle of pair i at position p is p times the rotation's frequency, `base^(-2i / dimensions)` if nothing is
+    /// scaled, divided by `factors[i]` (Llama 3, LongRoPE); `factors` (one per pair) may be empty.
     ///
     /// # Panics
     /// If `dimensions` is odd or zero, or `factors` is neither empty nor one per pair.
-    pub fn new(
-        order: RopeOrder,
-        positions: usize,
-        dimensions: usize,
-        base: f32,
-        scale: f32,
-        factors: &[f32],
-    ) -> Self {
+    pub fn new(rotation: &Rotation, positions: usize, factors: &[f32]) -> Self {
+        let dimensions = rotation.dimensions;
         assert!(dimensions > 0 && dimensions.is_multiple_of(2), "pairs");
         let pairs = dimensions / 2;
         assert!(factors.is_empty() || factors.len() == pairs, "one factor a pair");
         let mut table = vec![(0.0, 0.0); positions * pairs];
-        let ln_base = ln_f64(f64::from(base));
+        let magnitude = f64::from(rotation.magnitude);
         for i in 0..pairs {
             let factor = factors.get(i).copied().map_or(1.0, f64::from);
-            let frequency =
-                exp_f64(-ln_base * (2 * i) as f64 / dimensions as f64) * f64::from(scale) / factor;
+            let frequency = rotation.frequency(i) / factor;
             for position in 0..positions {
                 let (sin, cos) = sin_cos_f64(position as f64 * frequency);
-                table[position * pairs + i] = (cos as f32, sin as f32);
+                table[position * pairs + i] = ((cos * magnitude) as f32, (sin * magnitude) as f32);
             }
         }
-        Self { order, pairs, table }
+        Self { order: rotation.order, pairs, table }
     }
 
     /// Rotates the first `dimensions` values of every head of `x`, a (tokens, heads, head_dim) array whose first token
@@ -112,7 +180,7 @@ mod tests {
     fn both_orders_rotate_by_the_same_angles() {
         let pool = Pool::new(1).unwrap();
         let (head_dim, pairs) = (10, 4);
-        let table = |order| RopeTable::new(order, 8, pairs * 2, 10_000.0, 1.0, &[]);
+        let table = |order| RopeTable::new(&Rotation::plain(order, pairs * 2, 10_000.0), 8, &[]);
         let source: Vec<f32> = (0..20).map(|i| i as f32 - 7.0).collect();
         let mut neighbours = source.clone();
         table(RopeOrder::Interleaved).apply(Isa::detect(), &pool, &mut neighbours, 20, head_dim, 5);
@@ -135,6 +203,48 @@ mod tests {
                 assert_eq!(neighbours[rest], source[rest]);
                 assert_eq!(halves[rest], source[rest]);
             }
+        }
+    }
+
+    /// Angle of one pair at position 100, by the table.
+    fn angle(rotation: &Rotation, factors: &[f32], pair: usize) -> (f64, f64) {
+        let (cos, sin) = RopeTable::new(rotation, 101, factors).table[100 * rotation.dimensions / 2 + pair];
+        (f64::from(cos), f64::from(sin))
+    }
+
+    fn check(rotation: &Rotation, factors: &[f32], pair: usize, angle: f64) {
+        let (cos, sin) = self::angle(rotation, factors, pair);
+        let m = f64::from(rotation.magnitude);
+        assert!((cos - m * angle.cos()).abs() < 1e-6 && (sin - m * angle.sin()).abs() < 1e-6, "{rotation:?}");
+    }
+
+    #[test]
+    fn scalings_follow_their_formulas() {
+        let plain = Rotation::plain(RopeOrder::Halves, 64, 10_000.0);
+        for pair in 0..32 {
+            let frequency = 10_000f64.powf(-(pair as f64) / 32.0);
+            check(&plain, &[], pair, 100.0 * frequency);
+            let linear = Rotation { scaling: RopeScaling::Linear { factor: 4.0 }, ..plain };
+            check(&linear, &[], pair, 25.0 * frequency);
+            let ntk = Rotation { scaling: RopeScaling::Ntk { alpha: 8.0 }, ..plain };
+            let base = 10_000.0 * 8f64.powf(64.0 / 62.0);
+            check(&ntk, &[], pair, 100.0 * base.powf(-(pair as f64) / 32.0));
+            let factors: Vec<f32> = (0..32).map(|i| 1.0 + i as f32).collect();
+            check(&plain, &factors, pair, 100.0 * frequency / (1.0 + pair as f64));
+        }
+    }
+
+    #[test]
+    fn yarn_leaves_fast_pairs_and_divides_slow_ones() {
+        let scaling =
+            RopeScaling::Yarn { factor: 4.0, original_positions: 2048, beta_fast: 32.0, beta_slow: 1.0 };
+        let magnitude = 0.1 * 4f32.ln() + 1.0;
+        let yarn = Rotation { scaling, magnitude, ..Rotation::plain(RopeOrder::Halves, 64, 10_000.0) };
+        // 32 turns over 2048 positions: pair 8.05; one turn: pair 20.1.
+        for pair in 0..32 {
+            let ramp = ((pair as f64 - 8.0) / (21.0 - 8.0)).clamp(0.0, 1.0);
+            let frequency = 10_000f64.powf(-(pair as f64) / 32.0) * (1.0 - ramp + ramp / 4.0);
+            check(&yarn, &[], pair, 100.0 * frequency);
         }
     }
 }

@@ -153,12 +153,25 @@ proptest! {
             let mut normed = vec![0.0; x.len()];
             rms_norm(isa, &pool, &x, &weight, 1e-5, &mut normed);
             let mut gated = x.clone();
-            swiglu(isa, &pool, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::Silu, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::GeluTanh, &mut gated, &up, length);
+            activate_gated(isa, &pool, Activation::GeluErf, &mut gated, &x, length);
             add_rows(isa, &mut gated, &normed);
-            let table = RopeTable::new(RopeOrder::Interleaved, 64, 2, 10_000.0, 1.0, &[]);
+            add_bias(isa, &pool, &mut gated, &weight);
+            for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+                let mut plain = x.clone();
+                activate(isa, &pool, activation, &mut plain, length);
+                add_scaled(isa, &mut gated, &plain, 0.3);
+            }
+            let mut layered = x.clone();
+            layer_norm(isa, &pool, &x, &weight, &up[..length], 1e-5, &mut layered);
+            rms_norm_in_place(isa, &pool, &mut gated, length, &weight, 1e-5);
+            soft_cap(isa, &mut gated, 2.0);
+            let rotation = Rotation::plain(RopeOrder::Interleaved, 2, 10_000.0);
+            let table = RopeTable::new(&rotation, 64, &[]);
             let mut turned: Vec<f32> = gated.iter().flat_map(|v| [*v, 1.0 - v]).collect();
             table.apply(isa, &pool, &mut turned, 2 * length, 2, 3);
-            (bits(&normed), bits(&gated), bits(&turned))
+            (bits(&normed), bits(&layered), bits(&turned))
         };
         let reference = run(Isa::Scalar, 1);
         for isa in Isa::available() {
@@ -173,6 +186,14 @@ proptest! {
                 let found = f64::from(f32::from_bits(reference.0[row * length + i]));
                 prop_assert!((found - exact).abs() <= 1e-5 * exact.abs().max(1.0));
             }
+            let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / length as f64;
+            let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / length as f64;
+            for i in 0..length {
+                let normed = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt();
+                let exact = normed * f64::from(weight[i]) + f64::from(up[i]);
+                let found = f64::from(f32::from_bits(reference.1[row * length + i]));
+                prop_assert!((found - exact).abs() <= 2e-5 * exact.abs().max(1.0), "{} {}", found, exact);
+            }
         }
     }
 
@@ -183,6 +204,8 @@ proptest! {
         head_dim in prop::sample::select(&[2usize, 8, 16, 20, 64, 80][..]),
         tokens in 1usize..90,
         batch in 1usize..40,
+        window in prop::option::of(1usize..70),
+        softcap in prop::option::of(0.5f32..20.0),
         seed in 1u64..,
     ) {
         let mut noise = Noise(seed);
@@ -191,7 +214,7 @@ proptest! {
         let (k, v) = (noise.floats(tokens * kv_heads * head_dim), noise.floats(tokens * kv_heads * head_dim));
         let shape = KvShape { layers: 2, kv_heads, head_dim, positions: tokens };
         let (q_row, kv_row) = (heads * head_dim, kv_heads * head_dim);
-        let scale = 0.3;
+        let scale = 0.3f32;
         let run = |isa, threads, batch: usize| {
             let pool = Pool::new(threads).unwrap();
             let mut cache = KvCache::new(shape, threads);
@@ -203,7 +226,8 @@ proptest! {
                 cache.write(1, first, &k[first * kv_row..last * kv_row], &v[first * kv_row..last * kv_row]);
                 let queries = &q[first * q_row..last * q_row];
                 let mut out = vec![0.0; queries.len()];
-                cache.attend(isa, &pool, 1, &AttentionBatch { queries, heads, position: first, scale }, &mut out);
+                let attention = AttentionBatch { queries, heads, position: first, scale, window, softcap };
+                cache.attend(isa, &pool, 1, &attention, &mut out);
                 result.extend(out);
             }
             result
@@ -214,18 +238,22 @@ proptest! {
                 prop_assert_eq!(bits(&reference), bits(&run(isa, threads, batch)));
             }
         }
-        // The last query against a plain softmax in double precision.
-        for head in 0..heads {
-            let at = (tokens - 1) * q_row + head * head_dim;
+        // Every query against a plain softmax in double precision.
+        for (token, head) in (0..tokens).flat_map(|token| (0..heads).map(move |head| (token, head))) {
+            let at = token * q_row + head * head_dim;
             let kv = head / group * head_dim;
+            let seen = window.map_or(0, |window| (token + 1).saturating_sub(window))..token + 1;
             let score = |p: usize| -> f64 {
-                (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[p * kv_row + kv + d])).sum::<f64>() * 0.3
+                let key = &k[p * kv_row + kv..];
+                let dot: f64 = (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(key[d])).sum();
+                let scaled = dot * f64::from(scale);
+                softcap.map_or(scaled, |cap| (scaled / f64::from(cap)).tanh() * f64::from(cap))
             };
-            let total: f64 = (0..tokens).map(|p| score(p).exp()).sum();
+            let total: f64 = seen.clone().map(|p| score(p).exp()).sum();
             for d in 0..head_dim {
                 let exact: f64 =
-                    (0..tokens).map(|p| score(p).exp() / total * f64::from(v[p * kv_row + kv + d])).sum();
-                prop_assert!((f64::from(reference[at + d]) - exact).abs() < 1e-5);
+                    seen.clone().map(|p| score(p).exp() / total * f64::from(v[p * kv_row + kv + d])).sum();
+                prop_assert!((f64::from(reference[at + d]) - exact).abs() < 2e-5);
             }
         }
     }
@@ -297,7 +325,14 @@ fn shared_products_and_attention_have_one_result() {
         let mut cache = KvCache::new(shape, threads);
         cache.write(0, 0, &k, &v);
         let mut out = vec![0.0; q.len()];
-        let batch = AttentionBatch { queries: &q, heads: 4, position: 697, scale: 0.125 };
+        let batch = AttentionBatch {
+            queries: &q,
+            heads: 4,
+            position: 697,
+            scale: 0.125,
+            window: None,
+            softcap: None,
+        };
         cache.attend(isa, &Pool::new(threads).unwrap(), 0, &batch, &mut out);
         bits(&out)
     };

@@ -17,10 +17,12 @@ pub enum LlmError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// An architecture this crate has no code for.
-    #[error("general.architecture is \"{found}\"; this build runs \"llama\" only")]
+    #[error("general.architecture is \"{found}\"; this build runs {known}")]
     Architecture {
         /// Name found.
         found: String,
+        /// Names of those that run.
+        known: String,
     },
     /// A metadata value that no model can have, or that asks for something not supported.
     #[error("{key} is {found}, expected {expected}")]
@@ -41,10 +43,12 @@ pub enum LlmError {
         expected: Vec<u64>,
     },
     /// A tensor that this crate would have to ignore, which would give wrong answers.
-    #[error("tensor {tensor} has no place in a plain llama model; convert the model without it")]
+    #[error("tensor {tensor} has no place in a {architecture} model; convert the model without it")]
     UnexpectedTensor {
         /// Name.
         tensor: String,
+        /// Architecture of the file.
+        architecture: &'static str,
     },
     /// A tensor of the wrong shape.
     #[error("tensor {tensor} has shape {found:?}, expected {expected:?} (innermost dimension first)")]

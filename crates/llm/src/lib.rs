@@ -33,22 +33,26 @@
 //! It has no clock (deadlines are callbacks), does not sample, masks nothing, and stores no KV state on disk. Of the
 //! GGUF architectures it runs `llama`; no experts, no biases, no YaRN.
 
+mod arch;
+mod blocks;
 mod config;
 pub mod convert;
 mod error;
 mod format;
 mod generate;
 pub mod limits;
-mod llama;
 mod model;
 mod plan;
+mod profile;
 mod session;
+mod tensors;
 
-pub use config::Config;
+pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
 pub use generate::{Ending, generate_greedy, generate_text};
 pub use model::{Model, ModelOptions};
 pub use plan::MemoryPlan;
+pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use session::{Session, SessionOptions};
 
 pub use ganglion_tokenizer::TokenId;

@@ -10,6 +10,10 @@ pub const FEED_FORWARD_MAX: usize = 1 << 19;
 pub const HEADS_MAX: usize = 1 << 10;
 /// Most values of one head.
 pub const HEAD_DIM_MAX: usize = 1 << 10;
+/// Most routed experts of a layer.
+pub const EXPERTS_MAX: usize = 1 << 10;
+/// Most experts that one token is given to.
+pub const EXPERTS_USED_MAX: usize = 1 << 6;
 /// Most tokens of a vocabulary.
 pub const VOCAB_MAX: usize = 1 << 20;
 /// Most tokens of a context.

@@ -1,14 +1,13 @@
 //! A loaded model: checked, repacked weights and the threads that multiply them.
 
-use std::collections::HashSet;
-
 use ganglion_gguf::{Gguf, Header};
-use ganglion_kernels::{Isa, Matrix, Pool};
+use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
 use crate::config::Config;
 use crate::error::{LlmError, Result};
 use crate::format::block_format;
 use crate::plan::MemoryPlan;
+use crate::tensors::{Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,109 +26,50 @@ impl Default for ModelOptions {
     }
 }
 
-/// Weights of one decoder layer; matrices are (output rows, input length).
-#[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) attention_norm: Vec<f32>,
-    pub(crate) query: Matrix,
-    pub(crate) key: Matrix,
-    pub(crate) value: Matrix,
-    pub(crate) attention_output: Matrix,
-    pub(crate) feed_forward_norm: Vec<f32>,
-    pub(crate) gate: Matrix,
-    pub(crate) up: Matrix,
-    pub(crate) down: Matrix,
-}
-
 /// A model ready for sessions.
 #[derive(Debug)]
 pub struct Model {
     config: Config,
     pub(crate) isa: Isa,
     pub(crate) pool: Pool,
-    pub(crate) embedding: Matrix,
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) output_norm: Vec<f32>,
-    /// `None`: the embedding is also the head.
-    head: Option<Matrix>,
-    pub(crate) rope_factors: Vec<f32>,
+    pub(crate) weights: Weights<Matrix, Vec<f32>>,
 }
 
-/// One tensor that a model has or may have.
-pub(crate) struct Expected {
-    pub(crate) name: String,
-    /// Innermost dimension first; one dimension means a vector kept in f32.
-    pub(crate) shape: Vec<u64>,
-    pub(crate) required: bool,
+/// Reads weights from a file into the kernels' layout.
+struct Loader<'a> {
+    gguf: &'a Gguf,
 }
 
-/// Every tensor of a model of this configuration.
-pub(crate) fn expected_tensors(config: &Config) -> Vec<Expected> {
-    let (embedding, hidden) = (config.embedding_length as u64, config.feed_forward_length as u64);
-    let (query, kv) = (config.query_length() as u64, config.kv_length() as u64);
-    let vocab = config.vocab_size as u64;
-    let tensor = |name: String, shape: &[u64], required| Expected { name, shape: shape.to_vec(), required };
-    let mut all = vec![
-        tensor("token_embd.weight".into(), &[embedding, vocab], true),
-        tensor("output_norm.weight".into(), &[embedding], true),
-        tensor("output.weight".into(), &[embedding, vocab], false),
-        tensor("rope_freqs.weight".into(), &[config.rope_dimension_count as u64 / 2], false),
-    ];
-    for layer in 0..config.layer_count {
-        for (part, shape) in [
-            ("attn_norm", &[embedding][..]),
-            ("attn_q", &[embedding, query]),
-            ("attn_k", &[embedding, kv]),
-            ("attn_v", &[embedding, kv]),
-            ("attn_output", &[query, embedding]),
-            ("ffn_norm", &[embedding]),
-            ("ffn_gate", &[embedding, hidden]),
-            ("ffn_up", &[embedding, hidden]),
-            ("ffn_down", &[hidden, embedding]),
-        ] {
-            all.push(tensor(format!("blk.{layer}.{part}.weight"), shape, true));
-        }
-    }
-    all
-}
+impl Source for Loader<'_> {
+    type Matrix = Matrix;
+    type Vector = Vec<f32>;
 
-/// Checks that the file holds exactly the tensors of its configuration, each in a shape and type that can be used.
-pub(crate) fn check_tensors(header: &Header, config: &Config) -> Result<()> {
-    let expected = expected_tensors(config);
-    for Expected { name, shape, required } in &expected {
-        let Some(info) = header.tensors().iter().find(|info| info.name == *name) else {
-            if *required {
-                return Err(LlmError::MissingTensor { tensor: name.clone(), expected: shape.clone() });
-            }
-            continue;
+    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Matrix>>> {
+        let Some(info) = tensor.find(self.gguf.header())? else { return Ok(None) };
+        let (format, k) = (block_format(info)?, info.shape[0] as usize);
+        let mut bytes = self.gguf.tensor_bytes(&tensor.name)?;
+        let row_bytes = bytes.len() / rows.iter().sum::<usize>();
+        let pack = |rows: &usize| {
+            let (part, rest) = bytes.split_at(rows * row_bytes);
+            bytes = rest;
+            Ok(Matrix::pack(&tensor.name, format, *rows, k, part)?)
         };
-        if info.shape != *shape {
-            return Err(LlmError::TensorShape {
-                tensor: name.clone(),
-                found: info.shape.clone(),
-                expected: shape.clone(),
-            });
-        }
-        block_format(info)?;
+        rows.iter().map(pack).collect::<Result<_>>().map(Some)
     }
-    let names: HashSet<&str> = expected.iter().map(|e| e.name.as_str()).collect();
-    match header.tensors().iter().find(|info| !names.contains(info.name.as_str())) {
-        Some(info) => Err(LlmError::UnexpectedTensor { tensor: info.name.clone() }),
-        None => Ok(()),
+
+    fn vectors(&mut self, tensor: &Wanted, lengths: &[usize]) -> Result<Option<Vec<Vec<f32>>>> {
+        let Some(info) = tensor.find(self.gguf.header())? else { return Ok(None) };
+        let bytes = self.gguf.tensor_bytes(&tensor.name)?;
+        let mut values = vec![0.0; info.element_count() as usize];
+        ganglion_kernels::dequantize(block_format(info)?, bytes, &mut values)?;
+        let mut rest = values.as_slice();
+        let take = |length: &usize| {
+            let (part, others) = rest.split_at(*length);
+            rest = others;
+            part.to_vec()
+        };
+        Ok(Some(lengths.iter().map(take).collect()))
     }
-}
-
-fn matrix(gguf: &Gguf, name: &str) -> Result<Matrix> {
-    let info = gguf.header().tensor(name)?;
-    let (k, rows) = (info.shape[0] as usize, info.shape[1] as usize);
-    Ok(Matrix::pack(name, block_format(info)?, rows, k, gguf.tensor_bytes(name)?)?)
-}
-
-fn vector(gguf: &Gguf, name: &str) -> Result<Vec<f32>> {
-    let info = gguf.header().tensor(name)?;
-    let mut values = vec![0.0; info.element_count() as usize];
-    ganglion_kernels::dequantize(block_format(info)?, gguf.tensor_bytes(name)?, &mut values)?;
-    Ok(values)
 }
 
 impl Model {
@@ -142,36 +82,8 @@ impl Model {
         let config = Config::from_header(gguf.header())?;
         check_tensors(gguf.header(), &config)?;
         let pool = Pool::new(options.threads)?;
-        let layers = (0..config.layer_count)
-            .map(|layer| {
-                let name = |part: &str| format!("blk.{layer}.{part}.weight");
-                Ok(Layer {
-                    attention_norm: vector(gguf, &name("attn_norm"))?,
-                    query: matrix(gguf, &name("attn_q"))?,
-                    key: matrix(gguf, &name("attn_k"))?,
-                    value: matrix(gguf, &name("attn_v"))?,
-                    attention_output: matrix(gguf, &name("attn_output"))?,
-                    feed_forward_norm: vector(gguf, &name("ffn_norm"))?,
-                    gate: matrix(gguf, &name("ffn_gate"))?,
-                    up: matrix(gguf, &name("ffn_up"))?,
-                    down: matrix(gguf, &name("ffn_down"))?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        let has = |name: &str| gguf.header().tensor(name).is_ok();
-        let head = if has("output.weight") { Some(matrix(gguf, "output.weight")?) } else { None };
-        let rope_factors =
-            if has("rope_freqs.weight") { vector(gguf, "rope_freqs.weight")? } else { Vec::new() };
-        Ok(Self {
-            isa: options.isa,
-            pool,
-            embedding: matrix(gguf, "token_embd.weight")?,
-            layers,
-            output_norm: vector(gguf, "output_norm.weight")?,
-            head,
-            rope_factors,
-            config,
-        })
+        let weights = Weights::read(&mut Loader { gguf }, &config)?;
+        Ok(Self { isa: options.isa, pool, weights, config })
     }
 
     /// What loading the file and one session of `context_tokens` will take, from the header alone.
@@ -198,6 +110,18 @@ impl Model {
     }
 
     pub(crate) fn head(&self) -> &Matrix {
-        self.head.as_ref().unwrap_or(&self.embedding)
+        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
+    }
+
+    /// A table for each rotation of the model. Which factors apply is decided by the context, not by the tokens in it.
+    pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {
+        let (ropes, factors) = (&self.config.ropes, &self.weights.rope_factors);
+        let by_length =
+            if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
+        let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
+        let table = |(index, rotation)| {
+            RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] })
+        };
+        ropes.rotations().iter().enumerate().map(table).collect()
     }
 }

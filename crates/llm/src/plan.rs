@@ -1,13 +1,13 @@
 //! The memory a model and one session of it will take, known before anything is loaded.
 
 use ganglion_gguf::Header;
-use ganglion_kernels::{ActivationBuffer, KvCache, KvShape, Matrix, RopeTable};
+use ganglion_kernels::{KvCache, KvShape, RopeTable};
 
+use crate::blocks::Buffers;
 use crate::config::Config;
 use crate::error::{LlmError, Result};
-use crate::format::block_format;
 use crate::limits;
-use crate::model::check_tensors;
+use crate::tensors::check_tensors;
 
 /// Bytes by purpose. Allocator overhead and the mapped file (which the system may drop at any time) are not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct MemoryPlan {
     pub weights_bytes: u64,
     /// Keys and values.
     pub kv_bytes: u64,
-    /// Activations, attention scores and the rotary table.
+    /// Activations, attention scores and the rotary tables.
     pub scratch_bytes: u64,
 }
 
@@ -29,25 +29,16 @@ impl MemoryPlan {
     /// As [`crate::Model::load`], and if an option is out of range.
     pub fn new(header: &Header, context_tokens: usize, batch_tokens: usize, threads: usize) -> Result<Self> {
         let config = Config::from_header(header)?;
-        check_tensors(header, &config)?;
-        check_option("context_tokens", context_tokens, limits::CONTEXT_MAX)?;
+        let weights_bytes = check_tensors(header, &config)?;
+        check_option("context_tokens", context_tokens, config.positions_max())?;
         check_option("batch_tokens", batch_tokens, limits::BATCH_MAX)?;
         check_option("threads", threads, ganglion_kernels::limits::THREADS_MAX)?;
-        let mut weights_bytes = 0u64;
-        for info in header.tensors() {
-            weights_bytes += match info.shape.as_slice() {
-                [k, rows] => Matrix::packed_bytes(block_format(info)?, *rows as usize, *k as usize)
-                    .map_or(u64::MAX / 2, |bytes| bytes as u64),
-                // Vectors are kept as f32, whatever they are stored as.
-                _ => info.element_count() * size_of::<f32>() as u64,
-            };
-        }
         let shape = kv_shape(&config, context_tokens);
         let batch = batch_tokens.min(context_tokens);
-        let scratch = BufferLengths::new(&config, batch).total() * size_of::<f32>()
-            + ActivationBuffer::scratch_bytes(batch, widest_input(&config))
+        let rotation = RopeTable::size_bytes(context_tokens, config.ropes.dimensions());
+        let scratch = Buffers::size_bytes(&config, batch)
             + KvCache::scratch_bytes(&shape, threads)
-            + RopeTable::size_bytes(context_tokens, config.rope_dimension_count);
+            + config.ropes.rotations().len() * rotation;
         Ok(Self {
             context_tokens,
             weights_bytes,
@@ -72,44 +63,5 @@ pub(crate) fn kv_shape(config: &Config, context_tokens: usize) -> KvShape {
         kv_heads: config.head_count_kv,
         head_dim: config.head_dim,
         positions: context_tokens,
-    }
-}
-
-/// The longest activation row that a matrix reads.
-pub(crate) fn widest_input(config: &Config) -> usize {
-    config.embedding_length.max(config.feed_forward_length).max(config.query_length())
-}
-
-/// f32 values in each buffer of a session: the one place that both the plan and the session read.
-pub(crate) struct BufferLengths {
-    pub(crate) hidden: usize,
-    pub(crate) normed: usize,
-    pub(crate) query: usize,
-    pub(crate) key: usize,
-    pub(crate) value: usize,
-    pub(crate) attended: usize,
-    pub(crate) projected: usize,
-    pub(crate) gate: usize,
-    pub(crate) up: usize,
-}
-
-impl BufferLengths {
-    pub(crate) fn new(config: &Config, batch: usize) -> Self {
-        Self {
-            hidden: batch * config.embedding_length,
-            normed: batch * config.embedding_length,
-            query: batch * config.query_length(),
-            key: batch * config.kv_length(),
-            value: batch * config.kv_length(),
-            attended: batch * config.query_length(),
-            projected: batch * config.embedding_length,
-            gate: batch * config.feed_forward_length,
-            up: batch * config.feed_forward_length,
-        }
-    }
-
-    fn total(&self) -> usize {
-        let Self { hidden, normed, query, key, value, attended, projected, gate, up } = self;
-        hidden + normed + query + key + value + attended + projected + gate + up
     }
 }

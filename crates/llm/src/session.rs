@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use ganglion_kernels::{
-    ActivationBuffer, Input, KvCache, RopeOrder, RopeTable, matmul, matmul_rows, rms_norm,
-};
+use ganglion_kernels::{KvCache, RopeTable, matmul, matmul_rows};
 
 use crate::TokenId;
+use crate::blocks::{self, Buffers, Pass};
 use crate::error::{LlmError, Result};
 use crate::limits;
-use crate::llama;
 use crate::model::Model;
-use crate::plan::{BufferLengths, check_option, kv_shape, widest_input};
+use crate::plan::{check_option, kv_shape};
+use crate::profile::{Profiler, Work};
 
 /// Sizes of a session. The batch changes speed and how often a deadline is looked at, never a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,33 +28,13 @@ impl SessionOptions {
     }
 }
 
-/// Activations of one batch; first dimension tokens.
-#[derive(Debug)]
-pub(crate) struct Buffers {
-    /// (tokens, embedding): the residual stream.
-    pub(crate) hidden: Vec<f32>,
-    pub(crate) normed: Vec<f32>,
-    /// (tokens, heads, head_dim)
-    pub(crate) query: Vec<f32>,
-    /// (tokens, kv_heads, head_dim)
-    pub(crate) key: Vec<f32>,
-    pub(crate) value: Vec<f32>,
-    pub(crate) attended: Vec<f32>,
-    /// (tokens, embedding): what a sub-layer adds to the stream.
-    pub(crate) projected: Vec<f32>,
-    /// (tokens, feed_forward)
-    pub(crate) gate: Vec<f32>,
-    pub(crate) up: Vec<f32>,
-    pub(crate) quantised: ActivationBuffer,
-}
-
 /// A sequence being evaluated. Everything is allocated by [`Session::new`]; no later call allocates.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
     options: SessionOptions,
     kv: KvCache,
-    rope: RopeTable,
+    ropes: Vec<RopeTable>,
     buffers: Buffers,
     position: usize,
     /// Hidden states in `buffers.hidden`, of the last tokens evaluated.
@@ -68,36 +47,18 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// If an option is out of range. A context beyond the model's `context_length` is the caller's choice.
+    /// If an option is out of range. A context beyond the model's `context_length` is the caller's choice, unless its
+    /// positions are learned.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        check_option("context_tokens", options.context_tokens, limits::CONTEXT_MAX)?;
+        check_option("context_tokens", options.context_tokens, model.config().positions_max())?;
         check_option("batch_tokens", options.batch_tokens, limits::BATCH_MAX)?;
         let options =
             SessionOptions { batch_tokens: options.batch_tokens.min(options.context_tokens), ..options };
         let config = model.config();
-        let lengths = BufferLengths::new(config, options.batch_tokens);
         Ok(Self {
             kv: KvCache::new(kv_shape(config, options.context_tokens), model.threads()),
-            rope: RopeTable::new(
-                RopeOrder::Interleaved,
-                options.context_tokens,
-                config.rope_dimension_count,
-                config.rope_freq_base,
-                config.rope_position_scale,
-                &model.rope_factors,
-            ),
-            buffers: Buffers {
-                hidden: vec![0.0; lengths.hidden],
-                normed: vec![0.0; lengths.normed],
-                query: vec![0.0; lengths.query],
-                key: vec![0.0; lengths.key],
-                value: vec![0.0; lengths.value],
-                attended: vec![0.0; lengths.attended],
-                projected: vec![0.0; lengths.projected],
-                gate: vec![0.0; lengths.gate],
-                up: vec![0.0; lengths.up],
-                quantised: ActivationBuffer::new(options.batch_tokens, widest_input(config)),
-            },
+            ropes: model.rope_tables(options.context_tokens),
+            buffers: Buffers::new(config, options.batch_tokens),
             model,
             options,
             position: 0,
@@ -109,6 +70,11 @@ impl Session {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Records all passes from now on in `profiler`; gives back the one before.
+    pub fn replace_profiler(&mut self, profiler: Profiler) -> Profiler {
+        std::mem::replace(&mut self.buffers.profiler, profiler)
     }
 
     /// The sizes in force.
@@ -177,23 +143,17 @@ impl Session {
 
     fn evaluate(&mut self, tokens: &[TokenId], expired: &mut dyn FnMut() -> bool) -> Result<()> {
         self.forget_hidden();
-        let length = self.model.config().embedding_length;
-        for (row, token) in self.buffers.hidden.chunks_exact_mut(length).zip(tokens) {
-            self.model.embedding.dequantize_row(*token as usize, row);
-        }
-        for layer in 0..self.model.layers.len() {
+        let Self { model, kv, ropes, buffers, position, .. } = self;
+        let pass = Pass { model, ropes, position: *position, tokens: tokens.len() };
+        buffers.profiler.begin();
+        blocks::embed(pass, tokens, buffers);
+        buffers.profiler.lap("embedding", || Work::NONE);
+        for layer in 0..model.config().layer_count {
             if expired() {
-                return Err(LlmError::Expired { position: self.position });
+                return Err(LlmError::Expired { position: *position });
             }
-            llama::layer(
-                &self.model,
-                layer,
-                &mut self.buffers,
-                &mut self.kv,
-                &self.rope,
-                self.position,
-                tokens.len(),
-            );
+            buffers.profiler.enter(Some(layer));
+            blocks::layer(pass, layer, buffers, kv);
         }
         self.position += tokens.len();
         self.evaluated = tokens.len();
@@ -243,7 +203,10 @@ impl Session {
         check_output(out, rows.len())?;
         self.norm_hidden(index)?;
         let model = &self.model;
-        matmul_rows(model.isa, &model.pool, &head_input(model, &self.buffers), model.head(), rows, out);
+        let input = blocks::head_input(model, &self.buffers);
+        matmul_rows(model.isa, &model.pool, &input, model.head(), rows, out);
+        blocks::finish_logits(model, Some(rows), out);
+        self.buffers.profiler.lap("head rows", || Work::NONE);
         self.check_numbers(out)
     }
 
@@ -263,7 +226,10 @@ impl Session {
         check_output(out, self.model.config().vocab_size)?;
         self.norm_hidden(index)?;
         let model = &self.model;
-        matmul(model.isa, &model.pool, &head_input(model, &self.buffers), &mut [(model.head(), out)]);
+        let input = blocks::head_input(model, &self.buffers);
+        matmul(model.isa, &model.pool, &input, &mut [(model.head(), &mut *out)]);
+        blocks::finish_logits(model, None, out);
+        self.buffers.profiler.lap("head", || Work::products(&[model.head()], 1));
         self.check_numbers(out)
     }
 
@@ -271,16 +237,12 @@ impl Session {
         if index >= self.evaluated {
             return Err(LlmError::NoHiddenState { index, available: self.evaluated });
         }
+        self.buffers.profiler.begin();
         if self.normed == Some(index) {
             return Ok(());
         }
-        let model = &self.model;
-        let config = model.config();
-        let length = config.embedding_length;
-        let Buffers { hidden, normed, quantised, .. } = &mut self.buffers;
-        let (hidden, normed) = (&hidden[index * length..(index + 1) * length], &mut normed[..length]);
-        rms_norm(model.isa, &model.pool, hidden, &model.output_norm, config.rms_epsilon, normed);
-        quantised.quantize(model.isa, &model.pool, normed, 1, length);
+        blocks::norm_for_head(&self.model, index, &mut self.buffers);
+        self.buffers.profiler.lap("head norm", || Work::NONE);
         self.normed = Some(index);
         Ok(())
     }
@@ -291,10 +253,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-fn head_input<'a>(model: &Model, buffers: &'a Buffers) -> Input<'a> {
-    Input::new(&buffers.normed[..model.config().embedding_length], &buffers.quantised)
 }
 
 fn check_output(out: &[f32], expected: usize) -> Result<()> {

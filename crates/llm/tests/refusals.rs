@@ -50,8 +50,9 @@ fn tensors_are_checked_by_name_shape_and_type() {
     assert!(text.contains("rope_freqs.weight") && text.contains("F32, F16 or BF16"), "{text}");
 
     let mut spoiled = writer(SMALL, FORMATS[0], "");
-    spoiled.tensor("blk.0.attn_q.bias", &[96], TensorType::F32, vec![0; 96 * 4]).unwrap();
-    assert!(message(&finish(spoiled)).contains("blk.0.attn_q.bias"));
+    spoiled.tensor("blk.0.attn_q_norm.weight", &[24], TensorType::F32, vec![0; 24 * 4]).unwrap();
+    let text = message(&finish(spoiled));
+    assert!(text.contains("blk.0.attn_q_norm.weight") && text.contains("llama model"), "{text}");
 }
 
 #[test]

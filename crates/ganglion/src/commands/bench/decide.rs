@@ -1,33 +1,19 @@
-//! `ganglion bench`: measurements, printed as they are.
+//! `ganglion bench decide`: from event to command.
 
 use crate::load;
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use ganglion_decide::{Decider, Options};
 use ganglion_guard::monotonic_us;
 use ganglion_site::{Event, Outcome, Sentence, Site};
 use hdrhistogram::Histogram;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-/// Measure decisions
+/// Time from event to command, prefix warm
 #[derive(Args)]
 #[command(after_help = "Example:\n  ganglion bench decide examples/hvac -n 500 --no-memo")]
 pub struct Arguments {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// Time from event to command, prefix warm
-    #[command(after_help = "Example:\n  ganglion bench decide examples/hvac -n 500 --no-memo")]
-    Decide(DecideArguments),
-}
-
-#[derive(Args)]
-struct DecideArguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
     /// Decisions to time
@@ -47,12 +33,6 @@ struct DecideArguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let What::Decide(arguments) = &arguments.what;
-    decide(arguments)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 struct Totals {
     latency_us: Histogram<u64>,
     commands: u64,
@@ -61,7 +41,7 @@ struct Totals {
     passes: u64,
 }
 
-fn decide(arguments: &DecideArguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
     let mut site = Site::load(&arguments.site)?;
     if let Some(model) = &arguments.model {
         site.model.path.clone_from(model);
@@ -101,7 +81,7 @@ fn decide(arguments: &DecideArguments) -> Result<()> {
     histogram(&mut out, &totals.latency_us)
 }
 
-fn sentences(arguments: &DecideArguments, site: &Site) -> Result<Vec<Sentence>> {
+fn sentences(arguments: &Arguments, site: &Site) -> Result<Vec<Sentence>> {
     let default = site.file.parent().unwrap_or(Path::new(".")).join("events.txt");
     let file = arguments.events.as_ref().unwrap_or(&default);
     let text = std::fs::read_to_string(file).with_context(|| {

@@ -1,0 +1,80 @@
+//! Grouped-query attention (Ainslie et al. 2023) with rotary positions, over the KV cache.
+
+use ganglion_kernels::{AttentionBatch, Input, KvCache, add_bias, matmul, rms_norm_in_place};
+
+use super::{Buffers, Pass};
+use crate::profile::Work;
+use crate::tensors::Linear;
+
+/// `projected = attention(normed)`; the keys and values go into the cache.
+pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv: &mut KvCache) {
+    let Pass { model, position, tokens, .. } = pass;
+    let (config, isa, pool) = (model.config(), model.isa, &model.pool);
+    let (weights, spec) = (&model.weights.layers[index].attention, config.layers[index]);
+    let (embedding, query_length, kv_length) =
+        (config.embedding_length, config.query_length(), config.kv_length());
+    let normed = &buffers.normed[..tokens * embedding];
+    let query = &mut buffers.query[..tokens * query_length];
+    let key = &mut buffers.key[..tokens * kv_length];
+    let value = &mut buffers.value[..tokens * kv_length];
+    let attended = &mut buffers.attended[..tokens * query_length];
+    let projected = &mut buffers.projected[..tokens * embedding];
+    let profiler = &mut buffers.profiler;
+    let with_bias = |x: &mut [f32], linear: &Linear<_, Vec<f32>>| {
+        if let Some(bias) = &linear.bias {
+            add_bias(isa, pool, x, bias);
+        }
+    };
+
+    buffers.quantised.quantize(isa, pool, normed, tokens, embedding);
+    profiler.lap("quantize", || Work::NONE);
+    let input = Input::new(normed, &buffers.quantised);
+    let products = &mut [
+        (&weights.query.matrix, &mut *query),
+        (&weights.key.matrix, &mut *key),
+        (&weights.value.matrix, &mut *value),
+    ];
+    matmul(isa, pool, &input, products);
+    with_bias(query, &weights.query);
+    with_bias(key, &weights.key);
+    with_bias(value, &weights.value);
+    profiler.lap("q k v", || {
+        Work::products(&[&weights.query.matrix, &weights.key.matrix, &weights.value.matrix], tokens)
+    });
+    if let Some(weight) = &weights.query_norm {
+        rms_norm_in_place(isa, pool, query, query_length, weight, config.norm_epsilon);
+    }
+    if let Some(weight) = &weights.key_norm {
+        rms_norm_in_place(isa, pool, key, kv_length, weight, config.norm_epsilon);
+    }
+    if let Some(rope) = spec.rope.map(|rope| &pass.ropes[rope]) {
+        rope.apply(isa, pool, query, query_length, config.head_dim, position);
+        rope.apply(isa, pool, key, kv_length, config.head_dim, position);
+    }
+    profiler.lap("rope", || Work::NONE);
+    kv.write(index, position, key, value);
+    profiler.lap("kv write", || Work::NONE);
+    let batch = AttentionBatch {
+        queries: query,
+        heads: config.head_count,
+        position,
+        scale: config.attention_scale,
+        window: spec.window,
+        softcap: config.attention_softcap,
+    };
+    kv.attend(isa, pool, index, &batch, attended);
+    profiler.lap("attention", || attention_work(query_length, spec.window, position, tokens));
+    buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
+    profiler.lap("quantize", || Work::NONE);
+    let input = Input::new(attended, &buffers.quantised);
+    matmul(isa, pool, &input, &mut [(&weights.output.matrix, &mut *projected)]);
+    with_bias(projected, &weights.output);
+    profiler.lap("attention output", || Work::products(&[&weights.output.matrix], tokens));
+}
+
+/// Scores and weighted values of tokens that each see all positions up to their own, or those inside the window.
+fn attention_work(query_length: usize, window: Option<usize>, position: usize, tokens: usize) -> Work {
+    let seen = |token: usize| (position + token + 1).min(window.unwrap_or(usize::MAX));
+    let pairs: usize = (0..tokens).map(seen).sum();
+    Work { macs: 2 * (query_length * pairs) as u64, ..Work::NONE }
+}

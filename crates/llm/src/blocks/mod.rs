@@ -1,0 +1,82 @@
+//! The parts of a decoder, each one function that executes what the configuration describes.
+
+mod attention;
+mod buffers;
+mod embedding;
+mod experts;
+mod feed_forward;
+mod head;
+mod norm;
+
+use ganglion_kernels::{KvCache, RopeTable, add_rows};
+
+pub(crate) use buffers::Buffers;
+pub(crate) use embedding::embed;
+pub(crate) use head::{finish_logits, head_input, norm_for_head};
+
+use crate::arch::Residual;
+use crate::model::Model;
+use crate::profile::Work;
+use crate::tensors::{FeedForward, Norm};
+
+/// The part of a sequence that one evaluation covers.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    pub(crate) model: &'a Model,
+    /// One for each of the model's rotations.
+    pub(crate) ropes: &'a [RopeTable],
+    /// Position of the first token.
+    pub(crate) position: usize,
+    pub(crate) tokens: usize,
+}
+
+/// Evaluates one layer for the first `pass.tokens` rows of `buffers.hidden`.
+pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv: &mut KvCache) {
+    let layer = &pass.model.weights.layers[index];
+    read_stream(pass, layer.attention_norm.as_ref(), buffers);
+    attention::attention(pass, index, buffers, kv);
+    match pass.model.config().design.residual {
+        Residual::Sequential => {
+            add_to_stream(pass, layer.attention_post_norm.as_ref(), buffers);
+            read_stream(pass, layer.feed_forward_norm.as_ref(), buffers);
+        }
+        Residual::Parallel => {
+            read_stream(pass, layer.feed_forward_norm.as_ref(), buffers);
+            add_to_stream(pass, None, buffers);
+        }
+        // What attention read is still there.
+        Residual::ParallelOneNorm => add_to_stream(pass, None, buffers),
+    }
+    match &layer.feed_forward {
+        FeedForward::Dense(dense) => feed_forward::feed_forward(pass, dense, buffers),
+        FeedForward::Experts(experts) => experts::mixture(pass, experts, buffers),
+    }
+    add_to_stream(pass, layer.feed_forward_post_norm.as_ref(), buffers);
+}
+
+/// `normed = norm(hidden)`, or a copy without a norm.
+fn read_stream(pass: Pass<'_>, norm: Option<&Norm<Vec<f32>>>, buffers: &mut Buffers) {
+    let length = pass.tokens * pass.model.config().embedding_length;
+    let (hidden, normed) = (&buffers.hidden[..length], &mut buffers.normed[..length]);
+    match norm {
+        Some(norm) => norm::norm(pass.model, norm, hidden, normed),
+        None => normed.copy_from_slice(hidden),
+    }
+    buffers.profiler.lap("norm", || Work::NONE);
+}
+
+/// `hidden += norm(projected)`, or as it is without a norm.
+fn add_to_stream(pass: Pass<'_>, norm: Option<&Norm<Vec<f32>>>, buffers: &mut Buffers) {
+    let length = pass.tokens * pass.model.config().embedding_length;
+    let (hidden, projected) = (&mut buffers.hidden[..length], &buffers.projected[..length]);
+    let added = match norm {
+        Some(norm) => {
+            let normed = &mut buffers.normed[..length];
+            norm::norm(pass.model, norm, projected, normed);
+            &*normed
+        }
+        None => projected,
+    };
+    add_rows(pass.model.isa, hidden, added);
+    buffers.profiler.lap("residual", || Work::NONE);
+}
