@@ -18,7 +18,7 @@ use crate::packed::{PackedBytes, lines_of};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::tile::layout::{Layout, Record};
-use crate::tile::{self, QuantTiles, Tiles, pack};
+use crate::tile::{self, QuantTiles, Target, Tiles, pack};
 
 /// 64 bytes of quants, one cache line.
 #[derive(Debug, Clone, Copy)]
@@ -225,7 +225,12 @@ pub fn matmul(isa: Isa, pool: &Pool, input: &Input<'_>, products: &mut [(&Matrix
     let share = |index: usize, of: usize| {
         for (matrix, out) in shared.iter().flatten() {
             let range = matrix.tile_count() * index / of..matrix.tile_count() * (index + 1) / of;
-            product(isa, matrix, input, range, out);
+            let target = Target { out: *out, stride: matrix.rows, first_row: 0, rows: matrix.rows };
+            #[allow(unsafe_code)]
+            // SAFETY: the tile ranges of the threads are disjoint.
+            unsafe {
+                tile::drive(isa, &matrix.tiles(), input, range, target);
+            }
         }
     };
     if threads == 1 || work < PARALLEL_WORK_MIN {
@@ -233,17 +238,6 @@ pub fn matmul(isa: Isa, pool: &Pool, input: &Input<'_>, products: &mut [(&Matrix
     } else {
         pool.run(&|index| share(index, threads));
     }
-}
-
-fn product(isa: Isa, matrix: &Matrix, input: &Input<'_>, tiles: Range<usize>, out: &SharedSlice<'_, f32>) {
-    let rows = matrix.rows;
-    tile::drive(isa, &matrix.tiles(), input, tiles, &mut |tile, token, values| {
-        let valid = LANES.min(rows - tile * LANES);
-        #[allow(unsafe_code)]
-        // SAFETY: tile ranges of the threads are disjoint, so no other thread takes these rows of this token.
-        let part = unsafe { out.part(token * rows + tile * LANES, valid) };
-        part.copy_from_slice(&values[..valid]);
-    });
 }
 
 /// `out[i] = input · W[rows[i]]` for one token: the same bits as [`matmul`] gives for these rows, at the cost of
@@ -264,7 +258,14 @@ pub fn matmul_rows(isa: Isa, pool: &Pool, input: &Input<'_>, matrix: &Matrix, ro
             assert!(row < matrix.rows, "row {row} of {}", matrix.rows);
             if row / LANES != current {
                 current = row / LANES;
-                tile::drive(isa, &tiles, input, current..current + 1, &mut |_, _, v| values = *v);
+                let first_row = current * LANES;
+                let out = SharedSlice::new(&mut values);
+                let target = Target { out, stride: LANES, first_row, rows: first_row + LANES };
+                #[allow(unsafe_code)]
+                // SAFETY: the target is this thread's own.
+                unsafe {
+                    tile::drive(isa, &tiles, input, current..current + 1, target);
+                }
             }
             #[allow(unsafe_code)]
             // SAFETY: `split` gives every index to one thread.

@@ -7,9 +7,8 @@
 use std::arch::x86_64::*;
 
 use super::format::Format;
-use super::kernel::{self, Group};
 use super::simd::Simd;
-use super::{Kernels, QuantTiles, QuantTokens};
+use super::{Job, Kernels, kernel};
 use crate::isa::{Avx2, AvxVnni};
 use crate::limits::LANES;
 use crate::matrix::{Lanes16, Line};
@@ -160,27 +159,13 @@ macro_rules! simd_256 {
         }
 
         impl Kernels for $token {
-            fn product<F: Format, const N: usize>(
-                self,
-                w: QuantTiles<'_>,
-                a: QuantTokens<'_>,
-                tile: usize,
-                token: usize,
-                out: &mut Group<N>,
-            ) {
+            fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize) {
                 #[target_feature(enable = $features)]
-                fn inner<F: Format, const N: usize>(
-                    simd: $token,
-                    w: QuantTiles<'_>,
-                    a: QuantTokens<'_>,
-                    tile: usize,
-                    token: usize,
-                    out: &mut Group<N>,
-                ) {
-                    kernel::product::<$token, F, N>(simd, w, a, tile, token, out);
+                fn inner<F: Format, const N: usize>(simd: $token, job: &Job<'_>, tile: usize, token: usize) {
+                    kernel::product::<$token, F, N>(simd, job, tile, token);
                 }
                 // SAFETY: `self` proves the features.
-                unsafe { inner::<F, N>(self, w, a, tile, token, out) }
+                unsafe { inner::<F, N>(self, job, tile, token) }
             }
         }
     };

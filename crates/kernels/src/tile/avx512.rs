@@ -4,9 +4,8 @@
 use std::arch::x86_64::*;
 
 use super::format::Format;
-use super::kernel::{self, Group};
 use super::simd::Simd;
-use super::{Kernels, QuantTiles, QuantTokens};
+use super::{Job, Kernels, kernel};
 use crate::isa::Avx512;
 use crate::limits::LANES;
 use crate::matrix::{Lanes16, Line};
@@ -147,26 +146,12 @@ impl Simd for Avx512 {
 }
 
 impl Kernels for Avx512 {
-    fn product<F: Format, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<N>,
-    ) {
+    fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-        fn inner<F: Format, const N: usize>(
-            simd: Avx512,
-            w: QuantTiles<'_>,
-            a: QuantTokens<'_>,
-            tile: usize,
-            token: usize,
-            out: &mut Group<N>,
-        ) {
-            kernel::product::<Avx512, F, N>(simd, w, a, tile, token, out);
+        fn inner<F: Format, const N: usize>(simd: Avx512, job: &Job<'_>, tile: usize, token: usize) {
+            kernel::product::<Avx512, F, N>(simd, job, tile, token);
         }
         // SAFETY: `self` proves the features.
-        unsafe { inner::<F, N>(self, w, a, tile, token, out) }
+        unsafe { inner::<F, N>(self, job, tile, token) }
     }
 }

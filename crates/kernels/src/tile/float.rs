@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::layout::Record;
-use super::{Sink, Tiles};
+use super::{Target, Tiles};
 use crate::block::BlockFormat;
 use crate::isa::{Isa, multiversion};
 use crate::limits::LANES;
@@ -16,7 +16,17 @@ use crate::matrix::{Lanes16, Lanes32};
 /// Partial sums of one output, and k values a step.
 const PARTS: usize = 4;
 
-pub(super) fn drive(isa: Isa, w: &Tiles<'_>, x: &[f32], tokens: usize, range: Range<usize>, sink: Sink<'_>) {
+/// # Safety
+/// As [`super::drive`].
+#[allow(unsafe_code)]
+pub(super) unsafe fn drive(
+    isa: Isa,
+    w: &Tiles<'_>,
+    x: &[f32],
+    tokens: usize,
+    range: Range<usize>,
+    target: Target<'_>,
+) {
     let k = w.k;
     for tile in range {
         let lanes = tile * k..(tile + 1) * k;
@@ -33,7 +43,8 @@ pub(super) fn drive(isa: Isa, w: &Tiles<'_>, x: &[f32], tokens: usize, range: Ra
                 _ => unreachable!("quantised tiles have their own kernels"),
             }
             for (n, values) in out.iter().enumerate() {
-                sink(tile, token + n, values);
+                // SAFETY: this function's contract.
+                unsafe { target.put(tile, token + n, values) };
             }
             token += count;
         }

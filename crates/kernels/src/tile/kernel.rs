@@ -1,55 +1,93 @@
 //! The one integer kernel: a tile of 16 rows times N tokens, for every instruction set and format.
 
+use super::Job;
 use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
-use super::{QuantTiles, QuantTokens};
-use crate::limits::LANES;
+use crate::activation::{BlockMeta, GROUP};
+use crate::limits::{BLOCK, LANES};
 
-/// Results of one tile × N tokens.
-pub(crate) type Group<const N: usize> = [[f32; LANES]; N];
+/// Groups of the largest N.
+const STREAMS_MAX: usize = 3;
+
+/// The body once for each `n` below 12: a loop over accumulators would keep them in memory.
+macro_rules! unroll {
+    ($n:ident => $body:expr) => {
+        unroll!(@ $n $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $n:ident $body:expr, $($i:literal)*) => {
+        $({
+            #[allow(non_upper_case_globals)]
+            const $n: usize = $i;
+            $body
+        })*
+    };
+}
 
 /// Tokens `token..token + N` times the rows of `tile`.
 ///
 /// Weights are unsigned, so every integer sum starts at `-zero_point · Σ activations`: the correction costs nothing. The two
 /// halves of a block are separate chains: some formats scale them apart, and one chain would wait for itself.
 #[inline(always)]
-pub(super) fn product<S: Simd, F: Format, const N: usize>(
-    simd: S,
-    w: QuantTiles<'_>,
-    a: QuantTokens<'_>,
-    tile: usize,
-    token: usize,
-    out: &mut Group<N>,
-) {
+pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>, tile: usize, token: usize) {
+    let Job { w, a, target, .. } = job;
     let quants = <F::Quants as Quants>::blocks(w.quants);
     let quants = &quants[tile * w.blocks..(tile + 1) * w.blocks];
     let scales = w.scales.tile::<<F::Scales as Scales>::Record>(tile);
-    let tokens: [_; N] = std::array::from_fn(|n| a.token(token + n));
+    // The tokens of a group are one stream; those of smaller N lie in one group, or in groups of one.
+    let streams: [_; STREAMS_MAX] = std::array::from_fn(|i| {
+        a.stream(token + if N < GROUP { i.min(N - 1) } else { (i * GROUP).min(N - GROUP) })
+    });
     for part in 0..LANES / S::WIDTH {
         let mut acc = [simd.zero(); N];
         for (b, block) in quants.iter().enumerate() {
             let weights = <F::Quants as Quants>::expand(simd, block, part);
-            let loaded = <F::Scales as Scales>::load(simd, scales, b, part);
-            for n in 0..N {
-                let (values, meta) = (&tokens[n].0[b], &tokens[n].1[b]);
-                let (mut first, mut second) = match F::ZERO_POINT {
-                    Some(shift) if <F::Scales as Scales>::HALVES => {
-                        let second = meta.sum_negated - meta.first_negated;
-                        (simd.int_shifted(meta.first_negated, shift), simd.int_shifted(second, shift))
-                    }
-                    Some(shift) => (simd.int_shifted(meta.sum_negated, shift), simd.int(0)),
-                    None => (simd.int(0), simd.int(0)),
-                };
-                let (fours, _) = values.as_chunks::<4>();
-                for l in 0..4 {
-                    first = simd.dot(first, weights[l], simd.four(&fours[l]));
-                    second = simd.dot(second, weights[l + 4], simd.four(&fours[l + 4]));
-                }
-                acc[n] = <F::Scales as Scales>::join(simd, loaded, (first, second), meta, acc[n]);
+            let scales = <F::Scales as Scales>::load(simd, scales, b, part);
+            unroll!(n => if n < N {
+                let (stream, at) = if N < GROUP { (n, 0) } else { (n / GROUP, n % GROUP) };
+                let stream = &streams[stream];
+                let at = b * if N < GROUP { stream.stride } else { GROUP } + at;
+                let (values, meta) = (&stream.values[at], &stream.meta[at]);
+                let sums = dot::<S, F>(simd, &weights, values, meta);
+                acc[n] = <F::Scales as Scales>::join(simd, scales, sums, meta, acc[n]);
+            });
+        }
+        for (n, acc) in acc.into_iter().enumerate() {
+            #[allow(unsafe_code)]
+            // SAFETY: nobody else computes the tiles of this job.
+            let out = unsafe { target.part(tile, token + n) };
+            if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
+                simd.store(acc, out, part);
+            } else {
+                let mut values = [0.0; LANES];
+                simd.store(acc, &mut values, part);
+                let end = out.len().min((part + 1) * S::WIDTH);
+                let lanes = (part * S::WIDTH).min(end)..end;
+                out[lanes.clone()].copy_from_slice(&values[lanes]);
             }
         }
-        for n in 0..N {
-            simd.store(acc[n], &mut out[n], part);
-        }
     }
+}
+
+/// The integer sums of the two halves of a block for one token.
+#[inline(always)]
+fn dot<S: Simd, F: Format>(
+    simd: S,
+    weights: &[S::Int; 8],
+    values: &[i8; BLOCK],
+    meta: &BlockMeta,
+) -> (S::Int, S::Int) {
+    let (mut first, mut second) = match F::ZERO_POINT {
+        Some(shift) if <F::Scales as Scales>::HALVES => {
+            let second = meta.sum_negated - meta.first_negated;
+            (simd.int_shifted(meta.first_negated, shift), simd.int_shifted(second, shift))
+        }
+        Some(shift) => (simd.int_shifted(meta.sum_negated, shift), simd.int(0)),
+        None => (simd.int(0), simd.int(0)),
+    };
+    let (fours, _) = values.as_chunks::<4>();
+    for l in 0..4 {
+        first = simd.dot(first, weights[l], simd.four(&fours[l]));
+        second = simd.dot(second, weights[l + 4], simd.four(&fours[l + 4]));
+    }
+    (first, second)
 }

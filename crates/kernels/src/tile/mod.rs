@@ -19,14 +19,14 @@ mod simd;
 use std::ops::Range;
 
 use self::format::Format;
-use self::kernel::Group;
 use self::layout::{Layout, ScalePlane};
 use self::simd::Simd;
-use crate::activation::{ActivationBuffer, BlockMeta, Input};
+use crate::activation::{Input, QuantTokens};
 use crate::block::BlockFormat;
 use crate::isa::Isa;
 use crate::limits::{BLOCK, LANES};
 use crate::matrix::Line;
+use crate::shared::SharedSlice;
 
 /// A packed matrix as kernels see it.
 #[derive(Clone, Copy)]
@@ -69,125 +69,133 @@ impl<'a> QuantTiles<'a> {
     }
 }
 
-/// Int8 activations as kernels see them.
-#[derive(Clone, Copy)]
-pub(crate) struct QuantTokens<'a> {
-    blocks: usize,
-    values: &'a [[i8; BLOCK]],
-    meta: &'a [BlockMeta],
-}
-
-impl<'a> QuantTokens<'a> {
-    fn new(buffer: &'a ActivationBuffer, k: usize) -> Self {
-        Self { blocks: k / BLOCK, values: buffer.values.as_chunks::<BLOCK>().0, meta: &buffer.meta }
-    }
-
-    /// Values and what belongs to them, each (blocks).
-    #[inline(always)]
-    fn token(&self, token: usize) -> (&'a [[i8; BLOCK]], &'a [BlockMeta]) {
-        let range = token * self.blocks..(token + 1) * self.blocks;
-        (&self.values[range.clone()], &self.meta[range])
-    }
-}
-
 /// The kernel compiled for one instruction set.
-pub(crate) trait Kernels: Simd {
-    fn product<F: Format, const N: usize>(
-        self,
-        w: QuantTiles<'_>,
-        a: QuantTokens<'_>,
-        tile: usize,
-        token: usize,
-        out: &mut Group<N>,
-    );
+trait Kernels: Simd {
+    /// Tokens `token..token + N` of the job times the rows of `tile`.
+    fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize);
 }
 
-/// Takes (tile, token, its 16 values).
-pub(crate) type Sink<'s> = &'s mut dyn FnMut(usize, usize, &[f32; LANES]);
+/// Where results go: a (tokens, stride) array that holds the rows from `first_row` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) out: SharedSlice<'a, f32>,
+    pub(crate) stride: usize,
+    pub(crate) first_row: usize,
+    /// Rows of the matrix; those that a tile has beyond are dropped.
+    pub(crate) rows: usize,
+}
 
-/// What one call computes: the tiles of `range` for `tokens` tokens.
+impl Target<'_> {
+    /// Where the valid rows of a tile go for one token.
+    ///
+    /// # Safety
+    /// No other thread may hold a part of the same tile and token.
+    #[inline(always)]
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, tile: usize, token: usize) -> &mut [f32] {
+        let row = tile * LANES;
+        let valid = LANES.min(self.rows - row);
+        // SAFETY: this function's contract.
+        unsafe { self.out.part(token * self.stride + row - self.first_row, valid) }
+    }
+
+    /// Stores what one lane after the other holds.
+    ///
+    /// # Safety
+    /// As [`Target::part`].
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn put(&self, tile: usize, token: usize, values: &[f32; LANES]) {
+        // SAFETY: this function's contract.
+        let part = unsafe { self.part(tile, token) };
+        part.copy_from_slice(&values[..part.len()]);
+    }
+}
+
+/// What one call computes: the tiles of `range` for `tokens` tokens. No other call may compute any of them at the same time.
 struct Job<'a> {
     w: QuantTiles<'a>,
     a: QuantTokens<'a>,
     tokens: usize,
     range: Range<usize>,
+    target: Target<'a>,
 }
 
-/// Computes the tiles of `range` for all tokens of the input and hands each result to `sink`.
-pub(crate) fn drive(isa: Isa, w: &Tiles<'_>, input: &Input<'_>, range: Range<usize>, sink: Sink<'_>) {
+/// Computes the tiles of `range` for all tokens of the input.
+///
+/// # Safety
+/// No other thread may write these tiles of the target.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn drive(
+    isa: Isa,
+    w: &Tiles<'_>,
+    input: &Input<'_>,
+    range: Range<usize>,
+    target: Target<'_>,
+) {
     let tokens = input.values.len() / w.k;
     let Some(layout) = Layout::of(w.format) else {
-        return float::drive(isa, w, input.values, tokens, range, sink);
+        // SAFETY: this function's contract.
+        return unsafe { float::drive(isa, w, input.values, tokens, range, target) };
     };
-    let a = QuantTokens::new(input.quantised, w.k);
-    let job = Job { w: QuantTiles::new(&layout, w), a, tokens, range };
+    let a = input.quantised.tokens();
+    let job = Job { w: QuantTiles::new(&layout, w), a, tokens, range, target };
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(simd) => by_format(simd, w.format, &job, sink),
+        Isa::Avx2(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni(simd) => by_format(simd, w.format, &job, sink),
+        Isa::AvxVnni(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(simd) => by_format(simd, w.format, &job, sink),
-        _ => cover_scalar(&layout, &job, sink),
+        Isa::Avx512(simd) => by_format(simd, w.format, &job),
+        _ => cover_scalar(&layout, &job),
     }
 }
 
-fn cover_scalar(layout: &Layout, job: &Job<'_>, sink: Sink<'_>) {
+fn cover_scalar(layout: &Layout, job: &Job<'_>) {
     for tile in job.range.clone() {
         for token in 0..job.tokens {
-            let mut out = [[0.0; LANES]; 1];
-            scalar::product::<1>(layout, job.w, job.a, tile, token, &mut out);
-            sink(tile, token, &out[0]);
+            scalar::product(layout, job, tile, token);
         }
     }
 }
 
-fn by_format<K: Kernels>(simd: K, format: BlockFormat, job: &Job<'_>, sink: Sink<'_>) {
+fn by_format<K: Kernels>(simd: K, format: BlockFormat, job: &Job<'_>) {
     match format {
         BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => {
             unreachable!("floats have their own kernels")
         }
-        BlockFormat::Q8_0 => cover::<K, format::Q8_0>(simd, job, sink),
-        BlockFormat::Q4_0 => cover::<K, format::Q4_0>(simd, job, sink),
-        BlockFormat::Q4_1 => cover::<K, format::Q4_1>(simd, job, sink),
-        BlockFormat::Q5_0 => cover::<K, format::Q5_0>(simd, job, sink),
-        BlockFormat::Q5_1 => cover::<K, format::Q5_1>(simd, job, sink),
-        BlockFormat::Q2_K => cover::<K, format::Q2_K>(simd, job, sink),
-        BlockFormat::Q3_K => cover::<K, format::Q3_K>(simd, job, sink),
-        BlockFormat::Q4_K => cover::<K, format::Q4_K>(simd, job, sink),
-        BlockFormat::Q5_K => cover::<K, format::Q5_K>(simd, job, sink),
-        BlockFormat::Q6_K => cover::<K, format::Q6_K>(simd, job, sink),
-        BlockFormat::IQ4_NL => cover::<K, format::Iq4Nl>(simd, job, sink),
-        BlockFormat::MXFP4 => cover::<K, format::Mxfp4>(simd, job, sink),
+        BlockFormat::Q8_0 => cover::<K, format::Q8_0>(simd, job),
+        BlockFormat::Q4_0 => cover::<K, format::Q4_0>(simd, job),
+        BlockFormat::Q4_1 => cover::<K, format::Q4_1>(simd, job),
+        BlockFormat::Q5_0 => cover::<K, format::Q5_0>(simd, job),
+        BlockFormat::Q5_1 => cover::<K, format::Q5_1>(simd, job),
+        BlockFormat::Q2_K => cover::<K, format::Q2_K>(simd, job),
+        BlockFormat::Q3_K => cover::<K, format::Q3_K>(simd, job),
+        BlockFormat::Q4_K => cover::<K, format::Q4_K>(simd, job),
+        BlockFormat::Q5_K => cover::<K, format::Q5_K>(simd, job),
+        BlockFormat::Q6_K => cover::<K, format::Q6_K>(simd, job),
+        BlockFormat::IQ4_NL => cover::<K, format::Iq4Nl>(simd, job),
+        BlockFormat::MXFP4 => cover::<K, format::Mxfp4>(simd, job),
     }
 }
 
-/// A tile stays in the nearest cache while the tokens pass by in groups.
-fn cover<K: Kernels, F: Format>(simd: K, job: &Job<'_>, sink: Sink<'_>) {
+/// A tile stays in the nearest cache while the tokens pass by in groups; twelve tokens start at a multiple of four, two at an even one,
+/// so that none of them straddles more groups of activations than it has to.
+fn cover<K: Kernels, F: Format>(simd: K, job: &Job<'_>) {
     for tile in job.range.clone() {
         let mut token = 0;
         while token < job.tokens {
             token += match job.tokens - token {
-                12.. if K::TOKENS >= 12 => group::<K, F, 12>(simd, job, tile, token, sink),
-                4.. => group::<K, F, 4>(simd, job, tile, token, sink),
-                2.. => group::<K, F, 2>(simd, job, tile, token, sink),
-                _ => group::<K, F, 1>(simd, job, tile, token, sink),
+                12.. if K::TOKENS >= 12 => group::<K, F, 12>(simd, job, tile, token),
+                4.. => group::<K, F, 4>(simd, job, tile, token),
+                2.. => group::<K, F, 2>(simd, job, tile, token),
+                _ => group::<K, F, 1>(simd, job, tile, token),
             };
         }
     }
 }
 
-fn group<K: Kernels, F: Format, const N: usize>(
-    simd: K,
-    job: &Job<'_>,
-    tile: usize,
-    token: usize,
-    sink: Sink<'_>,
-) -> usize {
-    let mut out = [[0.0; LANES]; N];
-    simd.product::<F, N>(job.w, job.a, tile, token, &mut out);
-    for (n, values) in out.iter().enumerate() {
-        sink(tile, token + n, values);
-    }
+fn group<K: Kernels, F: Format, const N: usize>(simd: K, job: &Job<'_>, tile: usize, token: usize) -> usize {
+    simd.product::<F, N>(job, tile, token);
     N
 }
