@@ -4,7 +4,7 @@ use ganglion_gguf::{Gguf, Header};
 use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
 use crate::config::Config;
-use crate::error::{LlmError, Result};
+use crate::error::Result;
 use crate::format::block_format;
 use crate::plan::MemoryPlan;
 use crate::tensors::{Source, Wanted, Weights, check_tensors};
