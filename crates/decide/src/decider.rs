@@ -7,7 +7,9 @@ use crate::prompt::Prompt;
 use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
 use ganglion_kernels::exp;
-use ganglion_llm::{Config, LlmError, MemoryPlan, Model, ModelOptions, Session, SessionOptions};
+use ganglion_llm::{
+    Config, LlmError, Loaded, MemoryPlan, Model, ModelOptions, PackedFolder, Session, SessionOptions,
+};
 use ganglion_site::{Command, Decision, Event, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use std::sync::Arc;
@@ -33,13 +35,19 @@ impl LoadedModel {
     /// # Errors
     /// A model file that is malformed or of a kind that is not supported.
     pub fn new(gguf: &Gguf, threads: usize) -> Result<Self> {
+        Self::with_folder(gguf, threads, None).map(|(model, _)| model)
+    }
+
+    /// As [`LoadedModel::new`], with the packed weights kept in `folder`: see [`Model::load_with`].
+    ///
+    /// # Errors
+    /// As [`LoadedModel::new`].
+    pub fn with_folder(gguf: &Gguf, threads: usize, folder: Option<&PackedFolder>) -> Result<(Self, Loaded)> {
         let tokenizer = Arc::new(Tokenizer::from_gguf(gguf)?);
-        Ok(Self {
-            engine: Engine::new(Arc::clone(&tokenizer))?,
-            speaks_canonical_form: speaks_canonical_form(gguf)?,
-            model: Arc::new(Model::load(gguf, model_options(threads))?),
-            tokenizer,
-        })
+        let (model, loaded) = Model::load_with(gguf, model_options(threads), folder)?;
+        let engine = Engine::new(Arc::clone(&tokenizer))?;
+        let speaks_canonical_form = speaks_canonical_form(gguf)?;
+        Ok((Self { engine, speaks_canonical_form, model: Arc::new(model), tokenizer }, loaded))
     }
 }
 

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail};
 use ganglion_decide::{Decider, LoadedModel, MemoryPlan, Options, memory_plan};
 use ganglion_gguf::Gguf;
+use ganglion_llm::{Loaded, PackedFolder};
 use ganglion_site::{Micros, Site};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A site file, checked.
@@ -17,8 +18,20 @@ pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
     let path = &site.model.path;
     let gguf = Gguf::open(path).with_context(|| format!("model.path in {}", site.file.display()))?;
     let plan = memory_plan(site, &gguf).with_context(|| format!("model {}", path.display()))?;
-    if let Some(available) = available_bytes()
-        && plan.total_bytes() > available
+    let available = available_bytes();
+    // Mapped weights need not all be in memory at once.
+    let least =
+        if packed_folder().is_some() { plan.kv_bytes + plan.scratch_bytes } else { plan.total_bytes() };
+    if let Some(available) = available
+        && (least..plan.total_bytes()).contains(&available)
+    {
+        eprintln!(
+            "warning: {} of memory for a plan of {}: the weights are read from disk for every token, which is slow",
+            size(available),
+            size(plan.total_bytes())
+        );
+    } else if let Some(available) = available
+        && available < least
     {
         bail!(
             "model and site need {} of memory, {} are available: take a smaller model or lower model.context_tokens\n{}",
@@ -32,9 +45,27 @@ pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
 
 /// Everything ready for events.
 pub fn decider(site: &Arc<Site>, gguf: &Gguf, options: Options) -> Result<Decider> {
-    let model = LoadedModel::new(gguf, site.model.threads)
+    let (model, loaded) = LoadedModel::with_folder(gguf, site.model.threads, packed_folder().as_ref())
         .with_context(|| format!("model {}", site.model.path.display()))?;
+    announce(&loaded);
     Ok(Decider::new(Arc::clone(site), &model, options)?)
+}
+
+/// Where packed weights of larger models are kept; `None` for a user without a home.
+pub fn packed_folder() -> Option<PackedFolder> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let cache = cache.filter(|path| path.is_absolute()).or_else(|| Some(home()?.join(".cache")))?;
+    Some(PackedFolder::new(cache.join("ganglion")))
+}
+
+/// Says what a user should know of how the weights were loaded.
+pub fn announce(loaded: &Loaded) {
+    match loaded {
+        Loaded::Written => eprintln!("packed weights are kept for the next start"),
+        Loaded::Packed(Some(error)) => eprintln!("warning: {error}; they are packed anew at every start"),
+        Loaded::Packed(None) | Loaded::Mapped => {}
+    }
 }
 
 /// Lines of the memory plan.

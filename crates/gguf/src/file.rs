@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::path::Path;
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,7 @@ enum Source {
 pub struct Gguf {
     header: Header,
     source: Source,
+    modified: Option<SystemTime>,
 }
 
 impl Gguf {
@@ -30,7 +32,8 @@ impl Gguf {
         let source = mmap::map_file(path)?;
         let header = Header::parse(&source)
             .map_err(|cause| GgufError::InFile { path: path.to_path_buf(), cause: Box::new(cause) })?;
-        Ok(Gguf { header, source: Source::Mapped(source) })
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        Ok(Gguf { header, source: Source::Mapped(source), modified })
     }
 
     /// Parses a file held in memory. To parse borrowed bytes without keeping them, see [`Header::parse`].
@@ -40,7 +43,7 @@ impl Gguf {
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Gguf> {
         let bytes = bytes.into();
         let header = Header::parse(&bytes)?;
-        Ok(Gguf { header, source: Source::Owned(bytes) })
+        Ok(Gguf { header, source: Source::Owned(bytes), modified: None })
     }
 
     /// Metadata and tensor directory.
@@ -66,6 +69,11 @@ impl Gguf {
         // `Header::parse` has checked the range against these very bytes.
         let start = tensor.offset as usize;
         Ok(&self.bytes()[start..start + tensor.size_bytes as usize])
+    }
+
+    /// When the file was last written, if it is one and the system says so.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.modified
     }
 
     /// Content id: SHA-256 over the whole file as 64 lower-case hex digits. Computed anew at each call.

@@ -1,4 +1,4 @@
-//! The crate's only `unsafe`: mapping a file read-only.
+//! The crate's only `unsafe`: mapping files read-only.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -25,4 +25,24 @@ pub(crate) fn map_file(path: &Path) -> Result<memmap2::Mmap> {
     // renaming (as `GgufWriter::write_file` does), which leaves the mapped file untouched. A truncated file raises
     // SIGBUS, which ends the process; the guard treats that like any other end of the brain.
     unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))
+}
+
+/// A file mapped read-only: what is not GGUF but belongs to a model, such as repacked weights.
+#[derive(Debug)]
+pub struct MappedFile(memmap2::Mmap);
+
+impl MappedFile {
+    /// Maps a regular file.
+    ///
+    /// # Errors
+    /// [`GgufError::Io`] when the path is not a regular file, or cannot be opened or mapped.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        map_file(path.as_ref()).map(Self)
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }

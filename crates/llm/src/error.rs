@@ -16,6 +16,14 @@ pub enum LlmError {
     /// Weights or threads.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Packed weights could not be kept on disk.
+    #[error("packed weights {}: {source}; free the disk or choose another folder with XDG_CACHE_HOME", path.display())]
+    PackedFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// An architecture this crate has no code for.
     #[error("general.architecture is \"{found}\"; this build runs {known}")]
     Architecture {

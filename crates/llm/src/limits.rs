@@ -24,3 +24,5 @@ pub const BATCH_MAX: usize = 1 << 12;
 pub const BATCH_DEFAULT: usize = 64;
 /// Longest token text of a llama2.c vocabulary, in bytes.
 pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;
+/// Packed weights of fewer bytes are not kept on disk: packing them takes less than a tenth of a second.
+pub const PACKED_FILE_BYTES_MIN: usize = 64 << 20;

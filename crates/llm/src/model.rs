@@ -4,8 +4,10 @@ use ganglion_gguf::{Gguf, Header};
 use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{LlmError, Result};
 use crate::format::block_format;
+use crate::packed_file::{Loaded, PackedFolder};
+use crate::parts;
 use crate::plan::MemoryPlan;
 use crate::tensors::{Source, Wanted, Weights, check_tensors};
 
@@ -35,9 +37,11 @@ pub struct Model {
     pub(crate) weights: Weights<Matrix, Vec<f32>>,
 }
 
-/// Reads weights from a file into the kernels' layout.
+/// Hands out matrices that are packed already, and reads vectors from the file.
 struct Loader<'a> {
     gguf: &'a Gguf,
+    /// In the order of [`parts::list`].
+    matrices: std::vec::IntoIter<Matrix>,
 }
 
 impl Source for Loader<'_> {
@@ -45,16 +49,10 @@ impl Source for Loader<'_> {
     type Vector = Vec<f32>;
 
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Matrix>>> {
-        let Some(info) = tensor.find(self.gguf.header())? else { return Ok(None) };
-        let (format, k) = (block_format(info)?, info.shape[0] as usize);
-        let mut bytes = self.gguf.tensor_bytes(&tensor.name)?;
-        let row_bytes = bytes.len() / rows.iter().sum::<usize>();
-        let pack = |rows: &usize| {
-            let (part, rest) = bytes.split_at(rows * row_bytes);
-            bytes = rest;
-            Ok(Matrix::pack(&tensor.name, format, *rows, k, part)?)
-        };
-        rows.iter().map(pack).collect::<Result<_>>().map(Some)
+        if tensor.find(self.gguf.header())?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.matrices.by_ref().take(rows.len()).collect()))
     }
 
     fn vectors(&mut self, tensor: &Wanted, lengths: &[usize]) -> Result<Option<Vec<Vec<f32>>>> {
@@ -73,17 +71,43 @@ impl Source for Loader<'_> {
 }
 
 impl Model {
-    /// Loads a model. The weights are copied into the kernels' layout; the file is not needed afterwards.
+    /// Loads a model. The weights are packed into memory; the file is not needed afterwards.
     ///
     /// # Errors
     /// Whatever [`Config::from_header`] refuses, a missing, superfluous, misshapen or unsupported tensor (by name, with
     /// what was expected), or a bad thread count.
     pub fn load(gguf: &Gguf, options: ModelOptions) -> Result<Self> {
+        Self::load_with(gguf, options, None).map(|(model, _)| model)
+    }
+
+    /// As [`Model::load`], with the packed weights of larger models kept in `folder` and mapped from there: the next load takes
+    /// milliseconds, no weight is in memory twice, and a model larger than memory runs, at the speed of the disk. Where the folder
+    /// cannot be used, the weights are packed into memory and [`Loaded::Packed`] says why.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with(
+        gguf: &Gguf,
+        options: ModelOptions,
+        folder: Option<&PackedFolder>,
+    ) -> Result<(Self, Loaded)> {
         let config = Config::from_header(gguf.header())?;
         check_tensors(gguf.header(), &config)?;
         let pool = Pool::new(options.threads)?;
-        let weights = Weights::read(&mut Loader { gguf }, &config)?;
-        Ok(Self { isa: options.isa, pool, weights, config })
+        let parts = parts::list(gguf.header(), &config)?;
+        let bytes = parts.last().map_or(0, |part| part.packed.end);
+        let (matrices, loaded) = match folder.filter(|folder| folder.keeps(bytes)) {
+            None => (parts::pack_into_memory(&pool, gguf, &parts)?, Loaded::Packed(None)),
+            Some(folder) => match folder.open(&pool, gguf, &parts) {
+                Ok((mapped, loaded)) => (mapped.matrices(&parts)?, loaded),
+                Err(error @ LlmError::PackedFile { .. }) => {
+                    (parts::pack_into_memory(&pool, gguf, &parts)?, Loaded::Packed(Some(error)))
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let weights = Weights::read(&mut Loader { gguf, matrices: matrices.into_iter() }, &config)?;
+        Ok((Self { isa: options.isa, pool, weights, config }, loaded))
     }
 
     /// What loading the file and one session of `context_tokens` will take, from the header alone.

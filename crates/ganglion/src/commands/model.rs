@@ -1,6 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
-use crate::load::size;
+use crate::load::{self, size};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use ganglion_decide::{LoadedModel, suite};
@@ -120,7 +120,8 @@ fn inspect(file: &Path, json: bool) -> Result<()> {
 fn eval(file: &Path, dir: &Path, json: bool, wrong: usize) -> Result<()> {
     let gguf = open(file)?;
     let suites = suite::load(dir)?;
-    let model = LoadedModel::new(&gguf, 0)?;
+    let (model, loaded) = LoadedModel::with_folder(&gguf, 0, load::packed_folder().as_ref())?;
+    load::announce(&loaded);
     let mut report = serde_json::Map::new();
     let mut out = std::io::stdout().lock();
     if !json {

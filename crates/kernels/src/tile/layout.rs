@@ -58,25 +58,33 @@ impl Bits {
         }
     }
 
-    /// Puts a weight where [`Bits::get`] finds it; the place must be zero.
-    fn put(self, lines: &mut [Line], lane: usize, i: usize, weight: u8) {
-        let at = lane * 4 + i % 4;
-        let mut two = |first: usize, bits: u8| lines[first + i / 16].0[at] |= (bits & 3) << (i % 16 / 4 * 2);
+    /// Puts the weights of one lane where [`Bits::get`] finds them.
+    fn put(self, lines: &mut [Line], lane: usize, weights: &[u8; BLOCK]) {
+        // Four weights at a time; no shift below carries a bit into the next byte.
+        let four = |first: usize| u32::from_le_bytes(std::array::from_fn(|j| weights[first + j]));
+        let mut set = |line: usize, word: u32| {
+            lines[line].0[4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
+        };
+        let nibbles = |l: usize| (four(8 * l) & 0x0f0f_0f0f) | (four(8 * l + 4) & 0x0f0f_0f0f) << 4;
+        let pairs = |h: usize, shift: u32| {
+            (0..4).fold(0, |word, t| word | (four(16 * h + 4 * t) >> shift & 0x0303_0303) << (2 * t))
+        };
+        let ones = |shift: u32| (0..8).fold(0, |word, l| word | (four(4 * l) >> shift & 0x0101_0101) << l);
         match self {
-            Self::Eight => lines[i / 4].0[at] = weight,
-            Self::Two => two(0, weight),
+            Self::Eight => (0..8).for_each(|l| set(l, four(4 * l))),
+            Self::Two => (0..2).for_each(|h| set(h, pairs(h, 0))),
             Self::Three => {
-                two(0, weight);
-                lines[2].0[at] |= (weight >> 2) << (i / 4);
+                (0..2).for_each(|h| set(h, pairs(h, 0)));
+                set(2, ones(2));
             }
-            Self::Four | Self::Five | Self::Six => {
-                if self == Self::Six {
-                    two(4, weight >> 4);
-                }
-                if self == Self::Five {
-                    lines[4].0[at] |= (weight >> 4) << (i / 4);
-                }
-                lines[i / 8].0[at] |= (weight & 15) << (i % 8 / 4 * 4);
+            Self::Four => (0..4).for_each(|l| set(l, nibbles(l))),
+            Self::Five => {
+                (0..4).for_each(|l| set(l, nibbles(l)));
+                set(4, ones(4));
+            }
+            Self::Six => {
+                (0..4).for_each(|l| set(l, nibbles(l)));
+                (0..2).for_each(|h| set(4 + h, pairs(h, 4)));
             }
         }
     }
@@ -199,8 +207,8 @@ impl Layout {
         }
     }
 
-    pub(crate) fn put(&self, block: &mut [Line], lane: usize, i: usize, stored: u8) {
-        self.bits.put(block, lane, i, stored);
+    pub(crate) fn put(&self, block: &mut [Line], lane: usize, stored: &[u8; BLOCK]) {
+        self.bits.put(block, lane, stored);
     }
 }
 

@@ -54,13 +54,10 @@ struct Planes<'a> {
 }
 
 impl Planes<'_> {
-    fn put_quants(&mut self, row: usize, block: usize, quants: &[u8]) {
+    fn put_quants(&mut self, row: usize, block: usize, quants: &[u8; BLOCK]) {
         let lines = self.layout.bits.lines();
         let at = (row / LANES * self.blocks + block) * lines;
-        let lines = &mut self.quants[at..at + lines];
-        for (i, q) in quants.iter().enumerate() {
-            self.layout.put(lines, row % LANES, i, *q);
-        }
+        self.layout.put(&mut self.quants[at..at + lines], row % LANES, quants);
     }
 
     /// A block of 32 values.

@@ -59,6 +59,9 @@ pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Pack the weights into memory, as if there were no file of them from an earlier run
+    #[arg(long)]
+    no_packed: bool,
     /// Print a table of operations, and write a trace to this file (for Perfetto or chrome://tracing)
     #[arg(long, value_name = "TRACE.json")]
     profile: Option<PathBuf>,
@@ -95,8 +98,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let plan = Model::memory_plan(gguf.header(), context_tokens, options.threads)
         .with_context(|| format!("model {}", arguments.model.display()))?;
-    let model =
-        Model::load(&gguf, options).with_context(|| format!("model {}", arguments.model.display()))?;
+    let folder = load::packed_folder().filter(|_| !arguments.no_packed);
+    let (model, loaded) = Model::load_with(&gguf, options, folder.as_ref())
+        .with_context(|| format!("model {}", arguments.model.display()))?;
+    load::announce(&loaded);
     drop(gguf);
     let session_options = SessionOptions { context_tokens, batch_tokens: arguments.batch };
     let mut bench = Bench::new(Session::new(Arc::new(model), session_options)?);

@@ -1,0 +1,117 @@
+//! The matrices of a model in a fixed order, and their packing on all threads.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use ganglion_gguf::{Gguf, Header};
+use ganglion_kernels::{BlockFormat, Matrix, PackedBytes, Pool};
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::format::block_format;
+use crate::tensors::{Source, Wanted, Weights};
+
+/// One matrix of the model: a tensor, or some of its rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) tensor: String,
+    pub(crate) format: BlockFormat,
+    pub(crate) rows: usize,
+    pub(crate) k: usize,
+    /// Where its rows are among the bytes of the tensor.
+    source: Range<usize>,
+    /// Where it is among the packed bytes of all parts.
+    pub(crate) packed: Range<usize>,
+}
+
+impl Part {
+    /// Its weights in the kernels' layout.
+    pub(crate) fn pack(&self, gguf: &Gguf) -> Result<Matrix> {
+        let bytes = &gguf.tensor_bytes(&self.tensor)?[self.source.clone()];
+        Ok(Matrix::pack(&self.tensor, self.format, self.rows, self.k, bytes)?)
+    }
+
+    /// A matrix over weights that were packed before.
+    pub(crate) fn over(&self, packed: PackedBytes) -> Result<Matrix> {
+        Ok(Matrix::from_packed(&self.tensor, self.format, self.rows, self.k, packed)?)
+    }
+}
+
+/// Lists the parts in the order in which [`Weights::read`] asks for them.
+struct Lister<'a> {
+    header: &'a Header,
+    parts: Vec<Part>,
+}
+
+impl Source for Lister<'_> {
+    type Matrix = ();
+    type Vector = ();
+
+    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<()>>> {
+        let Some(info) = tensor.find(self.header)? else { return Ok(None) };
+        let (format, k) = (block_format(info)?, info.shape[0] as usize);
+        let (mut first, mut packed) = (0, self.parts.last().map_or(0, |part| part.packed.end));
+        for rows in rows {
+            // `check_tensors` has found all sizes in bounds.
+            let bytes = format.size_bytes(k).unwrap_or(0) * rows;
+            let length = Matrix::packed_bytes(format, *rows, k).unwrap_or(0);
+            self.parts.push(Part {
+                tensor: tensor.name.clone(),
+                format,
+                rows: *rows,
+                k,
+                source: first..first + bytes,
+                packed: packed..packed + length,
+            });
+            (first, packed) = (first + bytes, packed + length);
+        }
+        Ok(Some(vec![(); rows.len()]))
+    }
+
+    fn vectors(&mut self, tensor: &Wanted, lengths: &[usize]) -> Result<Option<Vec<()>>> {
+        Ok(tensor.find(self.header)?.map(|_| vec![(); lengths.len()]))
+    }
+}
+
+/// Every matrix of a file that [`crate::tensors::check_tensors`] has accepted.
+pub(crate) fn list(header: &Header, config: &Config) -> Result<Vec<Part>> {
+    let mut lister = Lister { header, parts: Vec::new() };
+    Weights::read(&mut lister, config)?;
+    Ok(lister.parts)
+}
+
+/// Packs all parts, a part at a time on each thread, and hands each to `take` with its index.
+///
+/// # Errors
+/// The first that any part or `take` met.
+pub(crate) fn pack_all(
+    pool: &Pool,
+    gguf: &Gguf,
+    parts: &[Part],
+    take: &(dyn Fn(usize, Matrix) -> Result<()> + Sync),
+) -> Result<()> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    pool.run(&|_| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(index) else { return };
+            if let Err(error) = part.pack(gguf).and_then(|matrix| take(index, matrix)) {
+                next.store(parts.len(), Ordering::Relaxed);
+                failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    });
+    failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// All parts in memory of this process.
+pub(crate) fn pack_into_memory(pool: &Pool, gguf: &Gguf, parts: &[Part]) -> Result<Vec<Matrix>> {
+    let packed: Vec<OnceLock<Matrix>> = parts.iter().map(|_| OnceLock::new()).collect();
+    pack_all(pool, gguf, parts, &|index, matrix| {
+        let fresh = packed[index].set(matrix).is_ok();
+        debug_assert!(fresh, "every index is taken once");
+        Ok(())
+    })?;
+    Ok(packed.into_iter().filter_map(OnceLock::into_inner).collect())
+}
