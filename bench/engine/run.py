@@ -36,6 +36,7 @@ def arguments():
     parser.add_argument("--formats", nargs="+", choices=models.FORMATS, default=list(models.FORMATS))
     parser.add_argument("--mistral-shapes", nargs="*", choices=models.SHAPES, default=["1100m"])
     parser.add_argument("--latency-shapes", nargs="+", choices=models.SHAPES, default=["24m", "164m"])
+    parser.add_argument("--latency-formats", nargs="+", choices=models.FORMATS, default=["q4_0"])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=3, help="repetitions inside each run")
     parser.add_argument("--threads", type=int, default=2)
@@ -175,7 +176,7 @@ class Comparison:
 
     def latency(self):
         given = self.given
-        for name, _, _, path in self.files(given.latency_shapes, [fmt for fmt in given.formats if fmt == "q4_0"]):
+        for name, _, _, path in self.files(given.latency_shapes, given.latency_formats):
             row = {"pairs": [], "not_run": {}}
             try:
                 row["pairs"].append(

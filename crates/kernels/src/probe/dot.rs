@@ -56,8 +56,6 @@ fn macs_of_a_round(isa: Isa) -> u64 {
         Isa::AvxVnni(_) => x86::AVX_VNNI_MACS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => x86::AVX2_MACS,
-        #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni(_) => x86::AVX_VNNI_MACS,
         Isa::Scalar => SCALAR_MACS,
         #[cfg(not(target_arch = "x86_64"))]
         _ => SCALAR_MACS,
@@ -77,9 +75,6 @@ fn run(isa: Isa, rounds: u64) -> u64 {
         // SAFETY: an Avx2 token exists only where the processor has this feature.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => unsafe { x86::avx2(rounds) },
-        // SAFETY: an AvxVnni token exists only where the processor has these features.
-        #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni(_) => unsafe { x86::avx_vnni(rounds) },
         Isa::Scalar => scalar(rounds),
         #[cfg(not(target_arch = "x86_64"))]
         _ => scalar(rounds),
