@@ -63,7 +63,7 @@ pub use argmax::argmax;
 pub use attention::{AttentionBatch, KvCache, KvShape};
 pub use block::{BlockFormat, dequantize, quantize};
 pub use error::KernelError;
-pub use isa::{Avx2, Avx512, AvxVnni, Isa};
+pub use isa::{Avx2, Avx512, AvxVnni, Isa, Neon, NeonDot, NeonI8mm};
 pub use math::{exp, ln_f64, sin_cos_f64, tanh};
 pub use matrix::{Matrix, matmul, matmul_rows};
 pub use nonlinear::{Activation, activate, activate_gated, sigmoid, soft_cap, softmax};

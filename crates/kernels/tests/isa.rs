@@ -269,7 +269,7 @@ fn extreme_quants_are_exact() {
                 block[..2].copy_from_slice(&[0x00, 0x3c]); // scale 1
             }
             let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
-            for activation in [i8::MIN, -127, 0, i8::MAX] {
+            for activation in [-127, -1, 0, i8::MAX] {
                 let mut buffer = ActivationBuffer::new(tokens, k);
                 buffer.set_quantized(&vec![activation; tokens * k], &vec![1.0; tokens * k / 32], tokens, k);
                 let mut row = vec![0.0; k];
@@ -294,6 +294,10 @@ fn every_set_of_this_processor_has_a_name() {
     }
     assert_eq!(Isa::available().last(), Some(&Isa::detect()));
     assert_eq!(Isa::by_name("sse9"), None);
+    // Where the processor is known, as under emulation, so must be its fastest set.
+    if let Ok(expected) = std::env::var("GANGLION_ISA_EXPECTED") {
+        assert_eq!(Isa::detect().name(), expected);
+    }
 }
 
 /// The shapes above mostly stay on one thread; these are large enough to be shared even for one token.

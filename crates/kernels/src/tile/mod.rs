@@ -12,6 +12,8 @@ mod float;
 mod format;
 mod kernel;
 pub(crate) mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod pack;
 mod scalar;
 mod simd;
@@ -147,6 +149,12 @@ pub(crate) unsafe fn drive(
         Isa::AvxVnni(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(simd) => by_format(simd, w.format, &job),
         _ => cover_scalar(&layout, &job),
     }
 }
