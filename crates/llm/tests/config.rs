@@ -3,6 +3,9 @@
 use ganglion_gguf::{Gguf, GgufWriter, TensorType, Value};
 use ganglion_llm::Config;
 
+/// An architecture, its keys beyond the smallest set, and a part of the answer.
+type Refusal<'a> = (&'a str, &'a [(&'a str, Value)], &'a str);
+
 /// The smallest set of keys of an architecture; `changes` replace or add some.
 fn config(architecture: &str, changes: &[(&str, Value)]) -> Result<Config, String> {
     let mut keys: Vec<(&str, Value)> = vec![
@@ -136,7 +139,7 @@ fn experts_have_sizes_of_their_own() {
 #[test]
 fn what_cannot_be_run_is_refused_by_key() {
     let number = Value::F32;
-    let cases: [(&str, &[(&str, Value)], &str); 16] = [
+    let cases: [Refusal<'_>; 16] = [
         ("mamba", &[], "general.architecture is \"mamba\"; this build runs gemma2, gemma3, gpt2"),
         ("llama", &[("expert_count", Value::U32(8))], "llama.expert_count is 8, expected no experts"),
         ("olmoe", &[("expert_used_count", Value::U32(9))], "olmoe.expert_used_count is 9, expected 1 to 8"),
