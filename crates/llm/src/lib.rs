@@ -1,4 +1,4 @@
-//! Llama-family decoders over GGUF: from token ids to logits.
+//! Decoders over GGUF, dense and sparse: from token ids to logits.
 //!
 //! # Data flow
 //! ```text
@@ -30,8 +30,9 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no clock (deadlines are callbacks), does not sample, masks nothing, and stores no KV state on disk. Of the
-//! GGUF architectures it runs `llama`; no experts, no biases, no YaRN.
+//! It has no clock (deadlines are callbacks), does not sample, masks nothing, and stores no KV state on disk. It runs the
+//! GGUF architectures listed in `arch/`; another one is refused with their names. No encoders, no images, no Mixtral
+//! (experts in a `llama` file), no state-space layers.
 
 mod arch;
 mod blocks;

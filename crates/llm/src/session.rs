@@ -116,6 +116,20 @@ impl Session {
     /// [`LlmError::ContextFull`] or [`LlmError::Token`] before anything is evaluated; [`LlmError::Expired`] with the
     /// passes that were completed kept (see [`Session::position`]).
     pub fn prefill(&mut self, tokens: &[TokenId], expired: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.prefill_observed(tokens, expired, &mut |_, _| {})
+    }
+
+    /// [`Session::prefill`] that hands every layer's number and the residual stream after it, a (tokens, embedding) array
+    /// of the current pass, to `observe`: for tests and for looking into a model.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prefill_observed(
+        &mut self,
+        tokens: &[TokenId],
+        expired: &mut dyn FnMut() -> bool,
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         if tokens.len() > self.remaining() {
             return Err(LlmError::ContextFull {
                 position: self.position,
@@ -128,7 +142,7 @@ impl Session {
             return Err(LlmError::Token { token: *token, vocab_size });
         }
         for batch in tokens.chunks(self.options.batch_tokens) {
-            self.evaluate(batch, expired)?;
+            self.evaluate(batch, expired, observe)?;
         }
         Ok(())
     }
@@ -141,7 +155,12 @@ impl Session {
         self.prefill(&[token], expired)
     }
 
-    fn evaluate(&mut self, tokens: &[TokenId], expired: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn evaluate(
+        &mut self,
+        tokens: &[TokenId],
+        expired: &mut dyn FnMut() -> bool,
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.forget_hidden();
         let Self { model, kv, ropes, buffers, position, .. } = self;
         let pass = Pass { model, ropes, position: *position, tokens: tokens.len() };
@@ -154,6 +173,7 @@ impl Session {
             }
             buffers.profiler.enter(Some(layer));
             blocks::layer(pass, layer, buffers, kv);
+            observe(layer, &buffers.hidden[..tokens.len() * model.config().embedding_length]);
         }
         self.position += tokens.len();
         self.evaluated = tokens.len();

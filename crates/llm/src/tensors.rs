@@ -46,14 +46,23 @@ impl Wanted {
             _ if self.presence == Presence::Never => Ok(None),
             None if self.presence == Presence::Optional => Ok(None),
             None => Err(LlmError::MissingTensor { tensor: tensor(), expected: self.shape.clone() }),
-            Some(info) if info.shape != self.shape => Err(LlmError::TensorShape {
-                tensor: tensor(),
-                found: info.shape.clone(),
-                expected: self.shape.clone(),
-            }),
+            // Some writers keep the 1 of a matrix of one row.
+            Some(info) if without_ones(&info.shape) != without_ones(&self.shape) => {
+                Err(LlmError::TensorShape {
+                    tensor: tensor(),
+                    found: info.shape.clone(),
+                    expected: self.shape.clone(),
+                })
+            }
             Some(info) => block_format(info).map(|_| Some(info)),
         }
     }
+}
+
+/// A shape less the ones at its end.
+fn without_ones(shape: &[u64]) -> &[u64] {
+    let length = shape.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+    &shape[..length]
 }
 
 /// All weights; matrices are (output rows, input length).
@@ -437,5 +446,18 @@ pub(crate) fn check_tensors(header: &Header, config: &Config) -> Result<u64> {
             Err(LlmError::UnexpectedTensor { tensor: info.name.clone(), architecture: config.architecture })
         }
         None => Ok(checker.bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_at_the_end_of_a_shape_do_not_count() {
+        assert_eq!(without_ones(&[32, 1]), without_ones(&[32]));
+        assert_eq!(without_ones(&[1, 32]), [1, 32]);
+        assert_ne!(without_ones(&[32, 2]), without_ones(&[32]));
+        assert_eq!(without_ones(&[1, 1]), without_ones(&[1]));
     }
 }
