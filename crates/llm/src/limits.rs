@@ -26,3 +26,9 @@ pub const BATCH_DEFAULT: usize = 64;
 pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;
 /// Packed weights of fewer bytes are not kept on disk: packing them takes less than a tenth of a second.
 pub const PACKED_FILE_BYTES_MIN: usize = 64 << 20;
+/// Most tokens that a session with a ring evaluates: angles of rotary positions are exact to f32 up to here.
+pub const RING_POSITIONS_MAX: usize = 1 << 30;
+/// Longest name of a model in a saved KV cache, in bytes: a SHA-256 in hexadecimal.
+pub const MODEL_ID_BYTES_MAX: usize = 64;
+/// Most tokens that a repetition penalty looks back on.
+pub const REPEAT_LAST_MAX: usize = 1 << 16;

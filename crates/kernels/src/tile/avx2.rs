@@ -171,6 +171,15 @@ macro_rules! simd_256 {
                 // SAFETY: `self` proves the features.
                 unsafe { inner::<F, N>(self, job, tile, token) }
             }
+
+            fn dots(self, rounds: u64) -> u64 {
+                #[target_feature(enable = $features)]
+                fn inner(simd: $token, rounds: u64) -> u64 {
+                    kernel::dots(simd, rounds)
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner(self, rounds) }
+            }
         }
     };
 }

@@ -158,4 +158,13 @@ impl Kernels for Avx512 {
         // SAFETY: `self` proves the features.
         unsafe { inner::<F, N>(self, job, tile, token) }
     }
+
+    fn dots(self, rounds: u64) -> u64 {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn inner(simd: Avx512, rounds: u64) -> u64 {
+            kernel::dots(simd, rounds)
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { inner(self, rounds) }
+    }
 }

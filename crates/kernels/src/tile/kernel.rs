@@ -5,6 +5,7 @@ use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
 use crate::activation::{BlockMeta, GROUP};
 use crate::limits::{BLOCK, LANES};
+use crate::matrix::Line;
 
 /// Groups of the largest N.
 const STREAMS_MAX: usize = 3;
@@ -130,4 +131,36 @@ fn dot_two<S: Simd, F: Format>(
         let (first, second) = start::<S, F>(simd, tokens[i].1);
         (simd.add(first, sums[0][i]), simd.add(second, sums[1][i]))
     })
+}
+
+/// Sums in flight of [`dots`]: each takes part in one product every few cycles, and up to two products begin in each.
+const DOT_CHAINS: usize = 12;
+
+/// Multiply-adds of one round of [`dots`].
+pub(super) const fn dot_macs<S: Simd>() -> u64 {
+    (DOT_CHAINS * S::WIDTH * 4) as u64
+}
+
+/// Dot products in registers, with nothing to load but one factor a round: the most that the set can do. Every weight is 1 and
+/// every activation 2; the result is the sum of all products, as long as no lane overflows.
+#[inline(always)]
+pub(super) fn dots<S: Simd>(simd: S, rounds: u64) -> u64 {
+    let weights = simd.line(&std::hint::black_box(Line([1; 64])), 0);
+    let mut activations = [2i8; 4];
+    let mut sums = [simd.int(0); DOT_CHAINS];
+    for _ in 0..rounds {
+        // The compiler must not know that the factors stay the same.
+        activations = std::hint::black_box(activations);
+        let four = simd.four(&activations);
+        for sum in &mut sums {
+            *sum = simd.dot(*sum, weights, four);
+        }
+    }
+    let mut lanes = [0.0; LANES];
+    let mut total = 0.0;
+    for sum in sums {
+        simd.store(simd.to_float(sum), &mut lanes, 0);
+        total += lanes[..S::WIDTH].iter().sum::<f32>();
+    }
+    total as u64
 }

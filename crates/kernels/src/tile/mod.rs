@@ -75,6 +75,31 @@ impl<'a> QuantTiles<'a> {
 trait Kernels: Simd {
     /// Tokens `token..token + N` of the job times the rows of `tile`.
     fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize);
+
+    /// [`kernel::dots`].
+    fn dots(self, rounds: u64) -> u64;
+}
+
+/// `rounds` rounds of dot products in registers: their sum, and the multiply-adds of one round.
+pub(crate) fn dots(isa: Isa, rounds: u64) -> (u64, u64) {
+    fn run<K: Kernels>(simd: K, rounds: u64) -> (u64, u64) {
+        (simd.dots(rounds), kernel::dot_macs::<K>())
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(simd) => run(simd, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(simd) => run(simd, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(simd) => run(simd, rounds),
+        _ => scalar::dots(rounds),
+    }
 }
 
 /// Where results go: a (tokens, stride) array that holds the rows from `first_row` on.
