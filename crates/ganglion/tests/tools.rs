@@ -94,30 +94,16 @@ fn a_converted_model_tells_its_story() {
     let folder = Folder::new();
     let model = folder.path().join("stories.gguf");
     let (weights, vocabulary) = (data.join("stories260K.bin"), data.join("tok512.bin"));
-    let converted = ganglion(&[
-        "model",
-        "convert",
-        text(&weights),
-        "--tokenizer",
-        text(&vocabulary),
-        "--out",
-        text(&model),
-    ]);
+    let converted =
+        ganglion(&["model", "convert", text(&weights), text(&model), "--tokenizer", text(&vocabulary)]);
     assert_eq!(converted.code, 0, "{converted:?}");
     let tell = || ganglion(&["generate", "--model", text(&model), "-n", "40", "Once upon a time"]);
     let told = tell();
     assert_eq!(told.code, 0, "{told:?}");
     assert!(told.out.starts_with("Once upon a time, there was a little girl named Lily."), "{told:?}");
     assert_eq!(told.out, tell().out);
-    let refused = ganglion(&[
-        "model",
-        "convert",
-        text(&vocabulary),
-        "--tokenizer",
-        text(&vocabulary),
-        "--out",
-        "x.gguf",
-    ]);
+    let refused =
+        ganglion(&["model", "convert", text(&vocabulary), "x.gguf", "--tokenizer", text(&vocabulary)]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!Path::new("x.gguf").exists());
 }

@@ -26,3 +26,13 @@ pub const BATCH_DEFAULT: usize = 64;
 pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;
 /// Packed weights of fewer bytes are not kept on disk: packing them takes less than a tenth of a second.
 pub const PACKED_FILE_BYTES_MIN: usize = 64 << 20;
+/// Longest JSON file of a Hugging Face folder besides the tokenizer, in bytes; indices of many shards are the long ones.
+pub const SOURCE_JSON_BYTES_MAX: usize = 16 << 20;
+/// Longest tokenizer.json, in bytes; a vocabulary of 262,144 tokens takes 33 MB.
+pub const SOURCE_TOKENIZER_BYTES_MAX: usize = 256 << 20;
+/// Most files that the tensors of a folder are spread over.
+pub const SOURCE_SHARDS_MAX: usize = 1 << 10;
+/// Most experts of a layer.
+pub const EXPERTS_MAX: usize = 1 << 10;
+/// Values that the converter holds at once, unless a single row has more.
+pub const CONVERT_VALUES_AT_ONCE: usize = 1 << 18;

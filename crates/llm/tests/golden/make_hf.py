@@ -79,8 +79,9 @@ CASES = {
                 factor=8.0,
                 low_freq_factor=1.0,
                 high_freq_factor=4.0,
-                original_max_position_embeddings=32,
+                original_max_position_embeddings=1024,
             ),
+            max_position_embeddings=8192,
         ),
         "bfloat16",
         {},
@@ -90,7 +91,7 @@ CASES = {
         sizes(
             num_attention_heads=2,
             **rope(
-                kind="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=16.0, beta_slow=2.0
+                kind="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=0.05
             ),
         ),
         "bfloat16",
@@ -114,7 +115,8 @@ CASES = {
             num_attention_heads=2,
             num_key_value_heads=1,
             use_sliding_window=False,
-            **rope(1000000.0, "yarn", factor=4.0, original_max_position_embeddings=32),
+            max_position_embeddings=4096,
+            **rope(1000000.0, "yarn", factor=4.0, original_max_position_embeddings=1024),
         ),
         "bfloat16",
         {},
