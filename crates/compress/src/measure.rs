@@ -25,21 +25,30 @@ impl Windows {
     /// # Errors
     /// [`CompressError::ShortWindow`] or [`CompressError::ShortText`].
     pub fn new(tokenizer: &Tokenizer, text: &str, length: usize) -> Result<Self> {
+        let bos = tokenizer.add_bos_token();
+        let tokens = tokenizer.encode(text, EncodeOptions { add_bos: bos, parse_special: false });
+        let mut windows = Self::of_tokens(tokens, length, text.len())?;
+        if bos {
+            let first = windows.tokens[0];
+            windows.tokens.iter_mut().step_by(length).for_each(|token| *token = first);
+        }
+        Ok(windows)
+    }
+
+    /// As [`Windows::new`], of the tokens of `text_bytes` bytes of text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_tokens(mut tokens: Vec<TokenId>, length: usize, text_bytes: usize) -> Result<Self> {
         if length < WINDOW_TOKENS_MIN {
             return Err(CompressError::ShortWindow { found: length, min: WINDOW_TOKENS_MIN });
         }
-        let bos = tokenizer.add_bos_token();
-        let mut tokens = tokenizer.encode(text, EncodeOptions { add_bos: bos, parse_special: false });
         let found = tokens.len();
         if found < length {
             return Err(CompressError::ShortText { found, needed: length });
         }
         tokens.truncate(found / length * length);
-        if bos {
-            let first = tokens[0];
-            tokens.iter_mut().step_by(length).for_each(|token| *token = first);
-        }
-        Ok(Self { tokens, length, bytes_per_token: text.len() as f64 / found as f64 })
+        Ok(Self { tokens, length, bytes_per_token: text_bytes as f64 / found as f64 })
     }
 
     /// Tokens of a window.
@@ -124,7 +133,8 @@ pub fn measure(
             }
             for at in 0..piece.len() {
                 let position = pass * batch + at;
-                let Some(next) = window.get(position + 1).filter(|_| position >= windows.first_scored()) else {
+                let Some(next) = window.get(position + 1).filter(|_| position >= windows.first_scored())
+                else {
                     continue;
                 };
                 ours.read(subject.model, at)?;

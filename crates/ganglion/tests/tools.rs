@@ -94,15 +94,8 @@ fn a_converted_model_tells_its_story() {
     let folder = Folder::new();
     let model = folder.path().join("stories.gguf");
     let (weights, vocabulary) = (data.join("stories260K.bin"), data.join("tok512.bin"));
-    let converted = ganglion(&[
-        "model",
-        "convert",
-        text(&weights),
-        "--tokenizer",
-        text(&vocabulary),
-        "--out",
-        text(&model),
-    ]);
+    let converted =
+        ganglion(&["model", "convert", text(&weights), text(&model), "--tokenizer", text(&vocabulary)]);
     assert_eq!(converted.code, 0, "{converted:?}");
     let tell = || ganglion(&["generate", "--model", text(&model), "-n", "40", "Once upon a time"]);
     let told = tell();
@@ -111,15 +104,8 @@ fn a_converted_model_tells_its_story() {
     assert_eq!(told.out, tell().out);
     text_by_chance_depends_on_its_seed(&model);
     a_saved_prompt_changes_nothing(&model, folder.path());
-    let refused = ganglion(&[
-        "model",
-        "convert",
-        text(&vocabulary),
-        "--tokenizer",
-        text(&vocabulary),
-        "--out",
-        "x.gguf",
-    ]);
+    let refused =
+        ganglion(&["model", "convert", text(&vocabulary), "x.gguf", "--tokenizer", text(&vocabulary)]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!Path::new("x.gguf").exists());
 }

@@ -1,5 +1,7 @@
 //! The one error type of the crate.
 
+use std::path::PathBuf;
+
 use ganglion_gguf::GgufError;
 use ganglion_kernels::KernelError;
 
@@ -198,5 +200,25 @@ pub enum LlmError {
         offset: usize,
         /// What is wrong.
         reason: String,
+    },
+    /// A file of a Hugging Face folder that cannot be read, or whose content is wrong.
+    #[error("{}: {reason}", file.display())]
+    SourceFile {
+        /// The file, or the folder where a file is missing.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A field of a JSON file in a Hugging Face folder.
+    #[error("{}: {field} is {found}, expected {expected}", file.display())]
+    SourceField {
+        /// The file.
+        file: PathBuf,
+        /// The field, with the names of those around it.
+        field: String,
+        /// Value found.
+        found: String,
+        /// What would be accepted.
+        expected: String,
     },
 }

@@ -32,3 +32,11 @@ pub const RING_POSITIONS_MAX: usize = 1 << 30;
 pub const MODEL_ID_BYTES_MAX: usize = 64;
 /// Most tokens that a repetition penalty looks back on.
 pub const REPEAT_LAST_MAX: usize = 1 << 16;
+/// Longest JSON file of a Hugging Face folder besides the tokenizer, in bytes; indices of many shards are the long ones.
+pub const SOURCE_JSON_BYTES_MAX: usize = 16 << 20;
+/// Longest tokenizer.json, in bytes; a vocabulary of 262,144 tokens takes 33 MB.
+pub const SOURCE_TOKENIZER_BYTES_MAX: usize = 256 << 20;
+/// Most files that the tensors of a folder are spread over.
+pub const SOURCE_SHARDS_MAX: usize = 1 << 10;
+/// Values that the converter holds at once, unless a single row has more.
+pub const CONVERT_VALUES_AT_ONCE: usize = 1 << 18;

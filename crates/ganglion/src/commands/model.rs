@@ -1,11 +1,12 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
+use super::measure;
 use crate::load::{self, size};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use ganglion_decide::{LoadedModel, suite};
 use ganglion_gguf::Gguf;
-use ganglion_llm::convert::Precision;
+use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder, Precision};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,38 +48,118 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = 0)]
         wrong: usize,
     },
-    /// Convert a llama2.c checkpoint and its tokenizer to GGUF
+    /// Perplexity of a text, and how far a model is from a reference
+    Measure(measure::Arguments),
+    /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
     #[command(
-        after_help = "Example:\n  ganglion model convert stories260K.bin --tokenizer tok512.bin --out stories260k.gguf"
+        after_help = "Examples:\n  ganglion model convert SmolLM2-135M-Instruct smollm2.gguf --type q8_0\n  \
+                            ganglion model convert stories260K.bin stories260k.gguf --tokenizer tok512.bin"
     )]
-    Convert {
-        /// llama2.c model file
-        file: PathBuf,
-        /// llama2.c tokenizer file
-        #[arg(long, value_name = "FILE")]
-        tokenizer: PathBuf,
-        /// Where to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
+    Convert(Convert),
+}
+
+#[derive(Args)]
+struct Convert {
+    /// Folder with config.json, safetensors and tokenizer.json, or llama2.c model file
+    source: PathBuf,
+    /// Where to write; by default the source's name with .gguf, in the current folder
+    #[arg(value_name = "OUT.gguf")]
+    out: Option<PathBuf>,
+    /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, …; by default as they are stored
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_format)]
+    format: Option<BlockFormat>,
+    /// Name of the pre-tokenizer, for a tokenizer.json whose definition is not known
+    #[arg(long, value_name = "NAME")]
+    pre: Option<String>,
+    /// Leave the tokenizer of a folder out
+    #[arg(long, conflicts_with_all = ["pre", "tokenizer"])]
+    no_tokenizer: bool,
+    /// llama2.c tokenizer file
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+fn parse_format(name: &str) -> Result<BlockFormat, String> {
+    BlockFormat::from_name(name).ok_or_else(|| {
+        let names: Vec<_> =
+            BlockFormat::ALL.iter().map(|format| format.name().to_ascii_lowercase()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         Action::Inspect { file, json } => inspect(file, *json)?,
+        Action::Measure(arguments) => measure::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
-        Action::Convert { file, tokenizer, out } => {
-            let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
-            ganglion_llm::convert::llama2c(&read(file)?, &read(tokenizer)?, Precision::F32)?
-                .write_file(out)?;
-            println!("wrote {}", out.display());
-        }
+        Action::Convert(arguments) => convert(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn open(file: &Path) -> Result<Gguf> {
     Gguf::open(file).context("model")
+}
+
+fn convert(arguments: &Convert) -> Result<()> {
+    let Convert { source, tokenizer, format, .. } = arguments;
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => {
+            let full = source.canonicalize().with_context(|| source.display().to_string())?;
+            let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
+            let mut name = name.context("give a name for the output")?.to_owned();
+            name.push(".gguf");
+            PathBuf::from(name)
+        }
+    };
+    if source.is_dir() {
+        ensure!(
+            tokenizer.is_none(),
+            "--tokenizer is for llama2.c checkpoints; a folder has its own tokenizer"
+        );
+        convert_folder(arguments, &out)?;
+    } else {
+        let Some(tokenizer) = tokenizer else {
+            bail!("{}: is no folder; a llama2.c checkpoint needs --tokenizer FILE", source.display());
+        };
+        let precision = match format {
+            None | Some(BlockFormat::F32) => Precision::F32,
+            Some(BlockFormat::Q8_0) => Precision::Q8_0,
+            Some(other) => {
+                bail!("--type is {}, expected f32 or q8_0 for a llama2.c checkpoint", other.name())
+            }
+        };
+        let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
+        ganglion_llm::convert::llama2c(&read(source)?, &read(tokenizer)?, precision)?.write_file(&out)?;
+    }
+    println!("wrote {}", out.display());
+    Ok(())
+}
+
+fn convert_folder(arguments: &Convert, out: &Path) -> Result<()> {
+    /// Below this the whole takes about a second.
+    const PROGRESS_BYTES_MIN: u64 = 256 << 20;
+    let folder = ModelFolder::open(
+        &arguments.source,
+        FolderOptions {
+            format: arguments.format,
+            pre_tokenizer: arguments.pre.as_deref(),
+            without_tokenizer: arguments.no_tokenizer,
+        },
+    )?;
+    let counts: Vec<_> =
+        folder.formats().iter().map(|(format, count)| format!("{count} {}", format.name())).collect();
+    eprintln!("{} model, tensors: {}", folder.architecture(), counts.join(", "));
+    folder.write_file(out, &mut |progress| {
+        if progress.total_bytes >= PROGRESS_BYTES_MIN {
+            eprint!("\r{} of {} ", size(progress.done_bytes), size(progress.total_bytes));
+            if progress.done_bytes == progress.total_bytes {
+                eprintln!();
+            }
+        }
+    })?;
+    Ok(())
 }
 
 fn inspect(file: &Path, json: bool) -> Result<()> {
