@@ -82,7 +82,7 @@ pub use ganglion_audit::{Record, RecordKind, Source, Verdict};
 pub use guard::Guard;
 pub use mode::{Mode, ModeEvent};
 pub use registers::{RawWrite, RawWrites, register_writes};
-pub use rt::{RtStatus, die_with_parent, go_real_time, monotonic_us};
+pub use rt::{RtStatus, die_with_parent, go_real_time, lock_memory, monotonic_us};
 pub use runner::{LoopStats, Port, Runner};
 pub use status::*;
 pub use supervisor::{BrainChannel, Supervisor};

@@ -110,6 +110,14 @@ pub fn go_real_time() -> RtStatus {
     // SAFETY: pid 0 is the calling thread; `parameter` is a valid sched_param.
     let fifo = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
     let fifo = if fifo == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    RtStatus { fifo, memory_locked: lock_memory() }
+}
+
+/// Reads all memory of the process in and keeps it there, mapped files included.
+///
+/// # Errors
+/// The system's refusal: usually that the limit on locked memory is too low.
+pub fn lock_memory() -> io::Result<()> {
     // With a finite limit, MCL_FUTURE would turn a later allocation into a failure; then only today's pages are locked.
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid, writable rlimit.
@@ -118,6 +126,5 @@ pub fn go_real_time() -> RtStatus {
     let flags = if unlimited { libc::MCL_CURRENT | libc::MCL_FUTURE } else { libc::MCL_CURRENT };
     // SAFETY: takes flags only.
     let locked = unsafe { libc::mlockall(flags) };
-    let memory_locked = if locked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    RtStatus { fifo, memory_locked }
+    if locked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -42,6 +42,8 @@ pub struct ModelSpec {
     pub context_tokens: usize,
     /// Worker threads of the brain; 0 = as many as the machine gives.
     pub threads: usize,
+    /// Whether the brain keeps all its memory resident, weights included.
+    pub lock_memory: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
 }

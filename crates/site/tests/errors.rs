@@ -60,6 +60,17 @@ fn storage_of_keys_and_values() {
 }
 
 #[test]
+fn memory_is_locked_on_request() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert!(!parse("").model.lock_memory);
+    assert!(parse("lock_memory = true\n").model.lock_memory);
+    check(
+        "lock_memory = 1",
+        &expect![[r#"site.toml:4: [model] lock_memory: expected true or false, found 1"#]],
+    );
+}
+
+#[test]
 fn sections() {
     check(
         r#"[guard]

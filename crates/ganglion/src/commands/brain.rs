@@ -53,6 +53,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (gguf, _) = load::model_file(&site)?;
     let mut decider = load::decider(&site, &gguf, Options { memo: true })?;
     drop(gguf);
+    if site.model.lock_memory
+        && let Err(error) = ganglion_guard::lock_memory()
+    {
+        eprintln!(
+            "brain: model.lock_memory refused ({error}): a page fault may delay an answer; give the binary CAP_IPC_LOCK \
+             or set LimitMEMLOCK=infinity in the service"
+        );
+    }
     let locked = sandbox::enter();
     eprintln!("brain: ready, {locked}");
     let mut left = arguments.fault.map_or(u64::MAX, |fault| fault.loop_after);

@@ -19,7 +19,8 @@ fn section<'t>(root: &mut Fields<'t>, key: &'static str, report: &mut Report<'_>
 
 pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report<'_>) -> ModelSpec {
     let kv = KvStorage::default();
-    let mut model = ModelSpec { path: PathBuf::new(), context_tokens: 1024, threads: 0, kv };
+    let path = PathBuf::new();
+    let mut model = ModelSpec { path, context_tokens: 1024, threads: 0, lock_memory: false, kv };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
         root.missing("model", "a table [model] with path = \"…\"", report);
@@ -44,6 +45,12 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         match KvStorage::NAMES.into_iter().find(|(name, _)| Some(*name) == named) {
             Some((_, kv)) => model.kv = kv,
             None => report.reject(item, fields.field("kv"), "\"f32\", \"f16\" or \"int8\""),
+        }
+    }
+    if let Some(item) = fields.item("lock_memory") {
+        match item.get_ref().as_bool() {
+            Some(lock) => model.lock_memory = lock,
+            None => report.reject(item, fields.field("lock_memory"), "true or false"),
         }
     }
     fields.finish(report);
