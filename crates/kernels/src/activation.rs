@@ -1,7 +1,7 @@
 //! Activations as int8 blocks: quantised once per norm output, shared by all matrices that read it.
 
 use crate::isa::{Isa, multiversion};
-use crate::limits::{BLOCK, LANES};
+use crate::limits::BLOCK;
 use crate::math::round_even;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
@@ -35,6 +35,14 @@ impl BlockMeta {
     }
 }
 
+/// 32 activations of one token: 48 bytes.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(16))]
+pub(crate) struct Block {
+    pub(crate) values: [i8; BLOCK],
+    pub(crate) meta: BlockMeta,
+}
+
 /// (tokens, k) activations as int8, with a scale and sums per block of 32.
 ///
 /// `scale = amax / 127`, rounded half to even; the scale stays f32 (ggml rounds it to f16). A NaN or an infinity makes
@@ -44,8 +52,7 @@ impl BlockMeta {
 /// of one.
 #[derive(Debug)]
 pub struct ActivationBuffer {
-    values: Vec<[i8; BLOCK]>,
-    meta: Vec<BlockMeta>,
+    blocks: Vec<Block>,
     tokens_max: usize,
     k_max: usize,
     /// Shape of the current content.
@@ -68,20 +75,13 @@ impl ActivationBuffer {
 
     /// Bytes that [`ActivationBuffer::new`] allocates.
     pub fn scratch_bytes(tokens_max: usize, k_max: usize) -> usize {
-        Self::blocks_max(tokens_max, k_max) * (BLOCK + size_of::<BlockMeta>())
+        Self::blocks_max(tokens_max, k_max) * size_of::<Block>()
     }
 
     /// A buffer for up to `tokens_max` rows of up to `k_max` values.
     pub fn new(tokens_max: usize, k_max: usize) -> Self {
-        let blocks = Self::blocks_max(tokens_max, k_max);
-        Self {
-            values: vec![[0; BLOCK]; blocks],
-            meta: vec![BlockMeta::default(); blocks],
-            tokens_max,
-            k_max,
-            tokens: 0,
-            k: 0,
-        }
+        let blocks = vec![Block::default(); Self::blocks_max(tokens_max, k_max)];
+        Self { blocks, tokens_max, k_max, tokens: 0, k: 0 }
     }
 
     /// Fills the buffer from `x`, a (tokens, k) matrix. Rows that are not whole blocks are not quantised: no
@@ -98,16 +98,16 @@ impl ActivationBuffer {
         }
         let group = group_of(tokens);
         let size = group * (k / BLOCK);
-        let values = SharedSlice::new(&mut self.values);
-        let meta = SharedSlice::new(&mut self.meta);
+        let blocks = SharedSlice::new(&mut self.blocks);
         pool.split(tokens.div_ceil(group), &|groups| {
             for index in groups {
                 #[allow(unsafe_code)]
                 // SAFETY: `split` gives every group to one thread, and groups do not overlap.
-                let (values, meta) =
-                    unsafe { (values.part(index * size, size), meta.part(index * size, size)) };
+                let blocks = unsafe { blocks.part(index * size, size) };
                 let rows = &x[index * group * k..((index + 1) * group * k).min(x.len())];
-                quantize_group(isa, rows, k, group, values, meta);
+                for (token, row) in rows.chunks_exact(k).enumerate() {
+                    quantize_row(isa, row, &mut blocks[token..], group);
+                }
             }
         });
     }
@@ -127,8 +127,7 @@ impl ActivationBuffer {
         for (i, (block, scale)) in values.as_chunks::<BLOCK>().0.iter().zip(scales).enumerate() {
             let (token, block_index) = (i / blocks, i % blocks);
             let at = (token / group * blocks + block_index) * group + token % group;
-            self.values[at] = *block;
-            self.meta[at] = BlockMeta::new(block, *scale);
+            self.blocks[at] = Block { values: *block, meta: BlockMeta::new(block, *scale) };
         }
     }
 
@@ -142,84 +141,107 @@ impl ActivationBuffer {
     }
 
     pub(crate) fn tokens(&self) -> QuantTokens<'_> {
-        let group = group_of(self.tokens);
-        QuantTokens { blocks: self.k / BLOCK, group, values: &self.values, meta: &self.meta }
+        QuantTokens { row: self.k / BLOCK, group: group_of(self.tokens), blocks: &self.blocks }
     }
 }
 
 /// Int8 activations as kernels see them.
 #[derive(Clone, Copy)]
 pub(crate) struct QuantTokens<'a> {
-    blocks: usize,
+    /// Blocks of a token.
+    row: usize,
     group: usize,
-    values: &'a [[i8; BLOCK]],
-    meta: &'a [BlockMeta],
-}
-
-/// The blocks of some tokens of one group: block b of token p is at `b · stride + p`.
-#[derive(Clone, Copy)]
-pub(crate) struct TokenStream<'a> {
-    pub(crate) values: &'a [[i8; BLOCK]],
-    pub(crate) meta: &'a [BlockMeta],
-    pub(crate) stride: usize,
+    blocks: &'a [Block],
 }
 
 impl<'a> QuantTokens<'a> {
-    /// The blocks of `token` and of those after it in its group.
+    /// The blocks of `token`: block b is at `b · stride`.
     #[inline(always)]
-    pub(crate) fn stream(&self, token: usize) -> TokenStream<'a> {
-        let first = token / self.group * self.blocks * self.group;
-        let range = first + token % self.group..first + self.blocks * self.group;
-        TokenStream { values: &self.values[range.clone()], meta: &self.meta[range], stride: self.group }
+    pub(crate) fn token(&self, token: usize) -> (&'a [Block], usize) {
+        let first = token / self.group * self.row * self.group;
+        (&self.blocks[first + token % self.group..first + self.row * self.group], self.group)
+    }
+
+    /// The blocks of `token` and the three after it, side by side; `token` is a multiple of [`GROUP`], and there are as many.
+    #[inline(always)]
+    pub(crate) fn group(&self, token: usize) -> &'a [[Block; GROUP]] {
+        let first = token * self.row;
+        self.blocks[first..first + self.row * GROUP].as_chunks().0
+    }
+}
+
+/// Puts the blocks of a row of k values into every `stride`-th of `blocks`.
+fn quantize_row(isa: Isa, row: &[f32], blocks: &mut [Block], stride: usize) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: the token proves the features.
+        Isa::Avx512(_) => unsafe { x86::quantize_row(row, blocks, stride) },
+        _ => quantize_row_plain(isa, row, blocks, stride),
     }
 }
 
 multiversion! {
-    /// Up to `group` rows of k values.
-    fn quantize_group(
-        isa,
-        rows: &[f32],
-        k: usize,
-        group: usize,
-        values: &mut [[i8; BLOCK]],
-        meta: &mut [BlockMeta],
-    ) {
-        for (token, row) in rows.chunks_exact(k).enumerate() {
-            for (i, block) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
-                let at = i * group + token;
-                meta[at] = quantize_block(block, &mut values[at]);
-            }
+    fn quantize_row_plain(isa, row: &[f32], blocks: &mut [Block], stride: usize) {
+        for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
+            to.meta = quantize_block(block, &mut to.values);
         }
     }
 }
 
 #[inline(always)]
 fn quantize_block(block: &[f32; BLOCK], output: &mut [i8; BLOCK]) -> BlockMeta {
-    let (halves, _) = block.as_chunks::<LANES>();
     // Magnitudes compared as integers order like floats, with NaN above all: it cannot be lost.
-    let mut lanes = [0u32; LANES];
-    for half in halves {
-        for (lane, v) in lanes.iter_mut().zip(half) {
-            *lane = (*lane).max(v.to_bits() & 0x7fff_ffff);
+    let amax = block.iter().fold(0, |amax: u32, v| amax.max(v.to_bits() & 0x7fff_ffff));
+    let (d, inverse) = step(f32::from_bits(amax));
+    for (q, v) in output.iter_mut().zip(block) {
+        // Clamped: for subnormal scales the inverse is infinite.
+        *q = round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8;
+    }
+    BlockMeta::new(output, d)
+}
+
+/// The scale of a block whose largest magnitude is `amax`, and its inverse.
+#[inline(always)]
+fn step(amax: f32) -> (f32, f32) {
+    let d = amax / 127.0;
+    (d, if d == 0.0 { 0.0 } else { 1.0 / d })
+}
+
+/// The same in intrinsics: the compiler does not find them.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{BLOCK, Block, BlockMeta, step};
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    pub(super) fn quantize_row(row: &[f32], blocks: &mut [Block], stride: usize) {
+        let magnitude = _mm512_set1_epi32(0x7fff_ffff);
+        let (lowest, highest) = (_mm512_set1_ps(-127.0), _mm512_set1_ps(127.0));
+        for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
+            // SAFETY: a block is two registers.
+            let halves =
+                unsafe { [_mm512_loadu_ps(block.as_ptr()), _mm512_loadu_ps(block.as_ptr().add(16))] };
+            let [a, b] = halves.map(|half| _mm512_and_si512(_mm512_castps_si512(half), magnitude));
+            let (d, inverse) = step(f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(a, b))));
+            let inverse = _mm512_set1_ps(inverse);
+            let rounded = halves.map(|half| {
+                let scaled = _mm512_mul_ps(half, inverse);
+                // Ties to even, as everywhere: the default rounding of the processor. What a NaN becomes does not matter, because
+                // the scale of its block is one.
+                _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(scaled, lowest), highest))
+            });
+            let narrow = rounded.map(|half| _mm512_cvtepi32_epi8(half));
+            // SAFETY: half a block of i8 is 16 bytes.
+            unsafe {
+                _mm_storeu_si128(to.values.as_mut_ptr().cast(), narrow[0]);
+                _mm_storeu_si128(to.values.as_mut_ptr().add(16).cast(), narrow[1]);
+            }
+            to.meta = BlockMeta::from_sums(rounded.map(|half| _mm512_reduce_add_epi32(half)), d);
         }
     }
-    let amax = lanes.iter().fold(0, |a: u32, b| a.max(*b));
-    let d = f32::from_bits(amax) / 127.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    let mut sums = [0i32; 2];
-    let (outputs, _) = output.as_chunks_mut::<LANES>();
-    for ((sum, output), half) in sums.iter_mut().zip(outputs).zip(halves) {
-        let mut rounded = [0i32; LANES];
-        for (q, v) in rounded.iter_mut().zip(half) {
-            // Clamped: for subnormal scales the inverse is infinite.
-            *q = i32::from(round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8);
-        }
-        for (to, q) in output.iter_mut().zip(&rounded) {
-            *to = *q as i8;
-        }
-        *sum = rounded.iter().sum();
-    }
-    BlockMeta::from_sums(sums, d)
 }
 
 /// What a matrix product reads: the same activations as floats (for float weights) and as int8 blocks.
@@ -248,8 +270,8 @@ mod tests {
             x[40] = bad;
             let mut buffer = ActivationBuffer::new(1, 64);
             buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-            assert_eq!(buffer.meta[0].scale, 1.0 / 127.0);
-            assert!(!buffer.meta[1].scale.is_finite());
+            assert_eq!(buffer.blocks[0].meta.scale, 1.0 / 127.0);
+            assert!(!buffer.blocks[1].meta.scale.is_finite());
         }
     }
 
@@ -260,7 +282,7 @@ mod tests {
         x[32] = 1e-44;
         let mut buffer = ActivationBuffer::new(1, 64);
         buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-        assert!(buffer.meta.iter().all(|m| m.scale.is_finite()));
-        assert_eq!(buffer.meta[0].sum_negated, 0);
+        assert!(buffer.blocks.iter().all(|block| block.meta.scale.is_finite()));
+        assert_eq!(buffer.blocks[0].meta.sum_negated, 0);
     }
 }

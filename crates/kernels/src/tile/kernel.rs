@@ -3,12 +3,14 @@
 use super::Job;
 use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
-use crate::activation::{BlockMeta, GROUP};
+use crate::activation::{Block, BlockMeta, GROUP};
 use crate::limits::{BLOCK, LANES};
 use crate::matrix::Line;
 
 /// Groups of the largest N.
-const STREAMS_MAX: usize = 3;
+const GROUPS_MAX: usize = 3;
+/// Largest N below a group.
+const SINGLES_MAX: usize = 2;
 
 /// The body once for each `n` below 12: a loop over accumulators would keep them in memory.
 macro_rules! unroll {
@@ -34,10 +36,12 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>
     let quants = <F::Quants as Quants>::blocks(w.quants);
     let quants = &quants[tile * w.blocks..(tile + 1) * w.blocks];
     let scales = w.scales.tile::<<F::Scales as Scales>::Record>(tile);
-    // The tokens of a group are one stream; those of smaller N lie in one group, or in groups of one.
-    let streams: [_; STREAMS_MAX] = std::array::from_fn(|i| {
-        a.stream(token + if N < GROUP { i.min(N - 1) } else { (i * GROUP).min(N - GROUP) })
+    // Groups side by side, or single tokens with whatever lies between their blocks.
+    let groups: [_; GROUPS_MAX] = std::array::from_fn(|i| {
+        if i * GROUP < N && N >= GROUP { &a.group(token + i * GROUP)[..quants.len()] } else { &[] }
     });
+    let singles: [_; SINGLES_MAX] =
+        std::array::from_fn(|n| if n < N && N < GROUP { a.token(token + n) } else { (&[][..], 1) });
     for part in 0..LANES / S::WIDTH {
         let mut acc = [simd.zero(); N];
         for (b, block) in quants.iter().enumerate() {
@@ -47,21 +51,18 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>
             }
             let scales = <F::Scales as Scales>::load(simd, scales, b, part);
             let token = |n: usize| {
-                let (stream, at) = if N < GROUP { (n, 0) } else { (n / GROUP, n % GROUP) };
-                let stream = &streams[stream];
-                let at = b * if N < GROUP { stream.stride } else { GROUP } + at;
-                (&stream.values[at], &stream.meta[at])
+                if N >= GROUP { &groups[n / GROUP][b][n % GROUP] } else { &singles[n].0[b * singles[n].1] }
             };
             unroll!(n => if n < N && !(S::PAIRS && N > 1) {
-                let (values, meta) = token(n);
-                let sums = dot::<S, F>(simd, &weights, values, meta);
-                acc[n] = <F::Scales as Scales>::join(simd, scales, sums, meta, acc[n]);
+                let block = token(n);
+                let sums = dot::<S, F>(simd, &weights, block);
+                acc[n] = <F::Scales as Scales>::join(simd, scales, sums, &block.meta, acc[n]);
             });
             unroll!(n => if n + 1 < N && n & 1 == 0 && S::PAIRS {
                 let pair = [token(n), token(n + 1)];
                 let sums = dot_two::<S, F>(simd, &weights, pair);
                 for i in 0..2 {
-                    acc[n + i] = <F::Scales as Scales>::join(simd, scales, sums[i], pair[i].1, acc[n + i]);
+                    acc[n + i] = <F::Scales as Scales>::join(simd, scales, sums[i], &pair[i].meta, acc[n + i]);
                 }
             });
         }
@@ -103,14 +104,9 @@ fn start<S: Simd, F: Format>(simd: S, meta: &BlockMeta) -> (S::Int, S::Int) {
 
 /// The integer sums of the two halves of a block for one token.
 #[inline(always)]
-fn dot<S: Simd, F: Format>(
-    simd: S,
-    weights: &[S::Int; 8],
-    values: &[i8; BLOCK],
-    meta: &BlockMeta,
-) -> (S::Int, S::Int) {
-    let (mut first, mut second) = start::<S, F>(simd, meta);
-    let (fours, _) = values.as_chunks::<4>();
+fn dot<S: Simd, F: Format>(simd: S, weights: &[S::Int; 8], block: &Block) -> (S::Int, S::Int) {
+    let (mut first, mut second) = start::<S, F>(simd, &block.meta);
+    let (fours, _) = block.values.as_chunks::<4>();
     for l in 0..4 {
         first = simd.dot(first, weights[l], simd.four(&fours[l]));
         second = simd.dot(second, weights[l + 4], simd.four(&fours[l + 4]));
@@ -120,15 +116,11 @@ fn dot<S: Simd, F: Format>(
 
 /// [`dot`] for two tokens.
 #[inline(always)]
-fn dot_two<S: Simd, F: Format>(
-    simd: S,
-    weights: &[S::Int; 8],
-    tokens: [(&[i8; BLOCK], &BlockMeta); 2],
-) -> [(S::Int, S::Int); 2] {
-    let halves = tokens.map(|(values, _)| values.as_chunks::<{ BLOCK / 2 }>().0);
+fn dot_two<S: Simd, F: Format>(simd: S, weights: &[S::Int; 8], tokens: [&Block; 2]) -> [(S::Int, S::Int); 2] {
+    let halves = tokens.map(|block| block.values.as_chunks::<{ BLOCK / 2 }>().0);
     let sums = [0, 1].map(|half| simd.dot_two(weights, half, halves.map(|values| &values[half])));
     [0, 1].map(|i| {
-        let (first, second) = start::<S, F>(simd, tokens[i].1);
+        let (first, second) = start::<S, F>(simd, &tokens[i].meta);
         (simd.add(first, sums[0][i]), simd.add(second, sums[1][i]))
     })
 }

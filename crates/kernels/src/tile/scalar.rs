@@ -8,19 +8,19 @@ use crate::limits::{BLOCK, LANES};
 pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize) {
     let Job { w, a, target, .. } = job;
     let lines = layout.bits.lines();
-    let stream = a.stream(token);
+    let (activation_blocks, stride) = a.token(token);
     let mut out = [0.0; LANES];
     for (lane, acc) in out.iter_mut().enumerate() {
         for block in 0..w.blocks {
             let quants = &w.quants[(tile * w.blocks + block) * lines..][..lines];
             let weights: [i32; BLOCK] = std::array::from_fn(|i| layout.weight(quants, lane, i));
             let scales = w.scales.lane(tile, block, lane);
-            let at = block * stream.stride;
-            let activations = stream.values[at].map(i32::from);
+            let from = &activation_blocks[block * stride];
+            let activations = from.values.map(i32::from);
             let half = |h: usize| h * BLOCK / 2..(h + 1) * BLOCK / 2;
             let dot = |h: usize| half(h).map(|i| weights[i] * activations[i]).sum::<i32>();
             let total = |h: usize| activations[half(h)].iter().sum::<i32>();
-            let (sums, totals, scale) = ([dot(0), dot(1)], [total(0), total(1)], stream.meta[at].scale);
+            let (sums, totals, scale) = ([dot(0), dot(1)], [total(0), total(1)], from.meta.scale);
             let join = |sum: i32, d: f32, acc: f32| (sum as f32).mul_add(d * scale, acc);
             let minimum = |m: f32, acc: f32| m.mul_add(scale * (totals[0] + totals[1]) as f32, acc);
             let (sub, min) = (scales.sub.unwrap_or([1, 1]), scales.min.unwrap_or((0.0, [0, 0])));
