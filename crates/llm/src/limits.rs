@@ -32,7 +32,5 @@ pub const SOURCE_JSON_BYTES_MAX: usize = 16 << 20;
 pub const SOURCE_TOKENIZER_BYTES_MAX: usize = 256 << 20;
 /// Most files that the tensors of a folder are spread over.
 pub const SOURCE_SHARDS_MAX: usize = 1 << 10;
-/// Most experts of a layer.
-pub const EXPERTS_MAX: usize = 1 << 10;
 /// Values that the converter holds at once, unless a single row has more.
 pub const CONVERT_VALUES_AT_ONCE: usize = 1 << 18;
