@@ -8,9 +8,11 @@ use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
 use ganglion_kernels::exp;
 use ganglion_llm::{
-    Config, LlmError, Loaded, MemoryPlan, Model, ModelOptions, PackedFolder, Session, SessionOptions,
+    Config, KvType, LlmError, Loaded, MemoryPlan, Model, ModelOptions, PackedFolder, Session, SessionOptions,
 };
-use ganglion_site::{Command, Decision, Event, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings};
+use ganglion_site::{
+    Command, Decision, Event, KvStorage, Micros, Outcome, PROMPT_FORM, Reason, Site, Timings,
+};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use std::sync::Arc;
 
@@ -128,7 +130,18 @@ fn speaks_canonical_form(gguf: &Gguf) -> Result<bool> {
 /// # Errors
 /// A model file that is not a supported model.
 pub fn memory_plan(site: &Site, gguf: &Gguf) -> Result<MemoryPlan> {
-    Ok(Model::memory_plan(gguf, site.model.context_tokens, model_options(site.model.threads).threads)?)
+    let threads = model_options(site.model.threads).threads;
+    Ok(Model::memory_plan(gguf, &session_options(site), threads)?)
+}
+
+/// A session as the site wants it. A decision never outgrows its context, so nothing is ever forgotten.
+fn session_options(site: &Site) -> SessionOptions {
+    let kv = match site.model.kv {
+        KvStorage::F32 => KvType::F32,
+        KvStorage::F16 => KvType::F16,
+        KvStorage::Int8 => KvType::Int8,
+    };
+    SessionOptions { kv, ..SessionOptions::new(site.model.context_tokens) }
 }
 
 fn model_options(threads: usize) -> ModelOptions {
@@ -147,7 +160,7 @@ impl Decider {
         let model = Arc::clone(&loaded.model);
         let context_tokens = check_context(&site, &prompt, model.config().context_length)?;
         let vocabulary = model.config().vocab_size;
-        let mut session = Session::new(model, SessionOptions::new(context_tokens))?;
+        let mut session = Session::new(model, session_options(&site))?;
         session.prefill(prompt.prefix(), &mut || false)?;
         Ok(Self {
             site,

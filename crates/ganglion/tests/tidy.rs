@@ -162,6 +162,28 @@ fn dependencies_point_down_only() {
     none(&problems);
 }
 
+/// ARCHITECTURE invariant: there is no random number on the way from an event to a command.
+#[test]
+fn only_free_text_is_sampled() {
+    let homes = ["crates/llm/", "crates/ganglion/src/commands/generate.rs"];
+    let names = ["Sampler", "SamplingOptions", "sampling::", "generate_text"];
+    let mut problems = Vec::new();
+    let mut found_at_home = false;
+    for (file, text) in sources().filter(|(file, _)| !file.ends_with("tests/tidy.rs")) {
+        let at_home = homes.iter().any(|home| file.starts_with(home));
+        for (line, number) in text.lines().zip(1..) {
+            if names.iter().any(|name| code(line).contains(name)) {
+                found_at_home |= at_home;
+                if !at_home {
+                    problems.push(format!("{file}:{number}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert!(found_at_home, "this test looks for the right names");
+    none(&problems);
+}
+
 #[test]
 fn the_repository_holds_no_big_files_and_no_paths_of_one_machine() {
     let roots = ["home", "tmp", "work", "root", "Users"].map(|root| format!("/{root}/"));

@@ -102,10 +102,58 @@ fn a_converted_model_tells_its_story() {
     assert_eq!(told.code, 0, "{told:?}");
     assert!(told.out.starts_with("Once upon a time, there was a little girl named Lily."), "{told:?}");
     assert_eq!(told.out, tell().out);
+    text_by_chance_depends_on_its_seed(&model);
+    a_saved_prompt_changes_nothing(&model, folder.path());
     let refused =
         ganglion(&["model", "convert", text(&vocabulary), "x.gguf", "--tokenizer", text(&vocabulary)]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!Path::new("x.gguf").exists());
+}
+
+fn text_by_chance_depends_on_its_seed(model: &Path) {
+    let tell = |more: &[&str]| {
+        let all = [&["generate", "--model", text(model), "-n", "30"], more, &["Once upon a time"]].concat();
+        ganglion(&all)
+    };
+    let chance =
+        ["--temperature", "0.9", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.02", "--repeat-penalty"];
+    let seeded = |seed| tell(&[&chance[..], &["1.1", "--seed", seed]].concat());
+    let told = seeded("7");
+    assert_eq!(told.code, 0, "{told:?}");
+    assert_eq!(told.out, seeded("7").out);
+    assert_ne!(told.out, seeded("8").out);
+    for (option, value, message) in
+        [("--top-p", "0", "top_p is 0"), ("--temperature", "-1", "temperature is -1")]
+    {
+        let refused = tell(&[&format!("{option}={value}")]);
+        assert!(refused.code == 1 && refused.err.contains(message), "{refused:?}");
+    }
+    assert_eq!(tell(&["--kv", "f8"]).code, 2);
+}
+
+fn a_saved_prompt_changes_nothing(model: &Path, folder: &Path) {
+    let saved = folder.join("prompt.kv");
+    let tell = |more: &[&str], prompt: &str| {
+        ganglion(&[&["generate", "--model", text(model), "-n", "20"], more, &[prompt]].concat())
+    };
+    let beginning = "Once upon a time, there was a";
+    let longer = "Once upon a time, there was a big dog named Max.";
+    let told = tell(&["--save-kv", text(&saved)], beginning);
+    assert_eq!((told.code, &told.out), (0, &tell(&[], beginning).out), "{told:?}");
+    for prompt in [beginning, longer, "Lily"] {
+        let told = tell(&["--load-kv", text(&saved)], prompt);
+        assert_eq!((told.code, &told.out), (0, &tell(&[], prompt).out), "{told:?}");
+        assert!(told.err.contains("of the prompt's"), "{told:?}");
+    }
+    let other = tell(&["--kv", "int8", "--load-kv", text(&saved)], longer);
+    assert!(other.code == 1 && other.err.contains("expected \"int8\""), "{other:?}");
+    let mut bytes = fs::read(&saved).unwrap();
+    bytes.push(0);
+    fs::write(&saved, &bytes).unwrap();
+    let longer_file = tell(&["--load-kv", text(&saved)], longer);
+    assert!(longer_file.code == 1 && longer_file.err.contains("damaged"), "{longer_file:?}");
+    let nowhere = tell(&["--save-kv", text(&folder.join("no/such.kv"))], longer);
+    assert!(nowhere.code == 1 && nowhere.err.contains("--save-kv"), "{nowhere:?}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ mod writer;
 pub use error::{GgufError, OptionalExt, Result};
 pub use file::Gguf;
 pub use header::Header;
-pub use mmap::MappedFile;
+pub use mmap::{MappedFile, TemporaryMap};
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, StringArray, Value};
 pub use writer::GgufWriter;

@@ -115,11 +115,13 @@ impl ActivationBuffer {
     /// Loads given int8 values and scales instead of rounding floats: (tokens, k) and (tokens, k / 32).
     ///
     /// # Panics
-    /// If the shapes disagree or exceed the capacity.
+    /// If the shapes disagree or exceed the capacity, or a value is −128, which rounding never gives: without it, two products
+    /// fit an i16.
     pub fn set_quantized(&mut self, values: &[i8], scales: &[f32], tokens: usize, k: usize) {
         assert!(
             k.is_multiple_of(BLOCK) && values.len() == tokens * k && scales.len() * BLOCK == values.len()
         );
+        assert!(!values.contains(&i8::MIN), "activations are -127 to 127");
         self.set_shape(tokens, k);
         let (group, blocks) = (group_of(tokens), k / BLOCK);
         for (i, (block, scale)) in values.as_chunks::<BLOCK>().0.iter().zip(scales).enumerate() {

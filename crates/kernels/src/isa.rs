@@ -13,6 +13,18 @@ pub struct AvxVnni(());
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avx512(());
 
+/// Proof of NEON (with fused multiply-add and half conversions, which every aarch64 processor has).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neon(());
+
+/// Proof of the int8 dot product `sdot` (and of everything [`Neon`] proves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeonDot(());
+
+/// Proof of the int8 matrix product `usmmla` (and of everything [`NeonDot`] proves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeonI8mm(());
+
 impl Avx2 {
     /// The token, if this processor has the features.
     pub fn new() -> Option<Self> {
@@ -55,6 +67,39 @@ impl Avx512 {
     }
 }
 
+impl Neon {
+    /// The token, if this is an aarch64 processor.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+impl NeonDot {
+    /// The token, if this processor has the features.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "aarch64")]
+        if Neon::new().is_some() && std::arch::is_aarch64_feature_detected!("dotprod") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+impl NeonI8mm {
+    /// The token, if this processor has the features.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "aarch64")]
+        if NeonDot::new().is_some() && std::arch::is_aarch64_feature_detected!("i8mm") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
 /// The instruction set that kernels run on. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
@@ -66,6 +111,12 @@ pub enum Isa {
     AvxVnni(AvxVnni),
     /// 512-bit kernels with int8 dot products.
     Avx512(Avx512),
+    /// 128-bit kernels of Arm.
+    Neon(Neon),
+    /// 128-bit kernels with int8 dot products.
+    NeonDot(NeonDot),
+    /// 128-bit kernels with int8 dot products, and matrix products for two tokens and more.
+    NeonI8mm(NeonI8mm),
 }
 
 impl Isa {
@@ -81,13 +132,16 @@ impl Isa {
             Avx2::new().map(Self::Avx2),
             AvxVnni::new().map(Self::AvxVnni),
             Avx512::new().map(Self::Avx512),
+            Neon::new().map(Self::Neon),
+            NeonDot::new().map(Self::NeonDot),
+            NeonI8mm::new().map(Self::NeonI8mm),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    /// The set of this name (`scalar`, `avx2`, `avxvnni`, `avx512`), if it is one and this processor has it.
+    /// The set of this name (`scalar`, `avx2`, `avxvnni`, `avx512`, `neon`, `neondot`, `neoni8mm`), if it is one and this processor has it.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
@@ -99,6 +153,9 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             Self::AvxVnni(_) => "avxvnni",
             Self::Avx512(_) => "avx512",
+            Self::Neon(_) => "neon",
+            Self::NeonDot(_) => "neondot",
+            Self::NeonI8mm(_) => "neoni8mm",
         }
     }
 }
@@ -122,14 +179,13 @@ macro_rules! multiversion {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
             fn avx512($($arg: $ty),*) { body($($arg),*) }
             match $isa {
-                $crate::Isa::Scalar => body($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: these tokens exist only where the processor has these features.
                 $crate::Isa::Avx2(_) | $crate::Isa::AvxVnni(_) => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an Avx512 token exists only where the processor has these features.
                 $crate::Isa::Avx512(_) => unsafe { avx512($($arg),*) },
-                #[cfg(not(target_arch = "x86_64"))]
+                // What these bodies can use of NEON, every aarch64 processor has.
                 _ => body($($arg),*),
             }
         }

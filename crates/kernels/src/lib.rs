@@ -42,10 +42,10 @@
 
 mod activation;
 mod argmax;
-mod attention;
 mod block;
 mod error;
 mod isa;
+mod kv;
 pub mod limits;
 mod math;
 mod matrix;
@@ -60,10 +60,10 @@ mod tile;
 
 pub use activation::{ActivationBuffer, Input};
 pub use argmax::argmax;
-pub use attention::{AttentionBatch, KvCache, KvShape};
 pub use block::{BlockFormat, dequantize, quantize};
 pub use error::KernelError;
-pub use isa::{Avx2, Avx512, AvxVnni, Isa};
+pub use isa::{Avx2, Avx512, AvxVnni, Isa, Neon, NeonDot, NeonI8mm};
+pub use kv::{AttentionBatch, KvCache, KvPlan, KvRing, KvShape, KvSpill, KvType};
 pub use math::{exp, ln_f64, sin_cos_f64, tanh};
 pub use matrix::{Matrix, matmul, matmul_rows};
 pub use nonlinear::{Activation, activate, activate_gated, sigmoid, soft_cap, softmax};

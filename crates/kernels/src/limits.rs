@@ -19,6 +19,12 @@ pub const SPINS_BEFORE_YIELD: u32 = 2_000;
 pub const PARALLEL_WORK_MIN: usize = 1 << 17;
 /// Most matrices in one fork: Q, K, V and one to spare.
 pub const PRODUCTS_MAX: usize = 4;
+/// Positions in one block of a KV cache: what attention joins at a time, and what moves to the spill at a time.
+pub const KV_BLOCK: usize = 64;
+/// Most (token, query head) rows that attention takes through one head's keys and values together.
+pub const ATTENTION_ROWS_MAX: usize = 48;
+/// Values written by [`crate::KvCache::write`] below which it stays on the calling thread.
+pub const PARALLEL_WRITE_MIN: usize = 1 << 13;
 /// Most positions of a rotary table and of a KV cache.
 pub const POSITIONS_MAX: usize = 1 << 20;
 /// Rounds of the dot product probe in one pass: some milliseconds, so that the fork and the join are lost in it.
@@ -27,4 +33,5 @@ pub const PROBE_DOT_ROUNDS: u64 = 1 << 18;
 pub const PROBE_PASSES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK == 2 * LANES, "a block is two lane groups");
+const _: () = assert!(KV_BLOCK.is_multiple_of(LANES), "a KV block is whole lane groups");
 const _: () = assert!(255 * 128 * BLOCK < i32::MAX as usize, "a block dot is exact in i32");

@@ -68,6 +68,22 @@ pub(crate) fn f16_to_f32(h: u16) -> f32 {
     f32::from_bits(bits | (u32::from(h & 0x8000) << 16))
 }
 
+/// IEEE single to half, to nearest with ties to even; plain integer steps that vectorise. Every NaN becomes 0x7e00 with its
+/// sign.
+#[inline(always)]
+pub(crate) fn f32_to_f16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    // Rounding may carry into the exponent, up to infinity.
+    let normal = magnitude.wrapping_sub((127 - 15) << 23).wrapping_add(0xfff + ((magnitude >> 13) & 1)) >> 13;
+    // Below 2^-14 a sum whose unit in the last place is 2^-24 rounds to the subnormal's integer.
+    let subnormal = (f32::from_bits(magnitude) + f32::from_bits((127 - 1) << 23)).to_bits() & 0x007f_ffff;
+    let half = if magnitude < 113 << 23 { subnormal } else { normal };
+    let half = if magnitude >= 143 << 23 { 0x7c00 } else { half };
+    let half = if magnitude > 0x7f80_0000 { 0x7e00 } else { half };
+    (half | ((bits >> 16) & 0x8000)) as u16
+}
+
 /// Brain float to single, exact.
 #[inline(always)]
 pub(crate) fn bf16_to_f32(h: u16) -> f32 {
@@ -114,12 +130,13 @@ pub(crate) fn exp_f64(x: f64) -> f64 {
     p * f64::from_bits(((n as i64 + 1023) as u64) << 52)
 }
 
-/// Sine and cosine of an angle in radians with |angle| below 2^20; absolute error below 1e-12 there.
+/// Sine and cosine of an angle in radians with |angle| below 2^30; absolute error below 1e-12 there.
 pub fn sin_cos_f64(angle: f64) -> (f64, f64) {
     let n = (angle * std::f64::consts::FRAC_2_PI).round();
-    // pi/2 in two parts of 33 bits and a rest, so that the products with n are exact.
-    let r = ((angle - n * 1.570_796_326_734_125_6) - n * 6.077_100_506_303_966e-11)
-        - n * 2.022_266_248_795_950_6e-21;
+    // pi/2 in two parts of 33 bits and a rest: with fused products the first difference is exact.
+    let r = n.mul_add(-1.570_796_326_734_125_6, angle);
+    let r = n.mul_add(-6.077_100_506_303_966e-11, r);
+    let r = n.mul_add(-2.022_266_248_795_950_6e-21, r);
     let r2 = r * r;
     let (mut sin, mut cos) = (1.0, 1.0);
     for i in (1..=9).rev() {
@@ -145,6 +162,18 @@ mod tests {
         for h in 0..=u16::MAX {
             let (ours, theirs) = (f16_to_f32(h), half::f16::from_bits(h).to_f32());
             assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "{h:#06x}");
+        }
+    }
+
+    #[test]
+    fn singles_round_to_halves_as_the_half_crate_does() {
+        let halves = (0..=u16::MAX).map(|h| half::f16::from_bits(h).to_f32());
+        for exact in halves {
+            for bits in [-0x1001i32, -0x1000, -0xfff, -1, 0, 1, 0xfff, 0x1000, 0x1001] {
+                let x = f32::from_bits(exact.to_bits().wrapping_add_signed(bits));
+                let (ours, theirs) = (f32_to_f16(x), half::f16::from_f32(x));
+                assert!(ours == theirs.to_bits() || (x.is_nan() && ours & 0x7fff == 0x7e00), "{x:e}");
+            }
         }
     }
 
@@ -190,6 +219,9 @@ mod tests {
             let (sin, cos) = sin_cos_f64(x * 100.0);
             assert!((sin - (x * 100.0).sin()).abs() < 1e-12, "sin {x}");
             assert!((cos - (x * 100.0).cos()).abs() < 1e-12, "cos {x}");
+            let far = f64::from(i) * 53_687.091;
+            let (sin, cos) = sin_cos_f64(far);
+            assert!((sin - far.sin()).abs() < 1e-12 && (cos - far.cos()).abs() < 1e-12, "far {far}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Rotary position embedding (Su et al. 2021) from a table that is computed once, in double precision, with this
 //! crate's own functions: the same bits on every platform.
 
+use std::ops::Range;
+
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp_f64, ln_f64, sin_cos_f64};
 use crate::pool::Pool;
@@ -94,8 +96,14 @@ impl Rotation {
 pub struct RopeTable {
     order: RopeOrder,
     pairs: usize,
-    /// (positions, pairs): cosine, sine.
+    /// Radians a position of each pair.
+    frequencies: Vec<f64>,
+    /// Factor on cosine and sine.
+    magnitude: f64,
+    /// (positions, pairs): cosine, sine. Position p has row `p mod positions`.
     table: Vec<(f32, f32)>,
+    /// Whether rows of other positions than the first were computed.
+    moved: bool,
 }
 
 impl RopeTable {
@@ -114,29 +122,58 @@ impl RopeTable {
         assert!(dimensions > 0 && dimensions.is_multiple_of(2), "pairs");
         let pairs = dimensions / 2;
         assert!(factors.is_empty() || factors.len() == pairs, "one factor a pair");
-        let mut table = vec![(0.0, 0.0); positions * pairs];
-        let magnitude = f64::from(rotation.magnitude);
-        for i in 0..pairs {
-            let factor = factors.get(i).copied().map_or(1.0, f64::from);
-            let frequency = rotation.frequency(i) / factor;
-            for position in 0..positions {
-                let (sin, cos) = sin_cos_f64(position as f64 * frequency);
-                table[position * pairs + i] = ((cos * magnitude) as f32, (sin * magnitude) as f32);
-            }
+        let frequency = |i: usize| rotation.frequency(i) / factors.get(i).copied().map_or(1.0, f64::from);
+        let mut table = Self {
+            order: rotation.order,
+            pairs,
+            frequencies: (0..pairs).map(frequency).collect(),
+            magnitude: f64::from(rotation.magnitude),
+            table: vec![(0.0, 0.0); positions * pairs],
+            moved: false,
+        };
+        for position in 0..positions {
+            table.compute(position);
         }
-        Self { order: rotation.order, pairs, table }
+        table
+    }
+
+    fn compute(&mut self, position: usize) {
+        let row = self.row(position);
+        for (entry, frequency) in self.table[row].iter_mut().zip(&self.frequencies) {
+            let (sin, cos) = sin_cos_f64(position as f64 * frequency);
+            *entry = ((cos * self.magnitude) as f32, (sin * self.magnitude) as f32);
+        }
+    }
+
+    fn row(&self, position: usize) -> Range<usize> {
+        let first = position * self.pairs % self.table.len();
+        first..first + self.pairs
+    }
+
+    /// Makes sure that the table has the rows of these positions, which must not be more than it was made for: a
+    /// session that goes on for ever moves its table along.
+    ///
+    /// # Panics
+    /// If there are more positions than rows.
+    pub fn cover(&mut self, positions: Range<usize>) {
+        assert!(positions.len() * self.pairs <= self.table.len(), "more positions than rows");
+        if self.moved || positions.end * self.pairs > self.table.len() {
+            self.moved = true;
+            positions.for_each(|position| self.compute(position));
+        }
     }
 
     /// Rotates the first `dimensions` values of every head of `x`, a (tokens, heads, head_dim) array whose first token
     /// stands at `position`.
     ///
     /// # Panics
-    /// If a shape disagrees or a position is outside the table.
+    /// If a shape disagrees or there are more tokens than rows.
     pub fn apply(&self, isa: Isa, pool: &Pool, x: &mut [f32], row: usize, head_dim: usize, position: usize) {
         assert!(head_dim >= 2 * self.pairs && row.is_multiple_of(head_dim), "whole heads");
+        let end = position + x.len() / row;
+        assert!(self.moved || end * self.pairs <= self.table.len(), "outside the table");
         pool.for_each_row(x, row, &|token, heads| {
-            let start = (position + token) * self.pairs;
-            let angles = &self.table[start..start + self.pairs];
+            let angles = &self.table[self.row(position + token)];
             match self.order {
                 RopeOrder::Interleaved => rotate_neighbours(isa, heads, head_dim, angles),
                 RopeOrder::Halves => rotate_halves(isa, heads, head_dim, angles),
@@ -175,6 +212,20 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_moves_has_the_rows_of_a_long_one() {
+        let table =
+            |positions| RopeTable::new(&Rotation::plain(RopeOrder::Halves, 8, 10_000.0), positions, &[]);
+        let long = table(500);
+        let mut short = table(10);
+        for first in [0, 5, 8, 100, 491, 3, 0] {
+            short.cover(first..first + 9);
+            for position in first..first + 9 {
+                assert_eq!(short.table[short.row(position)], long.table[long.row(position)]);
+            }
+        }
+    }
 
     #[test]
     fn both_orders_rotate_by_the_same_angles() {

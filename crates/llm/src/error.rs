@@ -90,6 +90,51 @@ pub enum LlmError {
         /// Largest value.
         max: usize,
     },
+    /// A ring whose sinks leave no room for anything else.
+    #[error("{found} sinks in a context of {context_tokens} tokens; give fewer sinks than that")]
+    Sinks {
+        /// Sinks asked for.
+        found: usize,
+        /// Positions of the session.
+        context_tokens: usize,
+    },
+    /// A sampling option outside its range.
+    #[error("{option} is {found}; give {expected}")]
+    Sampling {
+        /// Name of the option.
+        option: &'static str,
+        /// Value found.
+        found: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+    /// A saved KV cache cannot be written or read.
+    #[error("cannot {action} the saved KV cache: {source}")]
+    KvFileIo {
+        /// What was attempted.
+        action: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A saved KV cache that is damaged, or of another model or session.
+    #[error("saved KV cache: {field} is {found}, expected {expected}")]
+    KvFile {
+        /// What does not fit.
+        field: &'static str,
+        /// Value found.
+        found: String,
+        /// What this session needs.
+        expected: String,
+    },
+    /// A session that has forgotten tokens cannot be saved, nor cut to where it would need them.
+    #[error("{length} of {position} tokens: the ring has forgotten some that the last of these sees")]
+    Forgotten {
+        /// Length asked for.
+        length: usize,
+        /// Tokens evaluated.
+        position: usize,
+    },
     /// The tokens do not fit behind what the session already holds.
     #[error("{tokens} more tokens do not fit: {position} of {context_tokens} positions are in use")]
     ContextFull {

@@ -15,9 +15,10 @@
 //! use ganglion_llm::{Model, ModelOptions, Session, SessionOptions};
 //! use std::sync::Arc;
 //! let gguf = ganglion_gguf::Gguf::open("model.gguf")?;
-//! println!("{} bytes", Model::memory_plan(&gguf, 1024, 2)?.total_bytes());
+//! let options = SessionOptions::new(1024);
+//! println!("{} bytes", Model::memory_plan(&gguf, &options, 2)?.total_bytes());
 //! let model = Arc::new(Model::load(&gguf, ModelOptions::default())?);
-//! let mut session = Session::new(model, SessionOptions::new(1024))?;
+//! let mut session = Session::new(model, options)?;
 //! session.prefill(&[1, 15, 27], &mut || false)?; // the pinned prefix
 //! let prefix = session.position();
 //! for event in [[40, 41], [50, 51]] {
@@ -30,9 +31,9 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no clock (deadlines are callbacks), does not sample, masks nothing, and stores no KV state on disk. It runs the
-//! GGUF architectures listed in `arch/`; another one is refused with their names. No encoders, no images, no Mixtral
-//! (experts in a `llama` file), no state-space layers.
+//! It has no clock (deadlines are callbacks), masks nothing, and draws no random number in an evaluation: [`Sampler`] is for
+//! free text only. It runs the GGUF architectures listed in `arch/`; another one is refused with their names. No encoders, no
+//! images, no Mixtral (experts in a `llama` file), no state-space layers.
 
 mod arch;
 mod blocks;
@@ -41,22 +42,27 @@ pub mod convert;
 mod error;
 mod format;
 mod generate;
+mod kv_file;
 pub mod limits;
 mod model;
 mod packed_file;
 mod parts;
 mod plan;
 mod profile;
+mod sampling;
 mod session;
 mod tensors;
 
 pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
-pub use generate::{Ending, generate_greedy, generate_text};
+pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_text};
 pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};
 pub use plan::MemoryPlan;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
-pub use session::{Session, SessionOptions};
+pub use sampling::{Sampler, SamplingOptions};
+pub use session::{Overflow, Session, SessionOptions};
+
+pub use ganglion_kernels::KvType;
 
 pub use ganglion_tokenizer::TokenId;

@@ -34,3 +34,9 @@ pub const SOURCE_TOKENIZER_BYTES_MAX: usize = 256 << 20;
 pub const SOURCE_SHARDS_MAX: usize = 1 << 10;
 /// Values that the converter holds at once, unless a single row has more.
 pub const CONVERT_VALUES_AT_ONCE: usize = 1 << 18;
+/// Most tokens that a session with a ring evaluates: angles of rotary positions are exact to f32 up to here.
+pub const RING_POSITIONS_MAX: usize = 1 << 30;
+/// Longest name of a model in a saved KV cache, in bytes: a SHA-256 in hexadecimal.
+pub const MODEL_ID_BYTES_MAX: usize = 64;
+/// Most tokens that a repetition penalty looks back on.
+pub const REPEAT_LAST_MAX: usize = 1 << 16;

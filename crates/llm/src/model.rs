@@ -9,6 +9,7 @@ use crate::format::block_format;
 use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
+use crate::session::SessionOptions;
 use crate::tensors::{Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
@@ -110,12 +111,12 @@ impl Model {
         Ok((Self { isa: options.isa, pool, weights, config }, loaded))
     }
 
-    /// What loading the file and one session of `context_tokens` will take, from the header alone.
+    /// What loading the file and one session with these options will take, from the header alone.
     ///
     /// # Errors
     /// As [`Model::load`], threads aside.
-    pub fn memory_plan(header: &Header, context_tokens: usize, threads: usize) -> Result<MemoryPlan> {
-        MemoryPlan::new(header, context_tokens, crate::limits::BATCH_DEFAULT, threads)
+    pub fn memory_plan(header: &Header, options: &SessionOptions, threads: usize) -> Result<MemoryPlan> {
+        MemoryPlan::new(header, options, threads)
     }
 
     /// The hyperparameters.

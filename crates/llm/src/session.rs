@@ -2,29 +2,88 @@
 
 use std::sync::Arc;
 
-use ganglion_kernels::{KvCache, RopeTable, matmul, matmul_rows};
+use ganglion_gguf::TemporaryMap;
+use ganglion_kernels::{KvCache, KvSpill, KvType, RopeTable, matmul, matmul_rows};
 
 use crate::TokenId;
 use crate::blocks::{self, Buffers, Pass};
+use crate::config::Config;
 use crate::error::{LlmError, Result};
 use crate::limits;
 use crate::model::Model;
-use crate::plan::{check_option, kv_shape};
+use crate::plan::{check_option, kv_plan};
 use crate::profile::{Profiler, Work};
 
-/// Sizes of a session. The batch changes speed and how often a deadline is looked at, never a result.
+/// Sizes of a session, and what its cache is made of. The batch and the memory budget change speed, never a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Positions of the KV cache.
+    /// Positions of the KV cache: what a token can see at most.
     pub context_tokens: usize,
     /// Tokens evaluated by one pass over the weights.
     pub batch_tokens: usize,
+    /// How keys and values are stored. This does change results: f16 rounds to 11 bits, int8 to 8.
+    pub kv: KvType,
+    /// What happens when the context is full.
+    pub overflow: Overflow,
+    /// Memory for keys and values. What goes beyond lies, oldest blocks first, in a temporary file (see
+    /// [`std::env::temp_dir`]) that is mapped and has no name. `None`: all in memory.
+    pub kv_ram_bytes: Option<usize>,
+}
+
+/// What happens when a session's context is full.
+///
+/// A ring makes a session endless: the token at position p sees the first `sinks` positions and the last `context_tokens -
+/// sinks` ones up to its own, whatever the batch. For a model whose layers all have a sliding window no longer than that,
+/// nothing is lost. For others the sinks keep attention stable (StreamingLLM, Xiao et al. 2023). Unlike there, keys keep
+/// the rotation of their absolute position, as in a cache that never ends: nothing is rotated anew, but the distance
+/// between the sinks and the present grows, beyond what the model was trained on if the session is long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// [`LlmError::ContextFull`].
+    #[default]
+    Refuse,
+    /// The oldest tokens behind the sinks are forgotten.
+    Ring {
+        /// First positions that stay; fewer than `context_tokens`. 4 are usual; a pinned prefix is a good choice.
+        sinks: usize,
+    },
 }
 
 impl SessionOptions {
-    /// `context_tokens` positions and the default batch.
+    /// `context_tokens` positions in f16, the default batch, no overflow, all in memory.
     pub fn new(context_tokens: usize) -> Self {
-        Self { context_tokens, batch_tokens: limits::BATCH_DEFAULT }
+        Self {
+            context_tokens,
+            batch_tokens: limits::BATCH_DEFAULT,
+            kv: KvType::default(),
+            overflow: Overflow::Refuse,
+            kv_ram_bytes: None,
+        }
+    }
+
+    pub(crate) fn check(&self, config: &Config) -> Result<()> {
+        check_option("context_tokens", self.context_tokens, config.positions_max())?;
+        check_option("batch_tokens", self.batch_tokens, limits::BATCH_MAX)?;
+        match self.overflow {
+            Overflow::Ring { sinks } if sinks >= self.context_tokens => {
+                Err(LlmError::Sinks { found: sinks, context_tokens: self.context_tokens })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Spilled blocks.
+#[derive(Debug)]
+struct Spill(TemporaryMap);
+
+impl KvSpill for Spill {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }
 
@@ -33,10 +92,12 @@ impl SessionOptions {
 pub struct Session {
     model: Arc<Model>,
     options: SessionOptions,
-    kv: KvCache,
+    pub(crate) kv: KvCache,
     ropes: Vec<RopeTable>,
     buffers: Buffers,
     position: usize,
+    /// The tokens held, as far as the context goes.
+    tokens: Vec<TokenId>,
     /// Hidden states in `buffers.hidden`, of the last tokens evaluated.
     evaluated: usize,
     /// The hidden state whose norm is in `buffers.normed`, quantised too.
@@ -47,19 +108,27 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// If an option is out of range. A context beyond the model's `context_length` is the caller's choice, unless its
-    /// positions are learned.
+    /// If an option is out of range, or there is no temporary file to be had. A context beyond the model's
+    /// `context_length` is the caller's choice, unless its positions are learned.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        check_option("context_tokens", options.context_tokens, model.config().positions_max())?;
-        check_option("batch_tokens", options.batch_tokens, limits::BATCH_MAX)?;
+        options.check(model.config())?;
         let options =
             SessionOptions { batch_tokens: options.batch_tokens.min(options.context_tokens), ..options };
         let config = model.config();
+        let kv = kv_plan(config, &options);
+        let spill = match kv.spill_bytes() {
+            0 => None,
+            bytes => {
+                let map = TemporaryMap::new(&std::env::temp_dir(), bytes)?;
+                Some(Box::new(Spill(map)) as Box<dyn KvSpill>)
+            }
+        };
         Ok(Self {
-            kv: KvCache::new(kv_shape(config, options.context_tokens), model.threads()),
+            kv: KvCache::with_spill(kv, model.threads(), spill),
             ropes: model.rope_tables(options.context_tokens),
             buffers: Buffers::new(config, options.batch_tokens),
             model,
+            tokens: Vec::with_capacity(options.context_tokens),
             options,
             position: 0,
             evaluated: 0,
@@ -87,25 +156,70 @@ impl Session {
         self.position
     }
 
+    /// The tokens held, up to the first `context_tokens`.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Bytes of keys and values that lie in the temporary file now.
+    pub fn spilled_bytes(&self) -> usize {
+        self.kv.spilled_bytes()
+    }
+
     /// Tokens that still fit.
     pub fn remaining(&self) -> usize {
-        self.options.context_tokens - self.position
+        let end = match self.options.overflow {
+            Overflow::Refuse => self.options.context_tokens,
+            Overflow::Ring { .. } => self.model.config().ring_positions_max(),
+        };
+        end - self.position
     }
 
     /// Forgets all tokens from `length` on, at no cost. So a pinned prefix is evaluated once, and every event after it
     /// starts with `truncate(prefix length)`. The logits after a truncation are those of the next evaluation.
     ///
     /// # Errors
-    /// If the session holds fewer than `length` tokens.
+    /// If the session holds fewer than `length` tokens, or its ring has forgotten what the last of them sees.
     pub fn truncate(&mut self, length: usize) -> Result<()> {
         if length > self.position {
             return Err(LlmError::Truncate { length, position: self.position });
         }
+        if !self.kv.can_truncate(length) {
+            return Err(LlmError::Forgotten { length, position: self.position });
+        }
         if length < self.position {
-            self.position = length;
-            self.forget_hidden();
+            self.set_position(length);
         }
         Ok(())
+    }
+
+    /// Keeps what the session holds of the beginning of `prompt`, all but its last token at most, and forgets the rest.
+    /// Returns how many tokens of `prompt` that is: the others are to be evaluated. The logits are those of a fresh session.
+    ///
+    /// # Errors
+    /// As [`Session::truncate`].
+    pub fn reuse(&mut self, prompt: &[TokenId]) -> Result<usize> {
+        let same = self.tokens.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
+        let length = same.min(prompt.len().saturating_sub(1));
+        let length = if self.kv.can_truncate(length) { length } else { 0 };
+        self.truncate(length)?;
+        Ok(length)
+    }
+
+    /// Cuts the session, without a look at whether what is left can be used.
+    fn set_position(&mut self, length: usize) {
+        self.position = length;
+        self.tokens.truncate(length);
+        self.kv.truncate(length);
+        self.forget_hidden();
+    }
+
+    /// Says that the cache now holds these tokens and nothing else.
+    pub(crate) fn adopt(&mut self, tokens: &[TokenId]) {
+        self.position = tokens.len();
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        self.forget_hidden();
     }
 
     /// Appends tokens in passes of at most `batch_tokens`. Afterwards the logits of the last token can be read.
@@ -162,6 +276,9 @@ impl Session {
         observe: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
         self.forget_hidden();
+        for rope in &mut self.ropes {
+            rope.cover(self.position..self.position + tokens.len());
+        }
         let Self { model, kv, ropes, buffers, position, .. } = self;
         let pass = Pass { model, ropes, position: *position, tokens: tokens.len() };
         buffers.profiler.begin();
@@ -177,6 +294,8 @@ impl Session {
         }
         self.position += tokens.len();
         self.evaluated = tokens.len();
+        let room = self.options.context_tokens - self.tokens.len();
+        self.tokens.extend_from_slice(&tokens[..room.min(tokens.len())]);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use ganglion_kernels::Isa;
-use ganglion_llm::Profiler;
+use ganglion_llm::{KvType, Overflow, Profiler, SessionOptions};
 
 struct Counting;
 
@@ -32,10 +32,19 @@ static ALLOCATOR: Counting = Counting;
 // The only test of this file: another one would allocate in between.
 #[test]
 fn a_step_allocates_nothing() {
-    for format in FORMATS {
+    let kinds = KvType::ALL.into_iter().cycle();
+    let overflows = [Overflow::Refuse, Overflow::Ring { sinks: 3 }].into_iter().cycle();
+    for ((format, kv), overflow) in FORMATS.into_iter().zip(kinds).zip(overflows) {
         let gguf = random_gguf(SMALL, format);
-        let mut session = session(&gguf, 2, Isa::detect(), 64, 16);
-        let prompt = tokens(40, SMALL.vocab);
+        let options = SessionOptions {
+            batch_tokens: 16,
+            kv,
+            overflow,
+            kv_ram_bytes: Some(0),
+            ..SessionOptions::new(140)
+        };
+        let mut session = session_with(&gguf, 2, Isa::detect(), options);
+        let prompt = tokens(130, SMALL.vocab);
         let mut logits = vec![0.0; SMALL.vocab];
         let mut some = [0.0; 3];
         for round in 0..4 {

@@ -39,12 +39,20 @@ fn the_documented_story_is_told_word_for_word() {
     for threads in [1, 2] {
         let options = ModelOptions { threads, isa: Isa::detect() };
         let model = Arc::new(Model::load(&gguf, options).unwrap());
-        let mut session = Session::new(model, SessionOptions::new(512)).unwrap();
+        let mut session = Session::new(model, exact(512, 64)).unwrap();
         let mut text = String::new();
-        generate_text(&mut session, &tokenizer, "", 256, &mut || false, &mut |piece| {
-            text.push_str(piece);
-            ControlFlow::Continue(())
-        })
+        generate_text(
+            &mut session,
+            &tokenizer,
+            "",
+            256,
+            &mut Sampler::greedy(),
+            &mut || false,
+            &mut |piece| {
+                text.push_str(piece);
+                ControlFlow::Continue(())
+            },
+        )
         .unwrap();
         let expected = documented(&folder);
         assert!(expected.len() > 500 && text.starts_with(&expected), "{text}");

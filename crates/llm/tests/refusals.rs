@@ -11,7 +11,7 @@ use ganglion_llm::*;
 
 fn load(gguf: &Gguf) -> Result<Model> {
     let loaded = Model::load(gguf, ModelOptions { threads: 1, isa: Isa::detect() });
-    let planned = Model::memory_plan(gguf, 64, 1);
+    let planned = Model::memory_plan(gguf, &SessionOptions::new(64), 1);
     assert_eq!(loaded.is_ok(), planned.is_ok(), "the plan accepts what loading accepts");
     loaded
 }
@@ -83,14 +83,28 @@ fn hyperparameters_are_checked() {
 #[test]
 fn the_plan_counts_what_a_session_takes() {
     let gguf = random_gguf(SMALL, FORMATS[3]);
-    let plan = Model::memory_plan(&gguf, 100, 2).unwrap();
-    // Two of f32, three layers, two heads of 24 values, 100 positions in tiles of 16.
-    assert_eq!(plan.kv_bytes, 2 * 4 * 3 * 2 * 24 * 112);
+    let plan = |options: &SessionOptions| Model::memory_plan(&gguf, options, 2);
+    let options = SessionOptions::new(100);
+    let half = plan(&options).unwrap();
+    // Keys of 24 values and values padded to 32, three layers, two heads, 100 positions in blocks of 64.
+    assert_eq!((half.kv_bytes, half.kv_spill_bytes), ((24 + 32) * 2 * 3 * 2 * 128, 0));
+    let whole = plan(&SessionOptions { kv: KvType::F32, ..options }).unwrap();
+    assert_eq!(whole.kv_bytes, 2 * half.kv_bytes);
+    let int8 = plan(&SessionOptions { kv: KvType::Int8, ..options }).unwrap();
+    assert_eq!(int8.kv_bytes, half.kv_bytes / 2 + 2 * 4 * 3 * 2 * 128);
+    // A ring has room for a batch that begins and ends anywhere; the block with the sinks is beside it.
+    let ring = Overflow::Ring { sinks: 4 };
+    let ring = plan(&SessionOptions { overflow: ring, batch_tokens: 32, ..options }).unwrap();
+    assert_eq!(ring.kv_bytes, half.kv_bytes / 2 * 4);
+    let spilled = plan(&SessionOptions { kv_ram_bytes: Some(0), ..options }).unwrap();
+    assert_eq!((spilled.kv_bytes, spilled.kv_spill_bytes), (half.kv_bytes / 2, half.kv_bytes / 2));
     let stored: u64 = gguf.tensors().iter().map(|t| t.size_bytes).sum();
-    assert!(plan.weights_bytes >= stored && plan.weights_bytes < stored * 11 / 10);
-    assert_eq!(plan.total_bytes(), plan.weights_bytes + plan.kv_bytes + plan.scratch_bytes);
-    assert!(Model::memory_plan(&gguf, 0, 2).is_err());
-    assert!(Model::memory_plan(&gguf, usize::MAX, 2).is_err());
+    assert!(half.weights_bytes >= stored && half.weights_bytes < stored * 11 / 10);
+    assert_eq!(half.total_bytes(), half.weights_bytes + half.kv_bytes + half.scratch_bytes);
+    assert!(plan(&SessionOptions::new(0)).is_err());
+    assert!(plan(&SessionOptions::new(usize::MAX)).is_err());
+    let error = plan(&SessionOptions { overflow: Overflow::Ring { sinks: 100 }, ..options }).unwrap_err();
+    assert!(matches!(error, LlmError::Sinks { found: 100, context_tokens: 100 }), "{error}");
 }
 
 #[test]

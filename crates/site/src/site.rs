@@ -42,6 +42,26 @@ pub struct ModelSpec {
     pub context_tokens: usize,
     /// Worker threads of the brain; 0 = as many as the machine gives.
     pub threads: usize,
+    /// How keys and values are stored.
+    pub kv: KvStorage,
+}
+
+/// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvStorage {
+    /// 4 bytes a value, exact.
+    F32,
+    /// 2 bytes, 11 bits.
+    #[default]
+    F16,
+    /// 1 byte, 8 bits of the largest value of a head.
+    Int8,
+}
+
+impl KvStorage {
+    /// Every way, and its name in the file.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("f32", Self::F32), ("f16", Self::F16), ("int8", Self::Int8)];
 }
 
 /// `[guard]`.

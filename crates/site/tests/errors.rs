@@ -1,7 +1,7 @@
 //! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
 
 use expect_test::{Expect, expect};
-use ganglion_site::Site;
+use ganglion_site::{KvStorage, Site};
 use std::path::Path;
 
 /// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
@@ -41,6 +41,22 @@ fn unknown_fields() {
         site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
         site.toml:10: [http]: expected one of listen, found unknown field port"#]],
     );
+}
+
+#[test]
+fn storage_of_keys_and_values() {
+    let parse = |kv: &str| Site::parse(&format!("{HEAD}{kv}"), "site.toml".as_ref());
+    let named = KvStorage::NAMES.map(|(name, kv)| (format!("kv = \"{name}\"\n"), kv));
+    for (line, kv) in named.into_iter().chain([(String::new(), KvStorage::F16)]) {
+        let site = parse(&line).unwrap();
+        assert_eq!(site.model.kv, kv);
+        assert_eq!(site.prompt_prefix(), parse("").unwrap().prompt_prefix(), "the prompt does not change");
+    }
+    check(
+        "kv = \"f8\"",
+        &expect![[r#"site.toml:4: [model] kv: expected "f32", "f16" or "int8", found "f8""#]],
+    );
+    check("kv = 16", &expect![[r#"site.toml:4: [model] kv: expected "f32", "f16" or "int8", found 16"#]]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::pool::Pool;
 const WORDS: usize = 8;
 
 /// Places that a thread reads at in turn, as a matrix kernel reads several tiles at once.
+#[cfg(target_arch = "x86_64")]
 const STREAMS: usize = 4;
 
 /// One cache line.

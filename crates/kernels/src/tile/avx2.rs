@@ -39,6 +39,10 @@ macro_rules! simd_256 {
                 unsafe { _mm256_or_si256(a, b) }
             }
             #[inline(always)]
+            fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_xor_si256(a, b) }
+            }
+            #[inline(always)]
             fn shift_right(self, a: __m256i, count: u32) -> __m256i {
                 unsafe {
                     match count {
@@ -166,6 +170,15 @@ macro_rules! simd_256 {
                 }
                 // SAFETY: `self` proves the features.
                 unsafe { inner::<F, N>(self, job, tile, token) }
+            }
+
+            fn dots(self, rounds: u64) -> u64 {
+                #[target_feature(enable = $features)]
+                fn inner(simd: $token, rounds: u64) -> u64 {
+                    kernel::dots(simd, rounds)
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner(self, rounds) }
             }
         }
     };

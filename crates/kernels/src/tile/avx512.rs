@@ -32,6 +32,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_or_si512(a, b) }
     }
     #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
     fn shift_right(self, a: __m512i, count: u32) -> __m512i {
         unsafe {
             match count {
@@ -153,5 +157,14 @@ impl Kernels for Avx512 {
         }
         // SAFETY: `self` proves the features.
         unsafe { inner::<F, N>(self, job, tile, token) }
+    }
+
+    fn dots(self, rounds: u64) -> u64 {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn inner(simd: Avx512, rounds: u64) -> u64 {
+            kernel::dots(simd, rounds)
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { inner(self, rounds) }
     }
 }

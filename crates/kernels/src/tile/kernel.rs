@@ -5,6 +5,7 @@ use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
 use crate::activation::{BlockMeta, GROUP};
 use crate::limits::{BLOCK, LANES};
+use crate::matrix::Line;
 
 /// Groups of the largest N.
 const STREAMS_MAX: usize = 3;
@@ -25,7 +26,7 @@ macro_rules! unroll {
 
 /// Tokens `token..token + N` times the rows of `tile`.
 ///
-/// Weights are unsigned, so every integer sum starts at `-zero_point · Σ activations`: the correction costs nothing. The two
+/// Weights are unsigned (for most sets), so every integer sum starts at `-zero_point · Σ activations`: the correction costs nothing. The two
 /// halves of a block are separate chains: some formats scale them apart, and one chain would wait for itself.
 #[inline(always)]
 pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>, tile: usize, token: usize) {
@@ -40,15 +41,28 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>
     for part in 0..LANES / S::WIDTH {
         let mut acc = [simd.zero(); N];
         for (b, block) in quants.iter().enumerate() {
-            let weights = <F::Quants as Quants>::expand(simd, block, part);
+            let mut weights = <F::Quants as Quants>::expand(simd, block, part);
+            if signed::<S, F>() {
+                weights = weights.map(|w| simd.xor(w, simd.byte(0x80)));
+            }
             let scales = <F::Scales as Scales>::load(simd, scales, b, part);
-            unroll!(n => if n < N {
+            let token = |n: usize| {
                 let (stream, at) = if N < GROUP { (n, 0) } else { (n / GROUP, n % GROUP) };
                 let stream = &streams[stream];
                 let at = b * if N < GROUP { stream.stride } else { GROUP } + at;
-                let (values, meta) = (&stream.values[at], &stream.meta[at]);
+                (&stream.values[at], &stream.meta[at])
+            };
+            unroll!(n => if n < N && !(S::PAIRS && N > 1) {
+                let (values, meta) = token(n);
                 let sums = dot::<S, F>(simd, &weights, values, meta);
                 acc[n] = <F::Scales as Scales>::join(simd, scales, sums, meta, acc[n]);
+            });
+            unroll!(n => if n + 1 < N && n & 1 == 0 && S::PAIRS {
+                let pair = [token(n), token(n + 1)];
+                let sums = dot_two::<S, F>(simd, &weights, pair);
+                for i in 0..2 {
+                    acc[n + i] = <F::Scales as Scales>::join(simd, scales, sums[i], pair[i].1, acc[n + i]);
+                }
             });
         }
         for (n, acc) in acc.into_iter().enumerate() {
@@ -68,6 +82,25 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>
     }
 }
 
+/// Whether weights that use all eight bits are to be shifted into i8, where they need no zero point any more.
+const fn signed<S: Simd, F: Format>() -> bool {
+    S::SIGNED && matches!(F::ZERO_POINT, Some(7))
+}
+
+/// Where the integer sums of the two halves of a block start.
+#[inline(always)]
+fn start<S: Simd, F: Format>(simd: S, meta: &BlockMeta) -> (S::Int, S::Int) {
+    match F::ZERO_POINT {
+        Some(_) if signed::<S, F>() => (simd.int(0), simd.int(0)),
+        Some(shift) if <F::Scales as Scales>::HALVES => {
+            let second = meta.sum_negated - meta.first_negated;
+            (simd.int_shifted(meta.first_negated, shift), simd.int_shifted(second, shift))
+        }
+        Some(shift) => (simd.int_shifted(meta.sum_negated, shift), simd.int(0)),
+        None => (simd.int(0), simd.int(0)),
+    }
+}
+
 /// The integer sums of the two halves of a block for one token.
 #[inline(always)]
 fn dot<S: Simd, F: Format>(
@@ -76,18 +109,58 @@ fn dot<S: Simd, F: Format>(
     values: &[i8; BLOCK],
     meta: &BlockMeta,
 ) -> (S::Int, S::Int) {
-    let (mut first, mut second) = match F::ZERO_POINT {
-        Some(shift) if <F::Scales as Scales>::HALVES => {
-            let second = meta.sum_negated - meta.first_negated;
-            (simd.int_shifted(meta.first_negated, shift), simd.int_shifted(second, shift))
-        }
-        Some(shift) => (simd.int_shifted(meta.sum_negated, shift), simd.int(0)),
-        None => (simd.int(0), simd.int(0)),
-    };
+    let (mut first, mut second) = start::<S, F>(simd, meta);
     let (fours, _) = values.as_chunks::<4>();
     for l in 0..4 {
         first = simd.dot(first, weights[l], simd.four(&fours[l]));
         second = simd.dot(second, weights[l + 4], simd.four(&fours[l + 4]));
     }
     (first, second)
+}
+
+/// [`dot`] for two tokens.
+#[inline(always)]
+fn dot_two<S: Simd, F: Format>(
+    simd: S,
+    weights: &[S::Int; 8],
+    tokens: [(&[i8; BLOCK], &BlockMeta); 2],
+) -> [(S::Int, S::Int); 2] {
+    let halves = tokens.map(|(values, _)| values.as_chunks::<{ BLOCK / 2 }>().0);
+    let sums = [0, 1].map(|half| simd.dot_two(weights, half, halves.map(|values| &values[half])));
+    [0, 1].map(|i| {
+        let (first, second) = start::<S, F>(simd, tokens[i].1);
+        (simd.add(first, sums[0][i]), simd.add(second, sums[1][i]))
+    })
+}
+
+/// Sums in flight of [`dots`]: each takes part in one product every few cycles, and up to two products begin in each.
+const DOT_CHAINS: usize = 12;
+
+/// Multiply-adds of one round of [`dots`].
+pub(super) const fn dot_macs<S: Simd>() -> u64 {
+    (DOT_CHAINS * S::WIDTH * 4) as u64
+}
+
+/// Dot products in registers, with nothing to load but one factor a round: the most that the set can do. Every weight is 1 and
+/// every activation 2; the result is the sum of all products, as long as no lane overflows.
+#[inline(always)]
+pub(super) fn dots<S: Simd>(simd: S, rounds: u64) -> u64 {
+    let weights = simd.line(&std::hint::black_box(Line([1; 64])), 0);
+    let mut activations = [2i8; 4];
+    let mut sums = [simd.int(0); DOT_CHAINS];
+    for _ in 0..rounds {
+        // The compiler must not know that the factors stay the same.
+        activations = std::hint::black_box(activations);
+        let four = simd.four(&activations);
+        for sum in &mut sums {
+            *sum = simd.dot(*sum, weights, four);
+        }
+    }
+    let mut lanes = [0.0; LANES];
+    let mut total = 0.0;
+    for sum in sums {
+        simd.store(simd.to_float(sum), &mut lanes, 0);
+        total += lanes[..S::WIDTH].iter().sum::<f32>();
+    }
+    total as u64
 }

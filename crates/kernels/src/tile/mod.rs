@@ -12,6 +12,8 @@ mod float;
 mod format;
 mod kernel;
 pub(crate) mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod pack;
 mod scalar;
 mod simd;
@@ -73,6 +75,31 @@ impl<'a> QuantTiles<'a> {
 trait Kernels: Simd {
     /// Tokens `token..token + N` of the job times the rows of `tile`.
     fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize);
+
+    /// [`kernel::dots`].
+    fn dots(self, rounds: u64) -> u64;
+}
+
+/// `rounds` rounds of dot products in registers: their sum, and the multiply-adds of one round.
+pub(crate) fn dots(isa: Isa, rounds: u64) -> (u64, u64) {
+    fn run<K: Kernels>(simd: K, rounds: u64) -> (u64, u64) {
+        (simd.dots(rounds), kernel::dot_macs::<K>())
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(simd) => run(simd, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(simd) => run(simd, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(simd) => run(simd, rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(simd) => run(simd, rounds),
+        _ => scalar::dots(rounds),
+    }
 }
 
 /// Where results go: a (tokens, stride) array that holds the rows from `first_row` on.
@@ -147,6 +174,12 @@ pub(crate) unsafe fn drive(
         Isa::AvxVnni(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(simd) => by_format(simd, w.format, &job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(simd) => by_format(simd, w.format, &job),
         _ => cover_scalar(&layout, &job),
     }
 }

@@ -45,3 +45,20 @@ pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize)
         target.put(tile, token, &out);
     }
 }
+
+/// As [`super::dots`], in plain code.
+pub(super) fn dots(rounds: u64) -> (u64, u64) {
+    let weights = [1u8; 4 * LANES];
+    let mut activations = [2i8; 4];
+    let mut sums = [0i32; LANES];
+    for _ in 0..rounds {
+        // The compiler must not know that the factors stay the same.
+        activations = std::hint::black_box(activations);
+        for (sum, four) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
+            for (weight, activation) in four.iter().zip(activations) {
+                *sum = sum.wrapping_add(i32::from(*weight) * i32::from(activation));
+            }
+        }
+    }
+    (sums.iter().map(|sum| u64::from(*sum as u32)).sum(), 4 * LANES as u64)
+}

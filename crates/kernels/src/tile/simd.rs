@@ -4,7 +4,7 @@
 //! inlined into functions with the features of the set, so `self`, a token that exists only where the processor has them, is the
 //! proof that they may be called.
 
-use crate::limits::LANES;
+use crate::limits::{BLOCK, LANES};
 use crate::matrix::{Lanes16, Line};
 
 /// Register operations of one instruction set. All are exact or correctly rounded: every set gives the same bits.
@@ -13,6 +13,10 @@ pub(crate) trait Simd: Copy {
     const WIDTH: usize;
     /// Most tokens whose sums fit into registers beside a block of weights.
     const TOKENS: usize;
+    /// Whether [`Simd::dot`] takes weights as i8 rather than u8.
+    const SIGNED: bool = false;
+    /// Whether [`Simd::dot_two`] is there.
+    const PAIRS: bool = false;
     /// `WIDTH` × i32, or four bytes for each lane.
     type Int: Copy;
     /// `WIDTH` × f32.
@@ -24,6 +28,7 @@ pub(crate) trait Simd: Copy {
     fn line(self, line: &Line, part: usize) -> Self::Int;
     fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn or(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    fn xor(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// Shifts by `count < 8` bits towards the low end. Bits that come in from a neighbouring byte are arbitrary.
     fn shift_right(self, a: Self::Int, count: u32) -> Self::Int;
     /// As [`Simd::shift_right`], towards the high end.
@@ -34,8 +39,21 @@ pub(crate) trait Simd: Copy {
     fn look_up(self, table: &[u8; 16], a: Self::Int) -> Self::Int;
 
     fn four(self, activations: &[i8; 4]) -> Self::Four;
-    /// `sum + Σ weight · activation` over the four bytes of each lane; weights are u8, activations i8; exact.
+    /// `sum + Σ weight · activation` over the four bytes of each lane; weights are u8 (or i8, as [`Simd::SIGNED`] says),
+    /// activations i8 above −128; exact.
     fn dot(self, sum: Self::Int, weights: Self::Int, activations: Self::Four) -> Self::Int;
+    /// The sums of two tokens over the first or second half of a block, by instructions that take two tokens at once.
+    ///
+    /// # Panics
+    /// Unless [`Simd::PAIRS`].
+    fn dot_two(
+        self,
+        _weights: &[Self::Int; 8],
+        _half: usize,
+        _values: [&[i8; BLOCK / 2]; 2],
+    ) -> [Self::Int; 2] {
+        unreachable!("not a set with pairs")
+    }
 
     /// The value in every lane.
     fn int(self, value: i32) -> Self::Int;

@@ -52,7 +52,7 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
         rope.apply(isa, pool, key, kv_length, config.head_dim, position);
     }
     profiler.lap("rope", || Work::NONE);
-    kv.write(index, position, key, value);
+    kv.write(isa, pool, index, position, key, value);
     profiler.lap("kv write", || Work::NONE);
     let batch = AttentionBatch {
         queries: query,

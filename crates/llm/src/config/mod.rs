@@ -146,6 +146,14 @@ impl Config {
             Positions::Rotary(_) => limits::CONTEXT_MAX,
         }
     }
+
+    /// Positions beyond which no token can stand, even if earlier ones are forgotten.
+    pub fn ring_positions_max(&self) -> usize {
+        match self.design.positions {
+            Positions::Learned => self.context_length,
+            Positions::Rotary(_) => limits::RING_POSITIONS_MAX,
+        }
+    }
 }
 
 /// `head_count`, `head_count_kv` and the length of a head.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorType};
 use ganglion_kernels::{BlockFormat, Isa, quantize};
-use ganglion_llm::{Model, ModelOptions, Session, SessionOptions};
+use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 
 pub const FORMATS: [(BlockFormat, TensorType); 5] = [
     (BlockFormat::F32, TensorType::F32),
@@ -120,9 +120,19 @@ pub fn random_gguf(sizes: Sizes, format: (BlockFormat, TensorType)) -> Gguf {
     finish(writer(sizes, format, ""))
 }
 
+/// A session with exact keys and values.
 pub fn session(gguf: &Gguf, threads: usize, isa: Isa, context: usize, batch: usize) -> Session {
+    session_with(gguf, threads, isa, exact(context, batch))
+}
+
+pub fn session_with(gguf: &Gguf, threads: usize, isa: Isa, options: SessionOptions) -> Session {
     let model = Arc::new(Model::load(gguf, ModelOptions { threads, isa }).unwrap());
-    Session::new(model, SessionOptions { context_tokens: context, batch_tokens: batch }).unwrap()
+    Session::new(model, options).unwrap()
+}
+
+/// f32 keys and values, as the golden values need them.
+pub fn exact(context_tokens: usize, batch_tokens: usize) -> SessionOptions {
+    SessionOptions { batch_tokens, kv: KvType::F32, ..SessionOptions::new(context_tokens) }
 }
 
 pub fn tokens(count: usize, vocab: usize) -> Vec<u32> {

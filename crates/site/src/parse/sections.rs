@@ -6,7 +6,7 @@ use crate::limits::{
     BREAKER_COUNT_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PATH_BYTES_MAX, PERIOD_MS, TAGS_MAX,
     THREADS_MAX, TIME_MS,
 };
-use crate::site::{GuardSpec, ModelSpec, PlantSpec, PromptSpec, Tag};
+use crate::site::{GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag};
 use crate::units::close_name;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ fn section<'t>(root: &mut Fields<'t>, key: &'static str, report: &mut Report<'_>
 }
 
 pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report<'_>) -> ModelSpec {
-    let mut model = ModelSpec { path: PathBuf::new(), context_tokens: 1024, threads: 0 };
+    let kv = KvStorage::default();
+    let mut model = ModelSpec { path: PathBuf::new(), context_tokens: 1024, threads: 0, kv };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
         root.missing("model", "a table [model] with path = \"…\"", report);
@@ -38,6 +39,13 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         context_tokens.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.context_tokens);
     let threads = fields.integer("threads", 0, THREADS_MAX as i64, report);
     model.threads = threads.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.threads);
+    if let Some(item) = fields.item("kv") {
+        let named = item.get_ref().as_str();
+        match KvStorage::NAMES.into_iter().find(|(name, _)| Some(*name) == named) {
+            Some((_, kv)) => model.kv = kv,
+            None => report.reject(item, fields.field("kv"), "\"f32\", \"f16\" or \"int8\""),
+        }
+    }
     fields.finish(report);
     model
 }

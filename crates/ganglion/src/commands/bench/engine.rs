@@ -96,14 +96,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         given => given,
     };
-    let plan = Model::memory_plan(gguf.header(), context_tokens, options.threads)
+    let session_options =
+        SessionOptions { batch_tokens: arguments.batch, ..SessionOptions::new(context_tokens) };
+    let plan = Model::memory_plan(gguf.header(), &session_options, options.threads)
         .with_context(|| format!("model {}", arguments.model.display()))?;
     let folder = load::packed_folder().filter(|_| !arguments.no_packed);
     let (model, loaded) = Model::load_with(&gguf, options, folder.as_ref())
         .with_context(|| format!("model {}", arguments.model.display()))?;
     load::announce(&loaded);
     drop(gguf);
-    let session_options = SessionOptions { context_tokens, batch_tokens: arguments.batch };
     let mut bench = Bench::new(Session::new(Arc::new(model), session_options)?);
     let load_ns = now_ns() - start_ns;
     bench.decode(1, |_, _| {})?;
