@@ -416,6 +416,44 @@ fn an_index_may_only_name_files_beside_it() {
     assert!(refused(&folder).contains("is also in another file"), "{}", refused(&folder));
 }
 
+/// `bytes` with three of the first `length` replaced.
+fn damaged(bytes: &[u8], length: usize, noise: &mut common::Noise) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..3 {
+        let at = (noise.next().abs() * length as f32) as usize % length;
+        bytes[at] = (noise.next().abs() * 255.0) as u8;
+    }
+    bytes
+}
+
+#[test]
+fn damaged_configurations_are_refused_or_converted_but_never_panic() {
+    let mut noise = common::Noise(99);
+    let mut refusals = 0;
+    for (name, path) in cases() {
+        let folder = Temporary::copy_of(&path);
+        let whole = std::fs::read_to_string(path.join("config.json")).unwrap();
+        let digits: Vec<usize> =
+            whole.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(at, _)| at).collect();
+        for round in 0..60 {
+            let mut bytes = whole.clone().into_bytes();
+            if round % 2 == 0 {
+                bytes = damaged(&bytes, whole.len(), &mut noise);
+            } else {
+                // Still JSON, with another number.
+                let at = digits[(noise.next().abs() * digits.len() as f32) as usize % digits.len()];
+                bytes[at] = b'0' + (noise.next().abs() * 9.9) as u8;
+            }
+            folder.write("config.json", &bytes);
+            match ModelFolder::open(&folder.0, PLAIN) {
+                Ok(model) => model.write_to(&mut std::io::sink()).unwrap_or_else(|e| panic!("{name}: {e}")),
+                Err(_) => refusals += 1,
+            }
+        }
+    }
+    assert!(refusals > 500, "{refusals}");
+}
+
 #[test]
 fn damaged_headers_never_panic() {
     let folder = Temporary::copy_of(&case("phi2"));
@@ -424,12 +462,7 @@ fn damaged_headers_never_panic() {
     let mut noise = common::Noise(77);
     let mut refusals = 0;
     for _ in 0..300 {
-        let mut bytes = whole.clone();
-        for _ in 0..3 {
-            let at = (noise.next().abs() * header as f32) as usize % header;
-            bytes[at] = (noise.next().abs() * 255.0) as u8;
-        }
-        folder.write("model.safetensors", &bytes);
+        folder.write("model.safetensors", damaged(&whole, header, &mut noise));
         refusals += usize::from(ModelFolder::open(&folder.0, PLAIN).is_err());
     }
     assert!(refusals > 250, "{refusals}");

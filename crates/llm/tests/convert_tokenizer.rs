@@ -193,3 +193,27 @@ fn a_missing_tokenizer_is_said() {
     let error = open(&folder, None).err().unwrap().to_string();
     assert!(error.contains("older form"), "{error}");
 }
+
+#[test]
+fn damaged_tokenizers_never_panic() {
+    let mut state = 12345u64;
+    let mut next = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let mut refusals = 0;
+    for name in ["llama3", "gemma"] {
+        let folder = with_tokenizer(name, 0);
+        let whole = std::fs::read(folder.0.join("tokenizer.json")).unwrap();
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..2 {
+                // Printable, so that many stay JSON.
+                bytes[next(whole.len())] = b' ' + next(95) as u8;
+            }
+            folder.write("tokenizer.json", &bytes);
+            refusals += usize::from(open(&folder, None).is_err());
+        }
+    }
+    assert!(refusals > 100, "{refusals}");
+}
