@@ -17,6 +17,12 @@ pub const SPINS_BEFORE_YIELD: u32 = 2_000;
 /// Multiply-adds below which an operation stays on the calling thread: about what one core does while a fork and a join
 /// pass.
 pub const PARALLEL_WORK_MIN: usize = 1 << 17;
+/// Most shares of one job.
+pub const SHARES_MAX: usize = 1 << 16;
+/// Shares of a large product for each thread: a thread that is held up leaves the rest of its part to the others.
+pub const SHARES_PER_THREAD: usize = 8;
+/// Multiply-adds of a share that are worth taking it apart from the next one.
+pub const SHARE_WORK_MIN: usize = 1 << 18;
 /// Most matrices in one fork: Q, K, V and one to spare.
 pub const PRODUCTS_MAX: usize = 4;
 /// Positions in one block of a KV cache: what attention joins at a time, and what moves to the spill at a time.

@@ -12,7 +12,9 @@ use crate::activation::Input;
 use crate::block::BlockFormat;
 use crate::error::KernelError;
 use crate::isa::Isa;
-use crate::limits::{BLOCK, LANES, MATRIX_SIDE_MAX, PARALLEL_WORK_MIN, PRODUCTS_MAX};
+use crate::limits::{
+    BLOCK, LANES, MATRIX_SIDE_MAX, PARALLEL_WORK_MIN, PRODUCTS_MAX, SHARE_WORK_MIN, SHARES_PER_THREAD,
+};
 use crate::math::{bf16_to_f32, f16_to_f32};
 use crate::packed::{PackedBytes, lines_of};
 use crate::pool::Pool;
@@ -236,7 +238,8 @@ pub fn matmul(isa: Isa, pool: &Pool, input: &Input<'_>, products: &mut [(&Matrix
     if threads == 1 || work < PARALLEL_WORK_MIN {
         share(0, 1);
     } else {
-        pool.run(&|index| share(index, threads));
+        let shares = (work / SHARE_WORK_MIN).clamp(threads, threads * SHARES_PER_THREAD);
+        pool.run_shares(shares, &|index| share(index, shares));
     }
 }
 

@@ -1,7 +1,8 @@
 //! A pool of persistent workers: fork and join in about a microsecond, no allocation per call.
 //!
 //! Workers spin for a while after each job and then sleep, so that a request runs at spin latency and an idle
-//! process costs nothing.
+//! process costs nothing. Where the pool has a thread for every processor that the process may use, each worker stays on one of
+//! them; a pool that leaves processors free leaves the choice to the system too.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::KernelError;
-use crate::limits::{SPINS_BEFORE_SLEEP, SPINS_BEFORE_YIELD, THREADS_MAX};
+use crate::limits::{SHARES_MAX, SPINS_BEFORE_SLEEP, SPINS_BEFORE_YIELD, THREADS_MAX};
 use crate::shared::SharedSlice;
 
 type Job = *const (dyn Fn(usize) + Sync);
@@ -123,11 +124,16 @@ impl Pool {
             wake: Condvar::new(),
         });
         let mut pool = Self { state, workers: Vec::with_capacity(threads - 1), caller: Mutex::new(()) };
+        let processors = affinity::allowed();
         for index in 1..threads {
             let state = Arc::clone(&pool.state);
+            let home = (processors.len() == threads).then(|| processors[index]);
             let worker = std::thread::Builder::new()
                 .name(format!("kernel-{index}"))
-                .spawn(move || work(&state))
+                .spawn(move || {
+                    home.inspect(|processor| affinity::stay_on(*processor));
+                    work(&state);
+                })
                 .map_err(|e| KernelError::Spawn { reason: e.to_string() })?;
             pool.workers.push(worker);
         }
@@ -142,15 +148,24 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(index)` once for every index below [`Pool::threads`] and returns when all are done. Which thread runs
-    /// which index is open: the caller takes what the workers leave, so a worker that the system does not schedule
-    /// delays nothing. Callers on different threads take turns; a job must not call `run` of its own pool.
+    /// Runs `job(index)` once for every index below [`Pool::threads`]: see [`Pool::run_shares`].
     ///
     /// # Panics
     /// If the job panics on any thread.
     pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        self.run_shares(self.threads(), job);
+    }
+
+    /// Runs `job(index)` once for every index below `shares` and returns when all are done. Which thread runs which index
+    /// is open: whoever is free takes the next one, the caller too, so a worker that the system does not schedule delays
+    /// one share at most. Callers on different threads take turns; a job must not call `run` of its own pool.
+    ///
+    /// # Panics
+    /// If the job panics on any thread, or there are more than [`SHARES_MAX`] shares.
+    pub fn run_shares(&self, shares: usize, job: &(dyn Fn(usize) + Sync)) {
+        assert!(shares <= SHARES_MAX, "{shares} shares");
         if self.workers.is_empty() {
-            return job(0);
+            return (0..shares).for_each(job);
         }
         let turn = lock(&self.caller);
         let state = &*self.state;
@@ -159,9 +174,9 @@ impl Pool {
         let erased = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
         // SAFETY: nobody reads the cell now: no share is pending or free.
         unsafe { *state.job.get() = Some(erased) };
-        state.pending.store(self.threads(), Ordering::Relaxed);
+        state.pending.store(shares, Ordering::Relaxed);
         // SeqCst on ticket and asleep: either this thread sees the sleeper, or the sleeper sees the shares.
-        state.ticket.store(Ticket::fresh(self.threads()), Ordering::SeqCst);
+        state.ticket.store(Ticket::fresh(shares), Ordering::SeqCst);
         if state.asleep.load(Ordering::SeqCst) > 0 {
             let _bed = lock(&state.bed);
             state.wake.notify_all();
@@ -229,6 +244,44 @@ impl Drop for Pool {
     }
 }
 
+/// Which processors this process may use (`sched_setaffinity(2)`); elsewhere than on Linux, nothing is known and nothing done.
+mod affinity {
+    #[cfg(target_os = "linux")]
+    pub(super) fn allowed() -> Vec<usize> {
+        let mut set = empty();
+        // SAFETY: `set` is a valid, writable set of the size given; pid 0 is the calling thread.
+        let known = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } == 0;
+        let count = if known { 8 * size_of_val(&set) } else { 0 };
+        // SAFETY: every index is inside the set.
+        (0..count).filter(|processor| unsafe { libc::CPU_ISSET(*processor, &set) }).collect()
+    }
+
+    /// Keeps the calling thread on one processor. A refusal costs speed only.
+    #[cfg(target_os = "linux")]
+    pub(super) fn stay_on(processor: usize) {
+        let mut set = empty();
+        // SAFETY: `processor` came from such a set; pid 0 is the calling thread.
+        unsafe {
+            libc::CPU_SET(processor, &mut set);
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn empty() -> libc::cpu_set_t {
+        // SAFETY: a set is plain bits.
+        unsafe { std::mem::zeroed() }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn allowed() -> Vec<usize> {
+        Vec::new()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn stay_on(_processor: usize) {}
+}
+
 fn work(state: &State) {
     state.started.fetch_add(1, Ordering::Release);
     while !state.stop.load(Ordering::SeqCst) {
@@ -267,6 +320,22 @@ mod tests {
                 }
                 let expected: Vec<f32> = (0..count * 3).map(|i| (i / 3) as f32 * 50.0).collect();
                 assert_eq!(rows, expected, "{threads} threads, {count} rows");
+            }
+        }
+    }
+
+    #[test]
+    fn every_share_is_run_once_however_many_there_are() {
+        for threads in 1..=3 {
+            let pool = Pool::new(threads).unwrap();
+            for shares in [0, 1, 2, 5, 64] {
+                let counts: Vec<AtomicUsize> = (0..shares).map(|_| AtomicUsize::new(0)).collect();
+                for _ in 0..100 {
+                    pool.run_shares(shares, &|index| {
+                        counts[index].fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 100), "{threads} {shares}");
             }
         }
     }

@@ -26,6 +26,12 @@ pub const BATCH_DEFAULT: usize = 64;
 pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;
 /// Packed weights of fewer bytes are not kept on disk: packing them takes less than a tenth of a second.
 pub const PACKED_FILE_BYTES_MIN: usize = 64 << 20;
+/// Most tokens that a session with a ring evaluates: angles of rotary positions are exact to f32 up to here.
+pub const RING_POSITIONS_MAX: usize = 1 << 30;
+/// Longest name of a model in a saved KV cache, in bytes: a SHA-256 in hexadecimal.
+pub const MODEL_ID_BYTES_MAX: usize = 64;
+/// Most tokens that a repetition penalty looks back on.
+pub const REPEAT_LAST_MAX: usize = 1 << 16;
 /// Longest JSON file of a Hugging Face folder besides the tokenizer, in bytes; indices of many shards are the long ones.
 pub const SOURCE_JSON_BYTES_MAX: usize = 16 << 20;
 /// Longest tokenizer.json, in bytes; a vocabulary of 262,144 tokens takes 33 MB.
@@ -34,9 +40,3 @@ pub const SOURCE_TOKENIZER_BYTES_MAX: usize = 256 << 20;
 pub const SOURCE_SHARDS_MAX: usize = 1 << 10;
 /// Values that the converter holds at once, unless a single row has more.
 pub const CONVERT_VALUES_AT_ONCE: usize = 1 << 18;
-/// Most tokens that a session with a ring evaluates: angles of rotary positions are exact to f32 up to here.
-pub const RING_POSITIONS_MAX: usize = 1 << 30;
-/// Longest name of a model in a saved KV cache, in bytes: a SHA-256 in hexadecimal.
-pub const MODEL_ID_BYTES_MAX: usize = 64;
-/// Most tokens that a repetition penalty looks back on.
-pub const REPEAT_LAST_MAX: usize = 1 << 16;

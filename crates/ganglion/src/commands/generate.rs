@@ -1,5 +1,6 @@
 //! `ganglion generate`: plain text from a model, streamed.
 
+use crate::load;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ganglion_gguf::Gguf;
@@ -66,7 +67,7 @@ pub struct Arguments {
     prompt: String,
 }
 
-fn kv_type(name: &str) -> Result<KvType, String> {
+pub(super) fn kv_type(name: &str) -> Result<KvType, String> {
     KvType::by_name(name).ok_or_else(|| "expected f32, f16 or int8".to_owned())
 }
 
@@ -92,7 +93,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.threads > 0 {
         options.threads = arguments.threads;
     }
-    let model = Arc::new(Model::load(&gguf, options)?);
+    let (model, loaded) = Model::load_with(&gguf, options, load::packed_folder().as_ref())?;
+    load::announce(&loaded);
+    let model = Arc::new(model);
     let options = SessionOptions { kv: arguments.kv, ..SessionOptions::new(model.config().context_length) };
     let mut session = Session::new(model, options)?;
     keep_prompt(arguments, &gguf, &tokenizer, &mut session)?;

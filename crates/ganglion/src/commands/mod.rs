@@ -6,6 +6,7 @@ pub mod bench;
 pub mod brain;
 pub mod check;
 pub mod generate;
+pub mod measure;
 pub mod model;
 pub mod plant;
 pub mod run;

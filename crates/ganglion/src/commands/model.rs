@@ -1,5 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
+use super::measure;
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -47,6 +48,8 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = 0)]
         wrong: usize,
     },
+    /// Perplexity of a text, and how far a model is from a reference
+    Measure(measure::Arguments),
     /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
     #[command(
         after_help = "Examples:\n  ganglion model convert SmolLM2-135M-Instruct smollm2.gguf --type q8_0\n  \
@@ -87,6 +90,7 @@ fn parse_format(name: &str) -> Result<BlockFormat, String> {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         Action::Inspect { file, json } => inspect(file, *json)?,
+        Action::Measure(arguments) => measure::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
         Action::Convert(arguments) => convert(arguments)?,
     }

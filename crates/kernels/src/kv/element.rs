@@ -255,6 +255,9 @@ pub(super) fn widen(
     (first, last): (usize, usize),
     out: &mut [Lanes],
 ) {
+    // Whole rows are one long row.
+    let (stride, first, last) =
+        if (first, last) == (0, stride) { (out.len(), 0, out.len()) } else { (stride, first, last) };
     match kind {
         KvType::F32 => unreachable!("f32 is read where it lies"),
         KvType::F16 => widen_f16(isa, view(lines), stride, first, last, out),

@@ -26,23 +26,26 @@ fn product<F: FloatLanes, const M: usize, const T: usize>(
     out: &mut [Lanes],
     out_stride: usize,
 ) {
-    let left: &[&[f32]; M] = left.first_chunk().expect("as many rows as the caller counted");
     let k = left[0].len();
-    assert!(left.iter().all(|row| row.len() == k), "rows of one length");
+    assert!(left.len() == M && left.iter().all(|row| row.len() == k), "M rows of one length");
+    let left: [&[f32]; M] = std::array::from_fn(|m| left[m]);
     let mut sums = [[set.load(&Lanes::ZERO); T]; M];
     for m in 0..M {
         for t in 0..T {
             sums[m][t] = set.load(&out[m * out_stride + at + t]);
         }
     }
-    for (i, row) in right.lanes.chunks_exact(right.stride).take(k).enumerate() {
-        let lanes: &[Lanes; T] = row[at..].first_chunk().expect("lane groups inside the block");
+    for i in 0..k {
+        let lanes: &[Lanes; T] =
+            right.lanes[i * right.stride + at..].first_chunk().expect("lane groups inside the block");
         let mut row = [set.load(&lanes[0]); T];
         for t in 1..T {
             row[t] = set.load(&lanes[t]);
         }
         for m in 0..M {
-            let x = left[m][i];
+            #[allow(unsafe_code)]
+            // SAFETY: the assertion: there are M rows of k values. Six checks a step are a quarter of the loop.
+            let x = unsafe { *left[m].get_unchecked(i) };
             for t in 0..T {
                 sums[m][t] = set.fused(x, row[t], sums[m][t]);
             }
