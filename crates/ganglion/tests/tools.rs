@@ -156,6 +156,27 @@ fn a_saved_prompt_changes_nothing(model: &Path, folder: &Path) {
     assert!(nowhere.code == 1 && nowhere.err.contains("--save-kv"), "{nowhere:?}");
 }
 
+#[test]
+fn a_model_folder_becomes_a_file() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/golden/hf/qwen2");
+    let folder = Folder::new();
+    let model = folder.path().join("qwen2.gguf");
+    let convert =
+        |rest: &[&str]| ganglion(&[&["model", "convert", text(&source), text(&model)], rest].concat());
+    let refused = convert(&[]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("tokenizer.json: is missing"), "{refused:?}");
+    assert!(!model.exists());
+    let unknown = convert(&["--type", "q9"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+    assert!(unknown.err.contains("expected one of f32, f16, bf16, q8_0"), "{unknown:?}");
+    let converted = convert(&["--type", "q8_0", "--no-tokenizer"]);
+    assert_eq!(converted.code, 0, "{converted:?}");
+    assert!(converted.err.contains("qwen2 model, tensors: 15 Q8_0, 11 F32"), "{converted:?}");
+    let inspected = ganglion(&["model", "inspect", text(&model)]);
+    assert!(inspected.out.contains("qwen2.attention.head_count_kv"), "{inspected:?}");
+}
+
 /// A log of a real run.
 fn logged() -> TestSite {
     let site = TestSite::new("hvac");

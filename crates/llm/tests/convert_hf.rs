@@ -192,6 +192,11 @@ fn types_are_those_asked_for_where_they_fit() {
     let odd = small_llama(40, 40, |_| 0.5);
     let gguf = converted(&odd.0, Some(BlockFormat::Q8_0));
     assert_eq!(gguf.tensor("blk.0.attn_q.weight").unwrap().dtype, TensorType::F16);
+    let wide = small_llama(256, 40, |i| (i % 7) as f32);
+    for format in [BlockFormat::Q4_K, BlockFormat::Q6_K, BlockFormat::IQ4_NL, BlockFormat::MXFP4] {
+        let gguf = converted(&wide.0, Some(format));
+        assert_eq!(gguf.tensor("blk.0.ffn_down.weight").unwrap().dtype.name(), format.name());
+    }
     // 127 steps on each side of 0, the largest value 0.7: half a step, and the f16 scale's own rounding.
     let before = source(&small.0);
     let after = target(&converted(&small.0, Some(BlockFormat::Q8_0)), "blk.0.ffn_up.weight").1;
@@ -230,37 +235,41 @@ fn damaged_values_leave_no_file() {
     }
 }
 
-/// Largest difference of any logit from those of transformers.
-fn distance(folder: &Path, expected: &Expected, format: Option<BlockFormat>) -> f32 {
+/// How far the logits are from those of transformers: the largest difference of any as a share of the largest logit, and
+/// the root mean square of the differences as a share of that of the logits.
+fn distances(folder: &Path, expected: &Expected, format: Option<BlockFormat>) -> (f32, f32) {
     let gguf = converted(folder, format);
     let mut session = session(&gguf, 1, Isa::detect(), 64, 64);
     session.prefill(&expected.tokens, &mut || false).unwrap();
-    let mut worst = 0f32;
-    let mut ours = vec![0.0; expected.vocab_size];
-    for (index, theirs) in expected.logits.chunks_exact(expected.vocab_size).enumerate() {
-        session.logits_all_at(index, &mut ours).unwrap();
-        worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
+    let mut ours = vec![0.0; expected.logits.len()];
+    for (index, row) in ours.chunks_exact_mut(expected.vocab_size).enumerate() {
+        session.logits_all_at(index, row).unwrap();
     }
-    worst
+    let pairs = || ours.iter().zip(&expected.logits);
+    let largest = expected.logits.iter().fold(0f32, |most, logit| most.max(logit.abs()));
+    let worst = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let squares: f32 = pairs().map(|(a, b)| (a - b).powi(2)).sum();
+    let all: f32 = expected.logits.iter().map(|logit| logit.powi(2)).sum();
+    (worst / largest, (squares / all).sqrt())
 }
 
 #[test]
 fn logits_are_kept() {
     for (name, path) in cases() {
         let expected = expected(&path);
-        // Rounding grows with the logits; they are between 5 and 30.
-        let scale = expected.logits.iter().fold(0f32, |most, logit| most.max(logit.abs()));
-        let relative = |format| distance(&path, &expected, format) / scale;
         let [stored, exact, half, int8] =
-            [None, Some(BlockFormat::F32), Some(BlockFormat::F16), Some(BlockFormat::Q8_0)].map(relative);
-        println!("{name:16} stored {stored:.1e}, F32 {exact:.1e}, F16 {half:.1e}, Q8_0 {int8:.1e}");
+            [None, Some(BlockFormat::F32), Some(BlockFormat::F16), Some(BlockFormat::Q8_0)]
+                .map(|format| distances(&path, &expected, format));
+        println!("{name:16} stored {stored:?}, F32 {exact:?}, F16 {half:?}, Q8_0 {int8:?}");
         // The same arithmetic in another order: some tens of f32 roundings of 6e-8.
-        assert!(stored < 1e-5 && exact < 1e-5, "{name}: stored {stored}, F32 {exact}");
-        // Weights of 11 bits, 2^-12 each at most; a few products one after the other.
-        assert!(half < 2e-3, "{name}: F16 {half}");
-        // Weights and activations of 8 bits, 1/254 of the largest of a block at most.
-        assert!(int8 < 0.1, "{name}: Q8_0 {int8}");
-        assert!(int8 > exact, "{name}: rounding shows, or the type was not used");
+        assert!(stored.0 < 1e-5 && exact.0 < 1e-5, "{name}: stored {stored:?}, F32 {exact:?}");
+        // Weights of 11 bits are 2^-12 off at most, in a few products one after the other.
+        assert!(half.1 < 2e-3, "{name}: F16 {half:?}");
+        // Weights and activations of 8 bits, 1/254 of the largest of a block off at most. A router that sees rounded
+        // values may choose another expert.
+        let bound = if name.contains("moe") { 0.2 } else { 0.1 };
+        assert!(int8.1 < bound, "{name}: Q8_0 {int8:?}");
+        assert!(int8.1 > exact.1, "{name}: rounding shows, or the type was not used");
     }
 }
 
@@ -407,6 +416,44 @@ fn an_index_may_only_name_files_beside_it() {
     assert!(refused(&folder).contains("is also in another file"), "{}", refused(&folder));
 }
 
+/// `bytes` with three of the first `length` replaced.
+fn damaged(bytes: &[u8], length: usize, noise: &mut common::Noise) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..3 {
+        let at = (noise.next().abs() * length as f32) as usize % length;
+        bytes[at] = (noise.next().abs() * 255.0) as u8;
+    }
+    bytes
+}
+
+#[test]
+fn damaged_configurations_are_refused_or_converted_but_never_panic() {
+    let mut noise = common::Noise(99);
+    let mut refusals = 0;
+    for (name, path) in cases() {
+        let folder = Temporary::copy_of(&path);
+        let whole = std::fs::read_to_string(path.join("config.json")).unwrap();
+        let digits: Vec<usize> =
+            whole.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(at, _)| at).collect();
+        for round in 0..60 {
+            let mut bytes = whole.clone().into_bytes();
+            if round % 2 == 0 {
+                bytes = damaged(&bytes, whole.len(), &mut noise);
+            } else {
+                // Still JSON, with another number.
+                let at = digits[(noise.next().abs() * digits.len() as f32) as usize % digits.len()];
+                bytes[at] = b'0' + (noise.next().abs() * 9.9) as u8;
+            }
+            folder.write("config.json", &bytes);
+            match ModelFolder::open(&folder.0, PLAIN) {
+                Ok(model) => model.write_to(&mut std::io::sink()).unwrap_or_else(|e| panic!("{name}: {e}")),
+                Err(_) => refusals += 1,
+            }
+        }
+    }
+    assert!(refusals > 500, "{refusals}");
+}
+
 #[test]
 fn damaged_headers_never_panic() {
     let folder = Temporary::copy_of(&case("phi2"));
@@ -415,12 +462,7 @@ fn damaged_headers_never_panic() {
     let mut noise = common::Noise(77);
     let mut refusals = 0;
     for _ in 0..300 {
-        let mut bytes = whole.clone();
-        for _ in 0..3 {
-            let at = (noise.next().abs() * header as f32) as usize % header;
-            bytes[at] = (noise.next().abs() * 255.0) as u8;
-        }
-        folder.write("model.safetensors", &bytes);
+        folder.write("model.safetensors", damaged(&whole, header, &mut noise));
         refusals += usize::from(ModelFolder::open(&folder.0, PLAIN).is_err());
     }
     assert!(refusals > 250, "{refusals}");

@@ -106,7 +106,7 @@ fn roles_come_from_the_files_that_state_them() {
 
 #[test]
 fn the_name_of_phi_3_is_kept_where_special_tokens_swallow_spaces() {
-    let folder = with_tokenizer("llama", 0);
+    let folder = with_tokenizer("llama", 1);
     let vocab = json(&folder.0.join("config.json"))["vocab_size"].as_u64().unwrap() as usize;
     folder.edit("config.json", |config| config["architectures"][0] = "Phi3ForCausalLM".into());
     let layer = |name: &str| format!("model.layers.0.{name}.weight");
@@ -127,7 +127,13 @@ fn the_name_of_phi_3_is_kept_where_special_tokens_swallow_spaces() {
     folder.write("model.safetensors", safetensors(&tensors));
     let name = || convert(&folder, None).0.get_str("general.name").unwrap().to_owned();
     assert!(name().starts_with("ganglion-llm-"), "the folder's: {}", name());
-    folder.edit("tokenizer.json", |file| file["added_tokens"][2]["rstrip"] = true.into());
+    folder.edit("tokenizer.json", |file| {
+        let mut end = file["added_tokens"][2].clone();
+        (end["id"], end["content"]) = ((vocab - 1).into(), "<|endoftext|>".into());
+        let added = file["added_tokens"].as_array_mut().unwrap();
+        added[2]["rstrip"] = true.into();
+        added.push(end);
+    });
     assert!(name().starts_with("Phi-3 "), "{}", name());
     let (_, tokenizer) = convert(&folder, None);
     let options = EncodeOptions { add_bos: false, parse_special: true };
@@ -186,4 +192,28 @@ fn a_missing_tokenizer_is_said() {
     folder.write("tokenizer.model", "");
     let error = open(&folder, None).err().unwrap().to_string();
     assert!(error.contains("older form"), "{error}");
+}
+
+#[test]
+fn damaged_tokenizers_never_panic() {
+    let mut state = 12345u64;
+    let mut next = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let mut refusals = 0;
+    for name in ["llama3", "gemma"] {
+        let folder = with_tokenizer(name, 0);
+        let whole = std::fs::read(folder.0.join("tokenizer.json")).unwrap();
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..2 {
+                // Printable, so that many stay JSON.
+                bytes[next(whole.len())] = b' ' + next(95) as u8;
+            }
+            folder.write("tokenizer.json", &bytes);
+            refusals += usize::from(open(&folder, None).is_err());
+        }
+    }
+    assert!(refusals > 100, "{refusals}");
 }

@@ -73,8 +73,9 @@ impl<'a> Fields<'a> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => {
-                let number = value.as_f64().filter(|number| number.is_finite());
-                number.map(Some).ok_or_else(|| self.refuse(name, "a number"))
+                // GGUF keeps f32.
+                let number = value.as_f64().filter(|number| (*number as f32).is_finite());
+                number.map(Some).ok_or_else(|| self.refuse(name, "a number that f32 can hold"))
             }
         }
     }
@@ -82,7 +83,7 @@ impl<'a> Fields<'a> {
     /// A number above 0, if the field is there.
     pub(super) fn optional_positive(&self, name: &str) -> Result<Option<f64>> {
         match self.optional_number(name)? {
-            Some(number) if number <= 0.0 => Err(self.refuse(name, "a number above 0")),
+            Some(number) if number as f32 <= 0.0 => Err(self.refuse(name, "a number above 0")),
             other => Ok(other),
         }
     }
@@ -115,7 +116,7 @@ impl<'a> Fields<'a> {
     pub(super) fn positives(&self, name: &str, count: usize) -> Result<Vec<f32>> {
         let expected = || self.refuse(name, format!("a list of {count} numbers above 0"));
         let list = self.get(name).and_then(Value::as_array).filter(|list| list.len() == count);
-        let number = |value: &Value| value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        let number = |value: &Value| value.as_f64().filter(|n| (*n as f32).is_finite() && *n as f32 > 0.0);
         let list = list.ok_or_else(expected)?;
         list.iter().map(|value| number(value).map(|n| n as f32).ok_or_else(expected)).collect()
     }

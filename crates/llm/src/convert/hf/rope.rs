@@ -146,6 +146,9 @@ fn longrope(fields: Fields<'_>, plan: &mut Plan<'_>, dimensions: usize, context:
     let Some(original) = outer.or(inner) else {
         return Err(fields.refuse(ORIGINAL, "the context before the extension"));
     };
+    if original == 1 {
+        return Err(fields.refuse(ORIGINAL, "more than 1"));
+    }
     if plan.architecture != "phi3" {
         return Err(fields.refuse("rope_type", "longrope with Phi3ForCausalLM only"));
     }

@@ -132,8 +132,10 @@ pub(super) fn convert(
     } else {
         bpe::convert(&path, &file, pre)?
     };
-    let strips_right = file.added_tokens.iter().any(|token| token.special && token.rstrip);
     let ids = ids(&tokens);
+    // Readers that go by the name expect this token too.
+    let strips_right = ids.contains_key("<|endoftext|>")
+        && file.added_tokens.iter().any(|token| token.special && token.rstrip);
     let settings_path = folder.join("tokenizer_config.json");
     let settings = read_object(&settings_path)?.unwrap_or_default();
     let settings = Fields::new(&settings_path, &settings);
