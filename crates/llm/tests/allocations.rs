@@ -5,8 +5,10 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::golden::Golden;
 use common::*;
-use ganglion_kernels::Isa;
+use ganglion_gguf::Gguf;
+use ganglion_kernels::{BlockFormat, Isa};
 use ganglion_llm::{KvType, Overflow, Profiler, SessionOptions};
 
 struct Counting;
@@ -43,25 +45,34 @@ fn a_step_allocates_nothing() {
             kv_ram_bytes: Some(0),
             ..SessionOptions::new(140)
         };
-        let mut session = session_with(&gguf, 2, Isa::detect(), options);
-        let prompt = tokens(130, SMALL.vocab);
-        let mut logits = vec![0.0; SMALL.vocab];
-        let mut some = [0.0; 3];
-        for round in 0..4 {
-            // The last round is measured, into a ring that is too short for it.
-            if round == 3 {
-                session.replace_profiler(Profiler::new(|| 0, 50));
-            }
-            let before = COUNT.load(Ordering::Relaxed);
-            session.truncate(0).unwrap();
-            session.prefill(&prompt, &mut || false).unwrap();
-            for token in 0..10 {
-                session.logits_rows(&[token, 50, 51], &mut some).unwrap();
-                session.step(token, &mut || false).unwrap();
-                session.logits_all(&mut logits).unwrap();
-            }
-            let allocations = COUNT.load(Ordering::Relaxed) - before;
-            assert!(allocations == 0, "{allocations} allocations with {format:?} in round {round}");
+        check(&gguf, options, &format!("{format:?}"));
+    }
+    for golden in Golden::all() {
+        let options = SessionOptions { batch_tokens: 16, ..SessionOptions::new(64) };
+        check(&golden.gguf(BlockFormat::Q8_0), options, &golden.name);
+    }
+}
+
+fn check(gguf: &Gguf, options: SessionOptions, name: &str) {
+    let mut session = session_with(gguf, 2, Isa::detect(), options);
+    let vocab = session.model().config().vocab_size;
+    let prompt = tokens(options.context_tokens - 10, vocab);
+    let mut logits = vec![0.0; vocab];
+    let mut some = [0.0; 3];
+    for round in 0..4 {
+        // The last round is measured, into a ring that is too short for it.
+        if round == 3 {
+            session.replace_profiler(Profiler::new(|| 0, 50));
         }
+        let before = COUNT.load(Ordering::Relaxed);
+        session.truncate(0).unwrap();
+        session.prefill(&prompt, &mut || false).unwrap();
+        for token in 0..10 {
+            session.logits_rows(&[token, 50, 51], &mut some).unwrap();
+            session.step(token, &mut || false).unwrap();
+            session.logits_all(&mut logits).unwrap();
+        }
+        let allocations = COUNT.load(Ordering::Relaxed) - before;
+        assert!(allocations == 0, "{allocations} allocations with {name} in round {round}");
     }
 }

@@ -1,10 +1,8 @@
 //! Hugging Face folders to GGUF: values and their places, types, logits, refusals (tests/golden/make_hf.py).
 
 mod common;
-#[path = "common/folder.rs"]
-mod folder;
+use common::folder::*;
 use common::session;
-use folder::*;
 
 use std::path::Path;
 

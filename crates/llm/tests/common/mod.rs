@@ -1,6 +1,9 @@
 //! Random models and the way to the shared data, for all tests of the crate.
 #![allow(dead_code)]
 
+pub mod folder;
+pub mod golden;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
