@@ -168,7 +168,7 @@ fn a_site_that_is_missing_or_malformed_starts_nothing() {
         (b"name = ".to_vec(), ["site.toml:1", "expected"]),
         (b"\xff\xfe".to_vec(), ["site.toml", "UTF-8"]),
         (Vec::new(), ["site.toml", "name"]),
-        (original.replace("scale = 0.1 }", "scale = 0 }").into_bytes(), ["site.toml:35", "scale"]),
+        (original.replace("scale = 0.1 }", "scale = 0 }").into_bytes(), ["site.toml:36", "scale"]),
     ] {
         std::fs::write(&file, content).unwrap();
         check_refusal(&ask(&site, &[QUESTION]), 1, &parts);
