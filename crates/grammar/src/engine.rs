@@ -10,13 +10,20 @@ use ganglion_tokenizer::{TokenId, TokenKind, Tokenizer};
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 
-/// A model's vocabulary, ready to make masks for any schema. Build once per model: about 7 µs a token.
+/// A model's vocabulary, ready to make masks for any schema. Build once per model.
 pub struct Engine {
-    factory: ParserFactory,
     words: Words,
+    general: Arc<General>,
+}
+
+/// What `llguidance` needs, made when it is first needed: that takes about 7 µs a token, and bounded schemas do without.
+struct General {
+    tokenizer: Arc<Tokenizer>,
+    eos: TokenId,
+    factory: OnceLock<Result<ParserFactory, String>>,
 }
 
 struct Environment {
@@ -43,20 +50,8 @@ impl Engine {
         let eos = tokenizer.eos().or(tokenizer.eot()).ok_or_else(|| {
             GrammarError::Vocabulary("it has no end-of-text token (tokenizer.ggml.eos_token_id)".into())
         })?;
-        let size =
-            u32::try_from(tokenizer.vocab_size()).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
-        let words: Vec<Vec<u8>> = (0..size).map(|id| word(&tokenizer, id)).collect();
-        let trie = TokTrie::from(&TokRxInfo::new(size, eos), &words);
-        let sorted = Words::new(Arc::clone(&tokenizer), eos);
-        let env: TokEnv = Arc::new(Environment { trie, tokenizer });
-        let mut factory =
-            ParserFactory::new_simple(&env).map_err(|e| GrammarError::Vocabulary(e.to_string()))?;
-        factory.quiet();
-        let limits = factory.limits_mut();
-        limits.step_lexer_fuel = MASK_LEXER_FUEL_MAX;
-        limits.step_max_items = MASK_ITEMS_MAX;
-        limits.verbose_errors = false;
-        Ok(Self { factory, words: sorted })
+        let words = Words::new(Arc::clone(&tokenizer), eos);
+        Ok(Self { words, general: Arc::new(General { tokenizer, eos, factory: OnceLock::new() }) })
     }
 
     /// Compiles a schema: compact JSON, keys in `properties` order, all strings and arrays bounded.
@@ -66,6 +61,35 @@ impl Engine {
     pub fn compile(&self, schema: &Value) -> crate::Result<Grammar> {
         schema::check(schema)?;
         let validator = jsonschema::validator_for(schema).map_err(|e| GrammarError::Schema(e.to_string()))?;
+        let masks = match Automaton::new(schema, &self.words) {
+            Ok(automaton) => Masks::Table(Arc::new(automaton)),
+            Err(reason) => Masks::General(Box::new(self.general.matcher(schema)?), reason),
+        };
+        Ok(Grammar { masks, general: Arc::clone(&self.general), schema: schema.clone(), validator })
+    }
+}
+
+impl General {
+    fn factory(&self) -> crate::Result<&ParserFactory> {
+        let factory = self.factory.get_or_init(|| self.new_factory());
+        factory.as_ref().map_err(|e| GrammarError::Vocabulary(e.clone()))
+    }
+
+    fn new_factory(&self) -> Result<ParserFactory, String> {
+        let size = u32::try_from(self.tokenizer.vocab_size()).map_err(|e| e.to_string())?;
+        let words: Vec<Vec<u8>> = (0..size).map(|id| word(&self.tokenizer, id)).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(size, self.eos), &words);
+        let env: TokEnv = Arc::new(Environment { trie, tokenizer: Arc::clone(&self.tokenizer) });
+        let mut factory = ParserFactory::new_simple(&env).map_err(|e| e.to_string())?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.step_lexer_fuel = MASK_LEXER_FUEL_MAX;
+        limits.step_max_items = MASK_ITEMS_MAX;
+        limits.verbose_errors = false;
+        Ok(factory)
+    }
+
+    fn matcher(&self, schema: &Value) -> crate::Result<Matcher> {
         let mut guided = schema.clone();
         if let Value::Object(map) = &mut guided {
             map.insert(
@@ -74,17 +98,13 @@ impl Engine {
             );
         }
         let parser = self
-            .factory
+            .factory()?
             .create_parser(TopLevelGrammar::from_json_schema(guided))
             .map_err(|e| GrammarError::Schema(e.to_string()))?;
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(error) => Err(GrammarError::Schema(error)),
-            None => Ok(Grammar {
-                automaton: Automaton::new(schema, &self.words).map(Arc::new),
-                matcher,
-                validator,
-            }),
+            None => Ok(matcher),
         }
     }
 }
@@ -101,27 +121,35 @@ fn word(tokenizer: &Tokenizer, id: TokenId) -> Vec<u8> {
 
 /// One compiled schema. [`Grammar::start`] is cheap: do it for every decision.
 pub struct Grammar {
-    automaton: Result<Arc<Automaton>, NotBounded>,
-    matcher: Matcher,
+    masks: Masks,
+    general: Arc<General>,
+    schema: Value,
     validator: jsonschema::Validator,
+}
+
+enum Masks {
+    Table(Arc<Automaton>),
+    General(Box<Matcher>, NotBounded),
 }
 
 impl Grammar {
     /// A fresh constraint at the beginning of the output: by the automaton if there is one. That allocates nothing.
     pub fn start(&self) -> Constraint {
-        match &self.automaton {
-            Ok(automaton) => Constraint(Way::Table(Walk {
-                automaton: Arc::clone(automaton),
-                state: automaton.start(),
-                taken: 0,
-            })),
-            Err(_) => self.start_general(),
-        }
+        Constraint(match &self.masks {
+            Masks::Table(automaton) => {
+                Way::Table(Walk { state: automaton.start(), automaton: Arc::clone(automaton), taken: 0 })
+            }
+            Masks::General(matcher, _) => Way::General(Box::new(matcher.deep_clone())),
+        })
     }
 
-    /// As [`Grammar::start`], by `llguidance` in any case. It allows more than one spelling of a number.
-    pub fn start_general(&self) -> Constraint {
-        Constraint(Way::General(Box::new(self.matcher.deep_clone())))
+    /// As [`Grammar::start`], by `llguidance` in any case, which is compiled for it: to compare the two. It allows more than
+    /// one spelling of a number.
+    ///
+    /// # Errors
+    /// A schema that `llguidance` does not take.
+    pub fn start_general(&self) -> crate::Result<Constraint> {
+        Ok(Constraint(Way::General(Box::new(self.general.matcher(&self.schema)?))))
     }
 
     /// The automaton.
@@ -129,7 +157,10 @@ impl Grammar {
     /// # Errors
     /// Why the schema has none.
     pub fn automaton(&self) -> Result<&Automaton, &NotBounded> {
-        self.automaton.as_deref()
+        match &self.masks {
+            Masks::Table(automaton) => Ok(automaton),
+            Masks::General(_, reason) => Err(reason),
+        }
     }
 
     /// Validates finished output with a second, independent implementation.

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 const RANDOM_SITES: u64 = 300;
+const RANDOM_SITES_ELSEWHERE: u64 = 10;
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -150,10 +151,10 @@ fn compare(engine: &Engine, tokenizer: &Tokenizer, schema: &Value) -> Compared {
     let grammar = engine.compile(schema).unwrap();
     let automaton = grammar.automaton().unwrap_or_else(|reason| panic!("{reason}: {schema}"));
     let oracle = engine.compile(&with_listed_numbers(schema)).unwrap();
-    let plain = (!has_fine_steps(schema)).then(|| grammar.start_general());
+    let plain = (!has_fine_steps(schema)).then(|| grammar.start_general().unwrap());
     let (seen, text) = (HashSet::new(), String::new());
     let mut comparison = Comparison { automaton, tokenizer, seen, choices: 0, text, schema };
-    comparison.state(automaton.start(), oracle.start_general(), plain);
+    comparison.state(automaton.start(), oracle.start_general().unwrap(), plain);
     assert_eq!(comparison.seen.len(), automaton.states().count(), "states that nothing leads to");
     for state in automaton.states() {
         check_completion(automaton, state);
@@ -305,4 +306,39 @@ fn agrees_with_the_oracle_on_random_sites() {
     }
     println!("{RANDOM_SITES} sites, {states} states, {choices} choices");
     assert!(states > 5_000 && choices > 20_000, "{states} states, {choices} choices");
+}
+
+/// Vocabularies of up to 152,000 tokens, byte-level BPE and SPM, if the shared test data are there.
+#[test]
+fn agrees_with_the_oracle_in_other_vocabularies() {
+    let shared = std::env::var_os("GANGLION_SHARED").map(std::path::PathBuf::from);
+    let Some(folder) = shared.map(|shared| shared.join("data/vocab")).filter(|folder| folder.is_dir()) else {
+        println!("skipped: no folder of shared test data (set GANGLION_SHARED)");
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "gguf"));
+    files.sort();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut compared = 0;
+    for file in &files {
+        let Ok(tokenizer) = Tokenizer::from_gguf(&Gguf::open(file).unwrap()).map(Arc::new) else { continue };
+        let Ok(engine) = Engine::new(Arc::clone(&tokenizer)) else { continue };
+        println!("{}: {} tokens", file.display(), tokenizer.vocab_size());
+        let start = std::time::Instant::now();
+        let site = Site::load(&root().join("examples/hvac")).unwrap();
+        let bytes = engine.compile(&site.schema()).unwrap().automaton().unwrap().size_bytes();
+        println!("  hvac: {bytes} bytes in {:?}", start.elapsed());
+        for name in ["hvac", "conveyor"] {
+            let site = Site::load(&root().join("examples").join(name)).unwrap();
+            let found = compare(&engine, &tokenizer, &site.schema());
+            println!("  {name}: {} states, {} choices", found.states, found.choices);
+            compared += 1;
+        }
+        for _ in 0..RANDOM_SITES_ELSEWHERE {
+            let site = Site::parse(&random.site(), Path::new("site.toml")).unwrap();
+            compare(&engine, &tokenizer, &site.schema());
+        }
+    }
+    assert!(compared > 4, "{compared} comparisons of {} files", files.len());
 }
