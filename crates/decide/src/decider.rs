@@ -4,9 +4,11 @@ use crate::error::{DecideError, Result};
 use crate::limits::COMMAND_TOKENS_MAX;
 use crate::memo::Memo;
 use crate::prompt::Prompt;
+use crate::reader;
 use ganglion_gguf::{Gguf, OptionalExt};
+use ganglion_grammar::limits::{FORCED_RUN_TOKENS_MAX, OUTPUT_BYTES_MAX};
 use ganglion_grammar::{Constraint, Engine, Grammar, GrammarError};
-use ganglion_kernels::exp;
+use ganglion_kernels::{exp, ln_f64};
 use ganglion_llm::{
     Config, KvType, LlmError, Loaded, MemoryPlan, Model, ModelOptions, PackedFolder, Session, SessionOptions,
 };
@@ -63,8 +65,28 @@ pub struct Decider {
     memo: Option<Memo>,
     pending: Vec<TokenId>,
     answer: Vec<TokenId>,
+    output: Vec<u8>,
+    written: String,
     allowed: Vec<TokenId>,
     logits: Vec<f32>,
+    measures_feasible_mass: bool,
+    confidence: Confidence,
+}
+
+/// How sure the model was of a command: the least of each over the tokens that were chosen, 1 where none was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Confidence {
+    /// Probability of the best allowed token less that of the second.
+    pub margin: f32,
+    /// 1 less the entropy over the allowed tokens, as a share of the largest there can be.
+    pub certainty: f32,
+    /// Probability that the model gave to the allowed tokens all together, where the action is first chosen. Little of it
+    /// means that the model would have said something else. [`None`] unless [`Decider::measure_feasible_mass`].
+    pub feasible_mass: Option<f32>,
+}
+
+impl Confidence {
+    const FULL: Self = Self { margin: 1.0, certainty: 1.0, feasible_mass: None };
 }
 
 /// The reason of a decision that its deadline cut off.
@@ -155,13 +177,15 @@ impl Decider {
     /// # Errors
     /// Whatever makes the model unusable for this site, with what to change.
     pub fn new(site: Arc<Site>, loaded: &LoadedModel, options: Options) -> Result<Self> {
-        let prompt = Prompt::new(&site, loaded)?;
+        let mut prompt = Prompt::new(&site, loaded)?;
         let grammar = loaded.engine.compile(&site.schema())?;
         let model = Arc::clone(&loaded.model);
         let context_tokens = check_context(&site, &prompt, model.config().context_length)?;
         let vocabulary = model.config().vocab_size;
         let mut session = Session::new(model, session_options(&site))?;
         session.prefill(prompt.prefix(), &mut || false)?;
+        let mut pending = Vec::with_capacity(context_tokens);
+        prompt.warm(&site, &loaded.tokenizer, &mut pending);
         Ok(Self {
             site,
             tokenizer: Arc::clone(&loaded.tokenizer),
@@ -169,11 +193,30 @@ impl Decider {
             prompt,
             session,
             memo: options.memo.then(Memo::default),
-            pending: Vec::with_capacity(context_tokens),
-            answer: Vec::with_capacity(COMMAND_TOKENS_MAX),
+            pending,
+            answer: Vec::with_capacity(COMMAND_TOKENS_MAX + FORCED_RUN_TOKENS_MAX),
+            output: Vec::with_capacity(OUTPUT_BYTES_MAX),
+            written: String::with_capacity(OUTPUT_BYTES_MAX),
             allowed: Vec::with_capacity(vocabulary),
             logits: vec![0.0; vocabulary],
+            measures_feasible_mass: false,
+            confidence: Confidence::FULL,
         })
+    }
+
+    /// Whether [`Confidence::feasible_mass`] is measured: one product with the whole head a decision.
+    pub fn measure_feasible_mass(&mut self, on: bool) {
+        self.measures_feasible_mass = on;
+    }
+
+    /// How sure the model was of the command it last decided.
+    pub fn confidence(&self) -> Confidence {
+        self.confidence
+    }
+
+    /// How the site's commands are masked: by a table, or why not.
+    pub fn grammar(&self) -> &Grammar {
+        &self.grammar
     }
 
     /// How the site speaks to its model.
@@ -199,12 +242,12 @@ impl Decider {
             };
         }
         match self.generate(event.deadline_us, now, &mut timings) {
-            Ok((command, confidence)) => {
+            Ok(command) => {
                 let decision = Decision {
                     epoch: event.epoch,
                     command: Some(command),
                     outcome: Outcome::Model,
-                    confidence,
+                    confidence: self.confidence.margin,
                     timings,
                     reason: Reason::EMPTY,
                 };
@@ -223,7 +266,7 @@ impl Decider {
         deadline_us: Micros,
         now: &mut dyn FnMut() -> Micros,
         timings: &mut Timings,
-    ) -> std::result::Result<(Command, f32), Declined> {
+    ) -> std::result::Result<Command, Declined> {
         self.session.truncate(self.prompt.prefix().len())?;
         self.prompt.event_tokens(&self.tokenizer, &mut self.pending);
         timings.prompt_n = count(self.pending.len());
@@ -236,7 +279,7 @@ impl Decider {
         }
         self.answer.clear();
         let mut constraint = self.grammar.start();
-        let mut confidence = 1.0f32;
+        self.confidence = Confidence::FULL;
         let started = now();
         loop {
             let before_mask = now();
@@ -254,8 +297,7 @@ impl Decider {
             let before_mask = now();
             constraint.allowed(&mut self.allowed)?;
             timings.mask_us += span(before_mask, now());
-            let (token, margin) = self.choose()?;
-            confidence = confidence.min(margin);
+            let token = self.choose()?;
             constraint.accept(token)?;
             self.pending.push(token);
             self.answer.push(token);
@@ -267,12 +309,30 @@ impl Decider {
         }
         timings.predicted_n = count(self.answer.len());
         timings.decode_us = span(started, now()).saturating_sub(timings.prefill_us);
+        self.finish()
+    }
+
+    /// The finished command, looked at a second time.
+    fn finish(&mut self) -> std::result::Result<Command, Declined> {
+        let because = |e: &dyn std::fmt::Display| Declined::Because(e.to_string());
+        if self.grammar.automaton().is_ok() {
+            self.output.clear();
+            for &token in &self.answer {
+                self.output.extend_from_slice(self.tokenizer.token_bytes(token));
+            }
+            let text = std::str::from_utf8(&self.output).map_err(|e| because(&e))?;
+            if let Some(command) = reader::read(&self.site, text, &mut self.written) {
+                return Ok(command);
+            }
+            // The table and the reader disagree: the slow way says about what.
+            self.grammar.validate(text)?;
+            Command::from_json(&self.site, text).map_err(|e| because(&e))?;
+            return Err(Declined::Because(format!("the command is not in its canonical form: {text}")));
+        }
         let text = self.tokenizer.decode_bytes(&self.answer);
-        let text =
-            String::from_utf8(text).map_err(|_| Declined::Because("the command is not UTF-8".into()))?;
+        let text = String::from_utf8(text).map_err(|e| because(&e))?;
         self.grammar.validate(&text)?;
-        let command = Command::from_json(&self.site, &text).map_err(|e| Declined::Because(e.to_string()))?;
-        Ok((command, confidence))
+        Command::from_json(&self.site, &text).map_err(|e| because(&e))
     }
 
     /// Tokens without a choice join the next pass instead of taking one each.
@@ -283,11 +343,15 @@ impl Decider {
         Ok(forced)
     }
 
-    /// The best allowed token, lowest id first among equals, and its probability lead over the second.
-    fn choose(&mut self) -> std::result::Result<(TokenId, f32), Declined> {
+    /// The best allowed token, lowest id first among equals; how sure that is goes into the confidence.
+    fn choose(&mut self) -> std::result::Result<TokenId, Declined> {
         let nothing = || Declined::Because("the grammar allows no token here".into());
         if let [only] = self.allowed.as_slice() {
-            return Ok((*only, 1.0));
+            return Ok(*only);
+        }
+        if self.measures_feasible_mass && self.confidence.feasible_mass.is_none() {
+            self.session.logits_all(&mut self.logits)?;
+            self.confidence.feasible_mass = Some(mass(&self.logits, &self.allowed));
         }
         let logits = self.logits.get_mut(..self.allowed.len()).ok_or_else(nothing)?;
         self.session.logits_rows(&self.allowed, logits)?;
@@ -304,8 +368,32 @@ impl Decider {
         }
         let (token, top) = best.ok_or_else(nothing)?;
         let total: f32 = logits.iter().map(|logit| exp(logit - top)).sum();
-        Ok((token, (1.0 - exp(second - top)) / total))
+        self.confidence.margin = self.confidence.margin.min((1.0 - exp(second - top)) / total);
+        self.confidence.certainty = self.confidence.certainty.min(certainty(logits, top, total));
+        Ok(token)
     }
+}
+
+/// 1 less the entropy of the softmax of `logits`, as a share of its largest; `total` is the sum of exp(logit - top).
+fn certainty(logits: &[f32], top: f32, total: f32) -> f32 {
+    let weighted: f32 =
+        logits.iter().map(|logit| logit - top).map(|below| exp(below) * below.max(BELOW_MIN)).sum();
+    let entropy_nats = ln_f64(f64::from(total)) - f64::from(weighted / total);
+    // Counts of a vocabulary are exact in an f64.
+    let largest_nats = ln_f64(logits.len() as f64);
+    (1.0 - entropy_nats / largest_nats).clamp(0.0, 1.0) as f32
+}
+
+/// Where exp is zero; keeps 0 · -∞ out of a sum.
+const BELOW_MIN: f32 = -200.0;
+
+/// The share of the softmax of all `logits` that `tokens` have.
+fn mass(logits: &[f32], tokens: &[TokenId]) -> f32 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = logits.iter().map(|logit| exp(logit - top)).sum();
+    let some = tokens.iter().filter_map(|&token| logits.get(token as usize));
+    let part: f32 = some.map(|logit| exp(logit - top)).sum();
+    (part / total).min(1.0)
 }
 
 fn declined(event: &Event, timings: Timings, reason: &str) -> Decision {

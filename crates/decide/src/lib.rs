@@ -18,6 +18,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Where the site's commands are bounded (no text arguments), a decision allocates nothing: masks are looked up in the
+//! grammar's automaton, and the finished command is read a second time by code of its own.
+//!
 //! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
 
 mod decider;
@@ -25,9 +28,10 @@ mod error;
 pub mod limits;
 mod memo;
 mod prompt;
+mod reader;
 pub mod suite;
 
-pub use decider::{Decider, LoadedModel, Options, check_fit, memory_plan, ran_out_of_time};
+pub use decider::{Confidence, Decider, LoadedModel, Options, check_fit, memory_plan, ran_out_of_time};
 pub use error::{DecideError, Result};
 pub use ganglion_llm::MemoryPlan;
 pub use prompt::Prompt;

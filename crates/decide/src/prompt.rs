@@ -6,13 +6,17 @@
 
 use crate::decider::LoadedModel;
 use crate::error::{DecideError, Result};
-use ganglion_site::{Event, PROMPT_FORM, Site};
+use ganglion_site::limits::{NUMBER_MAX, SENTENCE_BYTES_MAX};
+use ganglion_site::{Event, PROMPT_FORM, Sentence, Site};
 use ganglion_tokenizer::{
     ChatTemplate, EncodeOptions, EncodeScratch, Message, RenderOptions, TokenId, Tokenizer,
 };
 
 /// Stands for the event in a rendered template; no site text can hold it, since names and sentences have no such bytes.
 const EVENT_MARK: &str = "\u{2}event\u{3}";
+
+/// Decimals for a value that is as long as one can be.
+const WARM_FRACTION: f64 = 0.123_456;
 
 /// How a site speaks to its model.
 pub struct Prompt {
@@ -78,6 +82,21 @@ impl Prompt {
         self.event_text.clear();
         site.write_prompt_event(event, &mut self.event_text);
         &self.event_text
+    }
+
+    /// Lets all working memory grow to what the longest events take, so that no event allocates.
+    pub(crate) fn warm(&mut self, site: &Site, tokenizer: &Tokenizer, out: &mut Vec<TokenId>) {
+        let mut event = Event::new(0, 0);
+        (0..site.tags.len()).for_each(|tag| event.set_tag(tag, -NUMBER_MAX + WARM_FRACTION));
+        // Long words, short words, and bytes that stand alone make the tokenizer work in different places.
+        for words in ["a", "the ", "1", "{\"", "ä", "厨", "q z"] {
+            event.sentence = Sentence::cut(&words.repeat(SENTENCE_BYTES_MAX));
+            let size_bytes = self.event_text(site, &event).len();
+            self.event_tokens(tokenizer, out);
+            // A token is a byte at least; one more for the space that some vocabularies put in front.
+            out.reserve((size_bytes + 1 + self.suffix.len()).saturating_sub(out.len()));
+        }
+        out.clear();
     }
 
     /// Tokens of the text last made by [`Self::event_text`], and of what the template puts behind it, into `out`.

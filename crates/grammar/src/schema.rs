@@ -32,6 +32,11 @@ pub(crate) fn supported() -> String {
     ENFORCED.join(", ")
 }
 
+/// Whether a keyword only describes.
+pub(crate) fn is_annotation(keyword: &str) -> bool {
+    ANNOTATIONS.contains(&keyword)
+}
+
 /// Checks every node of a schema.
 ///
 /// # Errors
