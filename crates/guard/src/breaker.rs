@@ -122,6 +122,7 @@ mod tests {
             breaker_failures: failures,
             breaker_open_ms: open_ms,
             breaker_probes: probes,
+            commands: None,
         }
     }
 

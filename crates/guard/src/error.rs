@@ -10,11 +10,21 @@ pub enum GuardError {
         /// What the check said.
         reason: String,
     },
-    /// More rate-limited values than the table holds.
-    #[error("more than {allowed} rate-limited values; limit fewer arguments or give them fewer choices")]
+    /// More values with a rate, a dwell, a ramp or a loop than the table holds.
+    #[error(
+        "more than {allowed} values with a history (rate, dwell, ramp, loop); limit fewer arguments or give them fewer choices"
+    )]
     TooManyRateSlots {
         /// The bound.
         allowed: usize,
+    },
+    /// Another process of this machine writes to the plant.
+    #[error("the plant at {plant}, unit {unit}, has a writer already; stop the other `ganglion run` first")]
+    PlantInUse {
+        /// The plant's address.
+        plant: String,
+        /// Its Modbus unit.
+        unit: u8,
     },
     /// The operating system refused something.
     #[error("{what}: {source}")]

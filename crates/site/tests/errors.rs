@@ -35,11 +35,11 @@ fn unknown_fields() {
     check(
         "[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80",
         &expect![[r#"
-        site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
-        site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
-        site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms (did you mean range?), found unknown field rnage
-        site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
-        site.toml:10: [http]: expected one of listen, found unknown field port"#]],
+            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
+            site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
+            site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms, frozen_ms (did you mean range?), found unknown field rnage
+            site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
+            site.toml:10: [http]: expected one of listen, found unknown field port"#]],
     );
 }
 
@@ -274,16 +274,16 @@ on = "speed"
     check(
         &format!("{BODY}{limits}"),
         &expect![[r#"
-        site.toml:18: limit on sped, on: expected the name of a tag, or command.argument of a number (did you mean speed?), found "sped"
-        site.toml:23: limit on speed, hi: expected hi above lo = 5 (lolo < lo < hi < hihi), found 5
-        site.toml:24: limit on speed, hihi: expected a bound in the tag's range 0 to 3000, found 4000
-        site.toml:25: limit on speed, do: expected no do on a tag (a reading cannot be rejected or clamped), found "clamp"
-        site.toml:28: limit on slow.percent, lolo: expected lolo and hihi only on tags, found 1
-        site.toml:29: limit on slow.percent, lo: expected a multiple of 0.5, since values are clamped to it, found 10.2
-        site.toml:32: limit on turn.way, on: expected an argument that is a number, found "turn.way"
-        site.toml:35: limit on door, on: expected a tag that is a number, found "door"
-        site.toml:36: limit on door, rate_per_s: expected a rate above 0 (per second), found -1
-        site.toml:37: limit on speed, lo, hi, lolo, hihi or rate_per_s: expected at least one bound, found nothing"#]],
+            site.toml:18: limit on sped, on: expected the name of a tag, or command.argument (did you mean speed?), found "sped"
+            site.toml:23: limit on speed, hi: expected hi above lo = 5 (lolo < lo < hi < hihi), found 5
+            site.toml:24: limit on speed, hihi: expected a bound in the tag's range 0 to 3000, found 4000
+            site.toml:25: limit on speed, do: expected no do on a tag (a reading cannot be rejected or clamped), found "clamp"
+            site.toml:28: limit on slow.percent, lolo: expected lolo and hihi only on tags, found 1
+            site.toml:29: limit on slow.percent, lo: expected a multiple of 0.5, since values are clamped to it, found 10.2
+            site.toml:32: limit on turn.way, on: expected an argument that is a number (dwell_ms alone: also choices or a bool), found "turn.way"
+            site.toml:35: limit on door, on: expected a tag that is a number, found "door"
+            site.toml:36: limit on door, rate_per_s: expected a rate above 0 (per second), found -1
+            site.toml:37: limit on speed, lo, hi, lolo, hihi, rate_per_s or dwell_ms: expected at least one bound, found nothing"#]],
     );
 }
 
@@ -330,23 +330,23 @@ do = { action = "none" }
     check(
         &text,
         &expect![[r#"
-        site.toml:18: rule number 1, when: expected the name of a tag (did you mean speed?), found sped
-        site.toml:21: rule number 2, when: expected one of < <= > >= == != after speed, found =>
-        site.toml:24: rule number 3, when: expected a number for the tag speed, found fast
-        site.toml:27: rule number 4, when: expected a number in the range 0 to 3000 of the tag speed, found 4000
-        site.toml:30: rule number 5, when: expected the unit rpm of speed, "and", or the end, found C
-        site.toml:33: rule number 6, when: expected "and" or the end of the condition, found or
-        site.toml:36: rule number 7, when: expected == or != with the bool tag door, found an order
-        site.toml:39: rule number 8, when: expected yes or no for the bool tag door, found 1
-        site.toml:42: rule number 9, when: expected the name of a tag, found the end of the condition
-        site.toml:45: rule number 10, when: expected the name of a tag, found the end of the condition
-        site.toml:52: rule number 11, do, percent: expected a multiple of 0.5, found 0.25
-        site.toml:55: rule number 12, do, percent: expected at most 50, the argument's [[limit]] hi, found 60
-        site.toml:58: rule number 13, do, percent: expected a number from 0 to 100 % in steps of 0.5, found nothing
-        site.toml:61: rule number 14, do, way: expected one of left, right, found "up"
-        site.toml:61: rule number 14, do, speed: expected only arguments of turn: way, found 3
-        site.toml:63: rule number 15, do, action: expected the name of a command (did you mean turn?), found "trun"
-        site.toml:64: rule number 16: expected no rule after one without when, since that one always applies, found another rule"#]],
+            site.toml:18: rule number 1, when: expected the name of a tag (did you mean speed?), found sped
+            site.toml:21: rule number 2, when: expected one of < <= > >= == != after speed, found =>
+            site.toml:24: rule number 3, when: expected a number for the tag speed, found fast
+            site.toml:27: rule number 4, when: expected a number in the range 0 to 3000 of the tag speed, found 4000
+            site.toml:30: rule number 5, when: expected the unit rpm of speed, "and", or the end, found C
+            site.toml:33: rule number 6, when: expected "and", for, within, since, or the end of the condition, found or
+            site.toml:36: rule number 7, when: expected == or != with the bool tag door, found an order
+            site.toml:39: rule number 8, when: expected yes or no for the bool tag door, found 1
+            site.toml:42: rule number 9, when: expected the name of a tag, found the end of the condition
+            site.toml:45: rule number 10, when: expected the name of a tag, found the end of the condition
+            site.toml:52: rule number 11, do, percent: expected a multiple of 0.5, found 0.25
+            site.toml:55: rule number 12, do, percent: expected at most 50, the argument's [[limit]] hi, found 60
+            site.toml:58: rule number 13, do, percent: expected a number from 0 to 100 % in steps of 0.5, found nothing
+            site.toml:61: rule number 14, do, way: expected one of left, right, found "up"
+            site.toml:61: rule number 14, do, speed: expected only arguments of turn: way, found 3
+            site.toml:63: rule number 15, do, action: expected the name of a command (did you mean turn?), found "trun"
+            site.toml:64: rule number 16: expected no rule after one without when, since that one always applies, found another rule"#]],
     );
 }
 
