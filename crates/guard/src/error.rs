@@ -18,14 +18,6 @@ pub enum GuardError {
         /// The bound.
         allowed: usize,
     },
-    /// Another process of this machine writes to the plant.
-    #[error("the plant at {plant}, unit {unit}, has a writer already; stop the other `ganglion run` first")]
-    PlantInUse {
-        /// The plant's address.
-        plant: String,
-        /// Its Modbus unit.
-        unit: u8,
-    },
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Os {

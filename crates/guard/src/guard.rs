@@ -43,6 +43,7 @@ pub struct Guard {
     pub(crate) sense: Sense,
     readings: Readings,
     pub(crate) link: Link,
+    pub(crate) sole_writer: bool,
     pub(crate) link_was_up: bool,
     pub(crate) could_write: bool,
     pub(crate) latch: Severity,
@@ -101,6 +102,7 @@ impl Guard {
             sense: Sense::BLIND,
             readings: Readings::NONE,
             link: Link::DOWN,
+            sole_writer: false,
             link_was_up: false,
             could_write: false,
             latch: Severity::Nominal,
@@ -195,6 +197,7 @@ impl Guard {
     pub fn cycle(&mut self, now: Micros, input: &Input<'_>) -> Output<'_> {
         self.begin(now);
         self.sense_plant(input.tags, input.link);
+        self.sole_writer = input.sole_writer;
         let (mode_before, breaker_before) = (self.mode, self.breaker.state());
         self.run_modes(input);
         if mode_before == Mode::Execute && self.mode != Mode::Execute {
@@ -224,7 +227,8 @@ impl Guard {
             event: self.event_out.as_ref(),
             actuation: self.actuation,
             brain,
-            heartbeat: true,
+            // Another writer's plant is not fed by this one's cycles, and the driver never arms it.
+            heartbeat: self.sole_writer,
             records: &self.records,
             status: &self.status,
         }

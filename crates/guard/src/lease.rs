@@ -1,37 +1,37 @@
-//! One writer per plant: while one process of this machine has a plant's lease, no other gets it.
+//! One writer per plant: while one process of this machine has a plant's lease, no other guard writes to it.
 //!
 //! The lease is a socket bound to a name made of the plant's address, in Linux's abstract namespace (`unix(7)`). The
 //! kernel keeps names unique and frees one when its process ends, however it ends; there is no file to be left behind.
 //! Machines and network namespaces have names of their own: two of them are not kept apart.
 
-use crate::error::GuardError;
-use ganglion_site::PlantSpec;
-use std::io::ErrorKind;
+use crate::limits::LEASE_RETRY_US;
+use ganglion_site::{Micros, PlantSpec};
 use std::net::ToSocketAddrs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The right to write to one plant, until it is dropped.
+/// The right to write to one plant, or the wish for it.
 #[derive(Debug)]
-pub struct PlantLease {
-    _socket: UnixDatagram,
+pub(crate) struct Lease {
+    name: String,
+    socket: Option<UnixDatagram>,
+    retry_us: Micros,
 }
 
-impl PlantLease {
-    /// Takes the lease. Names are resolved first, so that two names of one address are one plant.
-    ///
-    /// # Errors
-    /// [`GuardError::PlantInUse`] when another process has it, [`GuardError::Os`] when the system refuses the socket.
-    pub fn take(plant: &PlantSpec) -> Result<Self, GuardError> {
-        let os = |source| GuardError::Os { what: "taking the plant's lease", source };
-        let address = SocketAddr::from_abstract_name(name(plant)).map_err(os)?;
-        match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => Ok(Self { _socket: socket }),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                Err(GuardError::PlantInUse { plant: plant.modbus.clone(), unit: plant.unit })
-            }
-            Err(error) => Err(os(error)),
+impl Lease {
+    /// Not taken yet. The plant's host name is resolved here, once, so that two names of one address are one plant.
+    pub fn new(plant: &PlantSpec) -> Self {
+        Self { name: name(plant), socket: None, retry_us: 0 }
+    }
+
+    /// Whether this process has the lease; tries to take it, once a second. Two system calls that do not wait, no heap.
+    pub fn held(&mut self, now: Micros) -> bool {
+        if self.socket.is_none() && now >= self.retry_us {
+            self.retry_us = now + LEASE_RETRY_US;
+            let address = SocketAddr::from_abstract_name(&self.name);
+            self.socket = address.and_then(|address| UnixDatagram::bind_addr(&address)).ok();
         }
+        self.socket.is_some()
     }
 }
 

@@ -85,7 +85,6 @@ pub use envelope::Checked;
 pub use error::GuardError;
 pub use ganglion_audit::{Record, RecordKind, Source, Verdict};
 pub use guard::Guard;
-pub use lease::PlantLease;
 pub use mode::{Mode, ModeEvent};
 pub use registers::{RawWrite, RawWrites, register_writes};
 pub use rt::{RtStatus, die_with_parent, go_real_time, lock_memory, monotonic_us};

@@ -4,6 +4,8 @@ use ganglion_site::Micros;
 
 /// A PI loop that was not stepped for longer than this many of its periods integrates no further back.
 pub const PI_PERIODS_MAX: u64 = 4;
+/// Pause between two tries to become the plant's writer.
+pub const LEASE_RETRY_US: Micros = 1_000_000;
 /// Records one cycle may produce; more are counted as dropped.
 pub const RECORDS_PER_CYCLE_MAX: usize = 16;
 /// Brain messages looked at in one cycle; a flood is left in the socket.

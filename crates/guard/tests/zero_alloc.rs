@@ -61,6 +61,7 @@ fn no_cycle_touches_the_heap() {
         let input = Input {
             tags: &tags,
             link,
+            sole_writer: true,
             event: event.as_ref(),
             decisions: if silent { &[] } else { &decisions },
             brain: BrainProcess::Running { generation: (cycle / 400) as u32 + 1 },

@@ -3,7 +3,6 @@
 use super::commands::Commands;
 use super::condition::parse_condition;
 use super::reader::{self, Fields, Item, Report};
-use super::sections::expected_tag;
 use super::tags::Tags;
 use crate::command::{ArgumentKind, Command, CommandSpec, Value};
 use crate::error::CommandError;
@@ -313,8 +312,10 @@ fn read_how(
         let index = scope.tags.find(name);
         let spec = index.and_then(|index| scope.tags.list.get(index)).filter(|t| t.kind == TagKind::Number);
         if spec.is_none() {
-            let expected = expected_tag(name, &scope.tags.list);
-            report.reject(item, table.field("tag"), format!("{expected} that is a number"));
+            let numbers = scope.tags.list.iter().filter(|tag| tag.kind == TagKind::Number);
+            let close = close_name(name, numbers.map(|tag| tag.name.as_str()));
+            let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+            report.reject(item, table.field("tag"), format!("the name of a tag that is a number{hint}"));
         }
         index.zip(spec)
     });
