@@ -111,8 +111,8 @@ impl Term {
     fn random(random: &mut Random) -> Self {
         let compare = Compare::random(random);
         let over = match random.below(6) {
-            0 => Over::For(random.below(20) * 5 + 1),
-            1 => Over::Within(random.below(20) * 5 + 1),
+            0 => Over::For((1 + random.below(20)) * 5),
+            1 => Over::Within((1 + random.below(20)) * 5),
             2 => Over::Since(Compare::random(random)),
             _ => Over::Now,
         };
@@ -336,7 +336,7 @@ fn the_limit_checker_agrees_with_an_independent_model() {
             match with {
                 Step::Operator(command) => bench.go(None, &[decision(0, None)], command),
                 Step::Ask => bench.go(Some(request(1, "act")), &[], None),
-                Step::Answer(decision) => bench.go(None, &[decision], None),
+                Step::Answer(decision) => bench.go(None, &[*decision], None),
             }
         };
         for operator in [Some(OperatorCommand::Reset), Some(OperatorCommand::Start), None] {
@@ -357,7 +357,7 @@ fn the_limit_checker_agrees_with_an_independent_model() {
                 ROOMS[room]
             );
             let answer = decision(epoch, Some(command(&bench.site, &json)));
-            let got = step(&mut bench, &mut model, &mut random, Step::Answer(answer));
+            let got = step(&mut bench, &mut model, &mut random, Step::Answer(Box::new(answer)));
             let expected = model.judge(room, amount, count);
             let record = got.decisions()[0];
             let found = match bench.json(&got) {
@@ -396,5 +396,5 @@ fn the_limit_checker_agrees_with_an_independent_model() {
 enum Step {
     Operator(Option<OperatorCommand>),
     Ask,
-    Answer(ganglion_site::Decision),
+    Answer(Box<ganglion_site::Decision>),
 }
