@@ -719,6 +719,14 @@ impl Guard {
     }
 }
 
+#[cfg(test)]
+impl Guard {
+    /// The epoch that the brain is thinking about.
+    pub(crate) fn pending_epoch(&self) -> Option<Epoch> {
+        self.pending.map(|pending| pending.event.epoch)
+    }
+}
+
 /// A sentence that ends in a question mark, ASCII, full-width or Arabic.
 fn is_question(sentence: &Sentence) -> bool {
     let text = sentence.as_str().trim_end().trim_end_matches(['"', '\'', ')', '!', '.']);

@@ -62,6 +62,8 @@ mod channels;
 mod condition;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod exhaustive;
 mod guard;
 mod lease;
 pub mod limits;

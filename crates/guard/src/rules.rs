@@ -58,7 +58,7 @@ impl Guard {
     }
 
     /// `command`, the one of the first matching rule, if it passes the checks; else the safe command.
-    fn choose(&self, sense: &Sense, command: Option<Command>, given: &TagValues) -> RuleChoice {
+    fn choose_rule(&self, sense: &Sense, command: Option<Command>, given: &TagValues) -> RuleChoice {
         let safe = |reason| self.safe_choice(reason);
         if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
             return safe(reason!("{}; safe command", why.as_str()));
@@ -176,7 +176,7 @@ impl Guard {
         }
         let sense = self.sense.with(&self.site, &request.tags);
         let command = self.matching_rule(&sense).and_then(|index| self.still(index));
-        let choice = self.choose(&sense, command, &request.tags);
+        let choice = self.choose_rule(&sense, command, &request.tags);
         if choice.outcome == Outcome::Rule && !request.dry_run && self.is_over_budget(&choice) {
             let over = self.budget_reason();
             return self.refuse(request, reason!("{}; {}", why.as_str(), over.as_str()));
@@ -231,7 +231,7 @@ impl Guard {
             return;
         }
         let command = rule.and_then(|index| self.moved(index));
-        let choice = self.choose(&self.sense, command, &TagValues::NONE);
+        let choice = self.choose_rule(&self.sense, command, &TagValues::NONE);
         if self.last_rule == Some(*choice.approved.get()) {
             return;
         }
