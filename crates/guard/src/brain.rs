@@ -112,3 +112,12 @@ impl BrainWatch {
         self.due_us = self.due_us.or(Some(deadline_us));
     }
 }
+
+#[cfg(test)]
+impl BrainWatch {
+    /// What the exhaustive search tells states apart by.
+    pub fn shape(&self, age: impl Fn(Micros) -> u64) -> impl std::fmt::Debug {
+        let heard = if self.state == BrainState::Ready { age(self.heard_us) } else { 0 };
+        (self.process, self.state, self.announced, heard, self.due_us.map(age), self.kill)
+    }
+}

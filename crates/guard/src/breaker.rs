@@ -110,6 +110,15 @@ impl Breaker {
 }
 
 #[cfg(test)]
+impl Breaker {
+    /// What the exhaustive search tells states apart by.
+    pub(crate) fn shape(&self, age: impl Fn(Micros) -> u64) -> (BreakerState, u32, u32, u64) {
+        let age = if self.state == BreakerState::Open { age(self.opened_us) } else { 0 };
+        (self.state, self.failures, self.probes, age)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -122,6 +131,7 @@ mod tests {
             breaker_failures: failures,
             breaker_open_ms: open_ms,
             breaker_probes: probes,
+            commands: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The real port: rings, atomics and the brain's socket between the guard's thread and everybody else.
 
+use crate::lease::Lease;
 use crate::limits::*;
 use crate::rt;
 use crate::runner::Port;
@@ -102,6 +103,7 @@ pub struct Channels {
     actuation_stuck: bool,
     brain: Option<BrainChannel>,
     audit: Option<Sink>,
+    lease: Option<Lease>,
 }
 
 impl Channels {
@@ -142,6 +144,7 @@ impl Channels {
             actuation_stuck,
             brain,
             audit,
+            lease: site.plant.as_ref().map(Lease::new),
         };
         (inside, outside)
     }
@@ -170,6 +173,10 @@ impl Port for Channels {
             self.actuation_stuck = false;
         }
         if self.actuation_stuck { Link::DOWN } else { self.signals.link() }
+    }
+
+    fn sole_writer(&mut self, now: Micros) -> bool {
+        self.lease.as_mut().is_none_or(|lease| lease.held(now))
     }
 
     fn estop(&mut self) -> bool {

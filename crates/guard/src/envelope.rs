@@ -1,6 +1,7 @@
 //! The limit table: whether a command may reach the plant, and why not.
 
 use crate::approved::Approved;
+use crate::condition::{InForce, tags_of};
 use crate::error::GuardError;
 use crate::limits::RATE_SLOTS_MAX;
 use crate::registers::{number_of, register_writes};
@@ -8,9 +9,10 @@ use crate::sense::Sense;
 use crate::text::{Quantity, reason};
 use ganglion_audit::Verdict;
 use ganglion_site::{
-    ArgumentKind, ArgumentSpec, Command, CommandSpec, Limit, LimitAction, LimitTarget, Micros, Reason, Site,
-    Value, WriteSource, WriteTarget,
+    ArgumentKind, ArgumentSpec, Command, CommandSpec, How, Limit, LimitAction, LimitTarget, Micros, Reason,
+    Site, Value, WriteSource, WriteTarget,
 };
+use std::fmt;
 
 /// The result of checking one command.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,17 +25,16 @@ pub struct Checked {
     pub reason: Reason,
 }
 
-/// Limits by argument and the last approved value of every rate-limited one.
+/// The last approved value of every argument whose history counts: under a rate or a dwell, in a ramp or a loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Envelope {
-    rates: Vec<RateLimit>,
+    tracks: Vec<Track>,
     slots: Vec<Slot>,
 }
 
-/// Where the slots of one rate limit lie.
+/// Where the slots of one argument lie.
 #[derive(Debug, Clone, Copy)]
-struct RateLimit {
-    limit: usize,
+struct Track {
     command: usize,
     argument: usize,
     select: Option<usize>,
@@ -44,16 +45,35 @@ struct RateLimit {
 /// Last approved value of one argument for one choice of its selecting argument.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    register: Option<u16>,
+    register: Option<(WriteTarget, u16)>,
     scale: f64,
-    last: Option<(f64, Micros)>,
+    last: Option<Sent>,
+}
+
+/// A value that went to the plant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub value: f64,
+    /// When it was last sent.
+    pub time_us: Micros,
+    /// When it was first sent, without another value since.
+    pub changed_us: Micros,
 }
 
 /// What an argument must lie in, all limits taken together.
 #[derive(Debug, Clone, Copy)]
-struct Window {
-    lo: f64,
-    hi: f64,
+pub(crate) struct Window {
+    pub lo: f64,
+    pub hi: f64,
+}
+
+/// What a command is judged by besides its own values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judging {
+    /// `None` where no history is to be judged.
+    pub now: Option<Micros>,
+    /// The limits that hold.
+    pub in_force: InForce,
 }
 
 impl Envelope {
@@ -62,49 +82,65 @@ impl Envelope {
     /// # Errors
     /// [`GuardError::TooManyRateSlots`].
     pub fn new(site: &Site) -> Result<Self, GuardError> {
-        let (mut rates, mut slots) = (Vec::new(), Vec::new());
-        for (limit_index, limit) in site.limits.iter().enumerate() {
-            let (LimitTarget::Argument { command, argument }, Some(_)) = (limit.on, limit.rate_per_s) else {
-                continue;
-            };
-            let Some(spec) = site.commands.get(command) else { continue };
-            let write = spec.writes.iter().find(
-                |w| matches!(w.source, WriteSource::Argument { index, .. } if index == argument && w.target == WriteTarget::Holding),
-            );
-            let select = write.and_then(|w| w.select);
-            let slot_count = match select.and_then(|s| spec.arguments.get(s)).map(|a| &a.kind) {
-                Some(ArgumentKind::Enum(choices)) => choices.len(),
-                _ => 1,
-            };
-            let first_slot = slots.len();
-            if first_slot + slot_count > RATE_SLOTS_MAX {
-                return Err(GuardError::TooManyRateSlots { allowed: RATE_SLOTS_MAX });
+        let mut envelope = Self { tracks: Vec::new(), slots: Vec::new() };
+        for limit in &site.limits {
+            if let (LimitTarget::Argument { command, argument }, true) =
+                (limit.on, limit.rate_per_s.is_some() || limit.dwell_ms.is_some())
+            {
+                envelope.track(site, command, argument)?;
             }
-            for choice in 0..slot_count {
-                let register =
-                    write.and_then(|w| w.address.checked_add(u16::try_from(choice).unwrap_or(u16::MAX)));
-                let scale = match write.map(|w| w.source) {
-                    Some(WriteSource::Argument { scale, .. }) => scale,
-                    _ => 1.0,
-                };
-                slots.push(Slot { register, scale, last: None });
-            }
-            rates.push(RateLimit { limit: limit_index, command, argument, select, first_slot, slot_count });
         }
-        Ok(Self { rates, slots })
+        for rule in &site.rules {
+            let argument = match rule.how {
+                How::Send => continue,
+                How::Ramp { argument, .. } => argument,
+                How::Pi(spec) => spec.argument,
+            };
+            envelope.track(site, usize::from(rule.command.verb), argument)?;
+        }
+        Ok(envelope)
     }
 
-    /// All checks that concern the command itself; `now` is `None` where no history is to be judged. Tags, mode and
-    /// link are the caller's.
-    pub fn check(&self, site: &Site, command: &Command, now: Option<Micros>) -> Checked {
+    /// Makes room for the history of one argument.
+    fn track(&mut self, site: &Site, command: usize, argument: usize) -> Result<(), GuardError> {
+        if self.tracks.iter().any(|t| t.command == command && t.argument == argument) {
+            return Ok(());
+        }
+        let Some(spec) = site.commands.get(command) else { return Ok(()) };
+        let carries = |source| matches!(source, WriteSource::Argument { index, .. } if index == argument);
+        let write = spec.writes.iter().find(|w| carries(w.source));
+        let select = write.and_then(|w| w.select);
+        let slot_count = match select.and_then(|s| spec.arguments.get(s)).map(|a| &a.kind) {
+            Some(ArgumentKind::Enum(choices)) => choices.len(),
+            _ => 1,
+        };
+        let first_slot = self.slots.len();
+        if first_slot + slot_count > RATE_SLOTS_MAX {
+            return Err(GuardError::TooManyRateSlots { allowed: RATE_SLOTS_MAX });
+        }
+        for choice in 0..slot_count {
+            let offset = u16::try_from(choice).unwrap_or(u16::MAX);
+            let register = write.and_then(|w| Some((w.target, w.address.checked_add(offset)?)));
+            let scale = match write.map(|w| w.source) {
+                Some(WriteSource::Argument { scale, .. }) => scale,
+                _ => 1.0,
+            };
+            self.slots.push(Slot { register, scale, last: None });
+        }
+        self.tracks.push(Track { command, argument, select, first_slot, slot_count });
+        Ok(())
+    }
+
+    /// All checks that concern the command itself. Tags, mode and link are the caller's.
+    pub fn check(&self, site: &Site, command: &Command, by: Judging) -> Checked {
         let rejected = |reason| Checked { verdict: Verdict::Rejected, command: *command, reason };
         if let Err(reason) = well_formed(site, command) {
             return rejected(reason);
         }
         let mut moved = *command;
-        match self.apply_limits(site, &mut moved, now) {
+        match self.apply_limits(site, &mut moved, by) {
             Err(reason) => rejected(reason),
-            Ok(clamped) => match self.check_encoding(site, &moved, now) {
+            Ok(clamped) => match self.check_encoding(site, &moved, by) {
                 Err(reason) => rejected(reason),
                 Ok(()) => match clamped {
                     None => Checked { verdict: Verdict::Approved, command: moved, reason: Reason::EMPTY },
@@ -115,18 +151,19 @@ impl Envelope {
     }
 
     /// [`Envelope::check`], with the proof when it passed.
-    pub fn judge(&self, site: &Site, command: &Command, now: Micros) -> (Checked, Option<Approved<Command>>) {
-        let checked = self.check(site, command, Some(now));
+    pub fn judge(&self, site: &Site, command: &Command, by: Judging) -> (Checked, Option<Approved<Command>>) {
+        let checked = self.check(site, command, by);
         let approved = (checked.verdict != Verdict::Rejected).then(|| Approved::seal(checked.command));
         (checked, approved)
     }
 
-    /// The safe command, checked once at start. It is not rate-limited: stopping bypasses every slope.
+    /// The safe command, checked once at start, by limits that hold only sometimes too. It knows no rate and no dwell:
+    /// stopping bypasses every slope.
     ///
     /// # Errors
     /// [`GuardError::SafeCommand`] with the reason.
     pub fn seal_safe(&self, site: &Site) -> Result<Approved<Command>, GuardError> {
-        let checked = self.check(site, &site.safe, None);
+        let checked = self.check(site, &site.safe, Judging { now: None, in_force: InForce::ALL });
         match checked.verdict {
             Verdict::Approved => Ok(Approved::seal(checked.command)),
             Verdict::Clamped | Verdict::Rejected => {
@@ -138,18 +175,19 @@ impl Envelope {
     /// Remembers what the plant was told: own slots, and those whose register another command wrote.
     pub fn commit(&mut self, site: &Site, command: &Command, now: Micros) {
         if let Ok(writes) = register_writes(site, command) {
-            for write in writes.iter().filter(|w| w.target == WriteTarget::Holding) {
-                for slot in self.slots.iter_mut().filter(|s| s.register == Some(write.address)) {
-                    slot.last = Some((f64::from(write.raw.cast_signed()) * slot.scale, now));
+            for write in writes.iter() {
+                let register = Some((write.target, write.address));
+                for slot in self.slots.iter_mut().filter(|s| s.register == register) {
+                    slot.remember(f64::from(write.raw.cast_signed()) * slot.scale, now);
                 }
             }
         }
-        for index in 0..self.rates.len() {
-            let Some(rate) = self.rates.get(index).copied() else { continue };
-            let Some(value) = command.values.get(rate.argument).and_then(number_of) else { continue };
-            let slot = rate.slot(command).and_then(|s| self.slots.get_mut(s));
+        for index in 0..self.tracks.len() {
+            let Some(track) = self.tracks.get(index).copied() else { continue };
+            let Some(value) = command.values.get(track.argument).and_then(number_of) else { continue };
+            let slot = track.slot(command).and_then(|s| self.slots.get_mut(s));
             if let Some(slot) = slot.filter(|s| s.register.is_none()) {
-                slot.last = Some((value, now));
+                slot.remember(value, now);
             }
         }
     }
@@ -159,7 +197,7 @@ impl Envelope {
         &self,
         site: &Site,
         command: &mut Command,
-        now: Option<Micros>,
+        by: Judging,
     ) -> Result<Option<Reason>, Reason> {
         let Some(spec) = site.commands.get(usize::from(command.verb)) else { return Ok(None) };
         let mut first = None;
@@ -167,19 +205,19 @@ impl Envelope {
             let Some(value) = command.values.get(index).copied() else { continue };
             let Some(number) = number_of(&value) else { continue };
             let mut outside = None;
-            for (limit_index, limit) in limits_on(site, command.verb, index) {
-                let bounds = self.window_of(limit_index, limit, command, now);
+            for limit in limits_on(site, command.verb, index, by.in_force) {
+                let bounds = self.window_of(limit, index, command, by.now);
                 if bounds.holds(number) {
                     continue;
                 }
-                let reason = self.outside_reason(spec, argument, limit_index, limit, number, command, now);
+                let reason = self.outside_reason(site, (spec, argument), limit, (index, number), command, by);
                 if limit.action == LimitAction::Reject || !number.is_finite() {
                     return Err(reason);
                 }
                 outside = outside.or(Some(reason));
             }
             let Some(why) = outside else { continue };
-            let window = self.window(site, command, index, now);
+            let window = self.window(site, command, index, by);
             let Some(inside) = window.snap(argument, number) else {
                 return Err(reason!("{}; no allowed value is near", why.as_str()));
             };
@@ -193,12 +231,12 @@ impl Envelope {
     }
 
     /// The value that the device will understand must lie in the same window as the one that was meant.
-    fn check_encoding(&self, site: &Site, command: &Command, now: Option<Micros>) -> Result<(), Reason> {
+    fn check_encoding(&self, site: &Site, command: &Command, by: Judging) -> Result<(), Reason> {
         let Some(spec) = site.commands.get(usize::from(command.verb)) else { return Ok(()) };
         for write in register_writes(site, command)?.iter() {
             let Some((index, decoded)) = write.carries else { continue };
             let Some(argument) = spec.arguments.get(index) else { continue };
-            let window = self.window(site, command, index, now);
+            let window = self.window(site, command, index, by);
             if !window.holds(decoded) {
                 return Err(reason!(
                     "{}.{}: the register's rounding makes it {}, outside {} to {}",
@@ -213,8 +251,8 @@ impl Envelope {
         Ok(())
     }
 
-    /// Range, limits and slope of one argument, taken together.
-    fn window(&self, site: &Site, command: &Command, argument: usize, now: Option<Micros>) -> Window {
+    /// Range, limits, slope and dwell of one argument, taken together.
+    pub fn window(&self, site: &Site, command: &Command, argument: usize, by: Judging) -> Window {
         let mut window = Window { lo: f64::NEG_INFINITY, hi: f64::INFINITY };
         let spec = site.commands.get(usize::from(command.verb)).and_then(|c| c.arguments.get(argument));
         match spec.map(|a| &a.kind) {
@@ -222,54 +260,66 @@ impl Envelope {
             Some(ArgumentKind::Number { lo, hi, .. }) => window.cut(Window { lo: *lo, hi: *hi }),
             _ => {}
         }
-        for (limit_index, limit) in limits_on(site, command.verb, argument) {
-            window.cut(self.window_of(limit_index, limit, command, now));
+        for limit in limits_on(site, command.verb, argument, by.in_force) {
+            window.cut(self.window_of(limit, argument, command, by.now));
         }
         window
     }
 
     /// What one limit leaves of the number line.
-    fn window_of(&self, limit_index: usize, limit: &Limit, command: &Command, now: Option<Micros>) -> Window {
+    fn window_of(&self, limit: &Limit, argument: usize, command: &Command, now: Option<Micros>) -> Window {
         let mut window =
             Window { lo: limit.lo.unwrap_or(f64::NEG_INFINITY), hi: limit.hi.unwrap_or(f64::INFINITY) };
-        let (Some(rate), Some(now)) = (limit.rate_per_s, now) else { return window };
-        if let Some((last, time)) = self.last(limit_index, command) {
-            let reach = rate * (now.saturating_sub(time) as f64 / 1e6);
-            window.cut(Window { lo: last - reach, hi: last + reach });
+        let (Some(now), Some(last)) = (now, self.last(command, argument)) else { return window };
+        if let Some(rate) = limit.rate_per_s {
+            let reach = rate * (now.saturating_sub(last.time_us) as f64 / 1e6);
+            window.cut(Window { lo: last.value - reach, hi: last.value + reach });
+        }
+        if dwells(limit, &last, now) {
+            window.cut(Window { lo: last.value, hi: last.value });
         }
         window
     }
 
-    /// Last approved value under one rate limit.
-    fn last(&self, limit_index: usize, command: &Command) -> Option<(f64, Micros)> {
-        let rate = self.rates.iter().find(|r| r.limit == limit_index)?;
-        self.slots.get(rate.slot(command)?)?.last
+    /// What was last sent for this argument, for the choice that selects its register.
+    pub fn last(&self, command: &Command, argument: usize) -> Option<Sent> {
+        let track =
+            self.tracks.iter().find(|t| t.command == usize::from(command.verb) && t.argument == argument)?;
+        self.slots.get(track.slot(command)?)?.last
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything that the sentence names")]
     fn outside_reason(
         &self,
-        spec: &CommandSpec,
-        argument: &ArgumentSpec,
-        limit_index: usize,
+        site: &Site,
+        (spec, argument): (&CommandSpec, &ArgumentSpec),
         limit: &Limit,
-        number: f64,
+        (index, number): (usize, f64),
         command: &Command,
-        now: Option<Micros>,
+        by: Judging,
     ) -> Reason {
         let (verb, name, unit) = (spec.name.as_str(), argument.name.as_str(), argument.unit.as_str());
-        let value = Quantity(number, unit);
+        let value = Shown(argument, number);
+        let word = if limit.when.is_empty() { "" } else { " while " };
+        let when = site.condition(&limit.when);
         if let Some(hi) = limit.hi.filter(|hi| number > *hi) {
-            return reason!("{verb}.{name} {value} is above its limit {}", Quantity(hi, unit));
+            return reason!("{verb}.{name} {value} is above its limit {}{word}{when}", Quantity(hi, unit));
         }
         if let Some(lo) = limit.lo.filter(|lo| number < *lo) {
-            return reason!("{verb}.{name} {value} is below its limit {}", Quantity(lo, unit));
+            return reason!("{verb}.{name} {value} is below its limit {}{word}{when}", Quantity(lo, unit));
         }
-        match (limit.rate_per_s, self.last(limit_index, command), now) {
-            (Some(rate), Some((last, time)), Some(now)) => reason!(
-                "{verb}.{name} {value} is too fast a change from {} {} ms ago (limit {} per s)",
-                Quantity(last, unit),
-                now.saturating_sub(time) / 1000,
+        let (Some(last), Some(now)) = (self.last(command, index), by.now) else {
+            return reason!("{verb}.{name} {value} is not a usable value");
+        };
+        match (limit.dwell_ms, limit.rate_per_s) {
+            (Some(dwell_ms), _) if dwells(limit, &last, now) => reason!(
+                "{verb}.{name} became {} {} ms ago and has to stay so for {dwell_ms} ms{word}{when}",
+                Shown(argument, last.value),
+                now.saturating_sub(last.changed_us) / 1000
+            ),
+            (_, Some(rate)) => reason!(
+                "{verb}.{name} {value} is too fast a change from {} {} ms ago (limit {} per s){word}{when}",
+                Quantity(last.value, unit),
+                now.saturating_sub(last.time_us) / 1000,
                 Quantity(rate, unit)
             ),
             _ => reason!("{verb}.{name} {value} is not a usable value"),
@@ -277,7 +327,37 @@ impl Envelope {
     }
 }
 
-impl RateLimit {
+/// A value as the site names it: a choice by its name, everything else as a quantity.
+struct Shown<'a>(&'a ArgumentSpec, f64);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A choice's number is a small whole one; anything else finds no name.
+        let choice = match &self.0.kind {
+            ArgumentKind::Enum(choices) if self.1 >= 0.0 => choices.get(self.1 as usize),
+            _ => None,
+        };
+        match choice {
+            Some(choice) => f.write_str(choice),
+            None => Quantity(self.1, &self.0.unit).fmt(f),
+        }
+    }
+}
+
+/// Whether the last value is younger than it has to become.
+fn dwells(limit: &Limit, last: &Sent, now: Micros) -> bool {
+    limit.dwell_ms.is_some_and(|ms| now.saturating_sub(last.changed_us) < Micros::from(ms) * 1000)
+}
+
+impl Slot {
+    fn remember(&mut self, value: f64, now: Micros) {
+        let same = self.last.filter(|last| (last.value - value).abs() <= slack(value));
+        let changed_us = same.map_or(now, |last| last.changed_us);
+        self.last = Some(Sent { value, time_us: now, changed_us });
+    }
+}
+
+impl Track {
     /// The slot that `command` moves, when it is this limit's command.
     fn slot(&self, command: &Command) -> Option<usize> {
         if usize::from(command.verb) != self.command {
@@ -297,6 +377,11 @@ impl Window {
         self.hi = self.hi.min(other.hi);
     }
 
+    /// The number of the window that is nearest to `value`; its low end when it is empty.
+    pub fn clamp(&self, value: f64) -> f64 {
+        value.min(self.hi).max(self.lo)
+    }
+
     /// NaN is in no window. The slack only absorbs the last bits of `raw * scale`.
     fn holds(&self, value: f64) -> bool {
         value.is_finite() && value >= self.lo - slack(self.lo) && value <= self.hi + slack(self.hi)
@@ -305,22 +390,40 @@ impl Window {
     /// The value of `argument`'s grid inside the window that is nearest to `number`.
     fn snap(&self, argument: &ArgumentSpec, number: f64) -> Option<Value> {
         let step = match argument.kind {
-            ArgumentKind::Integer { .. } => 1.0,
+            ArgumentKind::Integer { .. } | ArgumentKind::Enum(_) | ArgumentKind::Bool => 1.0,
             ArgumentKind::Number { step, .. } => step,
-            ArgumentKind::Enum(_) | ArgumentKind::Bool | ArgumentKind::Text { .. } => return None,
+            ArgumentKind::Text { .. } => return None,
         };
         let inside = if number > self.hi {
             ((self.hi + slack(self.hi)) / step).floor() * step
         } else {
             ((self.lo - slack(self.lo)) / step).ceil() * step
         };
+        self.value_of(argument, inside)
+    }
+
+    /// The value of `argument`'s grid that is nearest to `number`, if it lies in the window; else the nearest inside.
+    pub fn nearest(&self, argument: &ArgumentSpec, number: f64) -> Option<Value> {
+        let step = match argument.kind {
+            ArgumentKind::Number { step, .. } => step,
+            _ => 1.0,
+        };
+        let rounded = (number / step).round() * step;
+        if self.holds(rounded) { self.value_of(argument, rounded) } else { self.snap(argument, number) }
+    }
+
+    /// A number inside the window as a value of `argument`.
+    fn value_of(&self, argument: &ArgumentSpec, inside: f64) -> Option<Value> {
         if !self.holds(inside) {
             return None;
         }
         match argument.kind {
             // Inside the integer's own range by the window, so the cast is exact or the re-check refuses it.
             ArgumentKind::Integer { .. } => Some(Value::Integer(inside as i64)),
-            _ => Some(Value::Number(inside)),
+            ArgumentKind::Enum(_) => Some(Value::Choice(inside as u16)),
+            ArgumentKind::Bool => Some(Value::Bool(inside != 0.0)),
+            ArgumentKind::Number { .. } => Some(Value::Number(inside)),
+            ArgumentKind::Text { .. } => None,
         }
     }
 }
@@ -329,9 +432,22 @@ fn slack(bound: f64) -> f64 {
     if bound.is_finite() { 1e-9 * bound.abs().max(1.0) } else { 0.0 }
 }
 
-fn limits_on(site: &Site, verb: u16, argument: usize) -> impl Iterator<Item = (usize, &Limit)> {
+fn limits_on(site: &Site, verb: u16, argument: usize, in_force: InForce) -> impl Iterator<Item = &Limit> {
     let on = LimitTarget::Argument { command: usize::from(verb), argument };
-    site.limits.iter().enumerate().filter(move |(_, l)| l.on == on)
+    let limits = site.limits.iter().enumerate();
+    limits.filter(move |(index, l)| l.on == on && in_force.holds(*index)).map(|(_, limit)| limit)
+}
+
+/// Whether some limit of this command cannot be judged, and why.
+pub(crate) fn undecided(site: &Site, command: &Command, in_force: InForce, sense: &Sense) -> Option<Reason> {
+    let verb = usize::from(command.verb);
+    let limits = site.limits.iter().enumerate().filter(|(index, _)| in_force.is_unknown(*index));
+    let (_, limit) = limits
+        .into_iter()
+        .find(|(_, limit)| matches!(limit.on, LimitTarget::Argument { command, .. } if command == verb))?;
+    let name = site.commands.get(verb).map_or("?", |spec| spec.name.as_str());
+    let why = sense.first_unusable(site, tags_of(&limit.when)).unwrap_or(Reason::EMPTY);
+    Some(reason!("whether a limit of {name} holds cannot be told: {}", why.as_str()))
 }
 
 /// Verb known, every argument of its type and in its declared range, nothing beyond them. The guard's own test, without

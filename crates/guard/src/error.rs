@@ -10,8 +10,10 @@ pub enum GuardError {
         /// What the check said.
         reason: String,
     },
-    /// More rate-limited values than the table holds.
-    #[error("more than {allowed} rate-limited values; limit fewer arguments or give them fewer choices")]
+    /// More values with a rate, a dwell, a ramp or a loop than the table holds.
+    #[error(
+        "more than {allowed} values with a history (rate, dwell, ramp, loop); limit fewer arguments or give them fewer choices"
+    )]
     TooManyRateSlots {
         /// The bound.
         allowed: usize,

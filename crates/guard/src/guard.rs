@@ -3,10 +3,13 @@
 use crate::approved::Approved;
 use crate::brain::BrainWatch;
 use crate::breaker::{Breaker, BreakerState};
-use crate::envelope::{Checked, Envelope, check_tags, well_formed};
+use crate::bucket::Bucket;
+use crate::condition::{Conditions, timeless_in_force, timeless_rule};
+use crate::envelope::{Checked, Envelope, Judging, check_tags, undecided, well_formed};
 use crate::error::GuardError;
 use crate::limits::{BRAIN_MARGIN_US_MAX, GUARD_MARGIN_US_MAX, RECORDS_PER_CYCLE_MAX};
 use crate::mode::Mode;
+use crate::rules::{ActiveRule, RuleChoice};
 use crate::sense::{Readings, Sense, bit};
 use crate::status::*;
 use crate::tags::TagSample;
@@ -14,7 +17,7 @@ use crate::text::reason;
 use ganglion_audit::{Record, RecordKind, Source, Verdict};
 use ganglion_site::limits::TAGS_MAX;
 use ganglion_site::{
-    Command, Decision, Epoch, Event, LimitTarget, Micros, Outcome, Reason, Sentence, Site, Timings,
+    Command, Decision, Epoch, Event, LimitTarget, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings,
 };
 
 /// The safety layer's whole state. See the crate's documentation for the flow of one event.
@@ -22,7 +25,9 @@ use ganglion_site::{
 pub struct Guard {
     pub(crate) site: Site,
     pub(crate) envelope: Envelope,
-    safe: Approved<Command>,
+    pub(crate) safe: Approved<Command>,
+    pub(crate) conditions: Conditions,
+    pub(crate) bucket: Bucket,
     dry_run: bool,
     prompt_mask: u64,
     /// Tags with a trip limit: unreadable means that the plant's state is unknown.
@@ -38,6 +43,7 @@ pub struct Guard {
     pub(crate) sense: Sense,
     readings: Readings,
     pub(crate) link: Link,
+    pub(crate) sole_writer: bool,
     pub(crate) link_was_up: bool,
     pub(crate) could_write: bool,
     pub(crate) latch: Severity,
@@ -46,10 +52,11 @@ pub struct Guard {
     pub(crate) safe_latched: bool,
     epoch: Epoch,
     pub(crate) pending: Option<Pending>,
-    last_rule: Option<Command>,
+    pub(crate) last_rule: Option<Command>,
+    pub(crate) active: ActiveRule,
 
     event_out: Option<Event>,
-    actuation: Option<Actuation>,
+    pub(crate) actuation: Option<Actuation>,
     records: Vec<Record>,
     pub(crate) counters: Counters,
     status: Status,
@@ -64,16 +71,6 @@ pub(crate) struct Pending {
     deadline_us: Micros,
     cutoff_us: Micros,
     shadow: bool,
-}
-
-/// What the rule controller wants.
-#[derive(Debug, Clone, Copy)]
-struct RuleChoice {
-    outcome: Outcome,
-    approved: Approved<Command>,
-    proposed: Command,
-    verdict: Verdict,
-    reason: Reason,
 }
 
 impl Guard {
@@ -105,6 +102,7 @@ impl Guard {
             sense: Sense::BLIND,
             readings: Readings::NONE,
             link: Link::DOWN,
+            sole_writer: false,
             link_was_up: false,
             could_write: false,
             latch: Severity::Nominal,
@@ -114,6 +112,7 @@ impl Guard {
             epoch: 0,
             pending: None,
             last_rule: None,
+            active: ActiveRule::NONE,
             event_out: None,
             actuation: None,
             records: Vec::with_capacity(RECORDS_PER_CYCLE_MAX),
@@ -133,6 +132,8 @@ impl Guard {
                 counters: Counters::default(),
                 reason: Reason::EMPTY,
             },
+            conditions: Conditions::new(site),
+            bucket: Bucket::new(site.guard.commands),
             site: site.clone(),
             envelope,
             safe,
@@ -174,14 +175,18 @@ impl Guard {
         }
         match check_tags(&self.site, &sense, sense.read) {
             Err(reason) => Checked { verdict: Verdict::Rejected, command: *command, reason },
-            Ok(()) => self.envelope.check(&self.site, command, None),
+            Ok(()) => {
+                let in_force = timeless_in_force(&self.site, &sense);
+                self.envelope.check(&self.site, command, Judging { now: None, in_force })
+            }
         }
     }
 
     /// What the rule controller would do with these readings, for `ask`: no history, no actuation, no change of state.
     pub fn fallback(&self, tags: &[Option<f64>]) -> (Outcome, Checked) {
         let sense = Sense::given(&self.site, tags);
-        let rule = self.site.rules.iter().find(|rule| sense.matches(rule));
+        let mut rules = self.site.rules.iter().enumerate();
+        let rule = rules.find(|(index, _)| timeless_rule(&self.site, *index, &sense)).map(|(_, rule)| rule);
         match rule.map(|rule| self.check(&rule.command, tags)) {
             Some(checked) if checked.verdict != Verdict::Rejected => (Outcome::Rule, checked),
             _ => (Outcome::Safe, self.check(self.safe.get(), tags)),
@@ -192,6 +197,7 @@ impl Guard {
     pub fn cycle(&mut self, now: Micros, input: &Input<'_>) -> Output<'_> {
         self.begin(now);
         self.sense_plant(input.tags, input.link);
+        self.sole_writer = input.sole_writer;
         let (mode_before, breaker_before) = (self.mode, self.breaker.state());
         self.run_modes(input);
         if mode_before == Mode::Execute && self.mode != Mode::Execute {
@@ -221,7 +227,8 @@ impl Guard {
             event: self.event_out.as_ref(),
             actuation: self.actuation,
             brain,
-            heartbeat: true,
+            // Another writer's plant is not fed by this one's cycles, and the driver never arms it.
+            heartbeat: self.sole_writer,
             records: &self.records,
             status: &self.status,
         }
@@ -231,6 +238,7 @@ impl Guard {
         // A clock that steps back is read as one that stands still.
         self.now = self.now.max(now);
         self.counters.cycles += 1;
+        self.bucket.tick(self.now);
         self.event_out = None;
         self.actuation = None;
         self.records.clear();
@@ -238,7 +246,8 @@ impl Guard {
 
     fn sense_plant(&mut self, tags: &[TagSample], link: Link) {
         let before = self.sense;
-        self.sense = Sense::take(&self.site, tags, self.now, &mut self.readings);
+        self.sense = Sense::take(&self.site, tags, self.now, self.mode, &mut self.readings);
+        self.conditions.update(&self.site, &self.sense, self.now);
         self.link = link;
         let new_trips = self.sense.trips & !before.trips;
         let changed = self.sense.alarms ^ before.alarms;
@@ -316,7 +325,11 @@ impl Guard {
             };
             return self.record_answer(&pending, decision, None, Verdict::Rejected, text, false);
         };
-        let (checked, approved) = self.judge(&command, self.prompt_needed());
+        let (mut checked, approved) =
+            self.judge(&command, self.prompt_needed(), &pending.request.tags, !pending.event.dry_run);
+        if checked.verdict == Verdict::Approved && is_question(&pending.request.sentence) {
+            checked.reason = reason!("a question: answered, not acted on");
+        }
         let mut actuated = false;
         if let (Some(approved), false) = (approved, pending.shadow) {
             actuated = self.actuate(approved, decision.outcome, &pending.event, &pending.request);
@@ -336,8 +349,15 @@ impl Guard {
         decision.command.as_ref().map_or(Ok(()), |command| well_formed(&self.site, command))
     }
 
-    /// Mode, link, tags, then the envelope: the only way from a command to an `Approved` one.
-    fn judge(&self, command: &Command, needed: u64) -> (Checked, Option<Approved<Command>>) {
+    /// Mode, link, tags, budget, then the envelope: the only way from a command to an `Approved` one. `given` are the
+    /// event's own readings; only a command that is `for_the_plant` needs a token.
+    pub(crate) fn judge(
+        &self,
+        command: &Command,
+        needed: u64,
+        given: &TagValues,
+        for_the_plant: bool,
+    ) -> (Checked, Option<Approved<Command>>) {
         let refuse = |reason| (Checked { verdict: Verdict::Rejected, command: *command, reason }, None);
         if let Err(reason) = well_formed(&self.site, command) {
             return refuse(reason);
@@ -351,7 +371,25 @@ impl Guard {
         if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
             return refuse(reason);
         }
-        self.envelope.judge(&self.site, command, self.now)
+        let event = self.sense.with(&self.site, given);
+        let in_force = self.conditions.in_force(&self.site, &self.sense, &event);
+        if let Some(reason) = undecided(&self.site, command, in_force, &self.sense) {
+            return refuse(reason);
+        }
+        if for_the_plant && !self.is_none(command) && !self.bucket.has_one() {
+            return refuse(self.budget_reason());
+        }
+        self.envelope.judge(&self.site, command, Judging { now: Some(self.now), in_force })
+    }
+
+    pub(crate) fn budget_reason(&self) -> Reason {
+        let per_minute = self.site.guard.commands.map_or(0, |budget| budget.per_minute);
+        reason!("too many commands: no more than {per_minute} per minute may go to the plant")
+    }
+
+    /// Whether it is the command that does nothing.
+    pub(crate) fn is_none(&self, command: &Command) -> bool {
+        usize::from(command.verb) + 1 == self.site.commands.len()
     }
 
     // ---- events ----
@@ -372,6 +410,8 @@ impl Guard {
         if let Some(why) = sense.first_trip(&self.site) {
             return self.answer_by_safe(request, why);
         }
+        // A question is decided, checked and recorded like anything else, and never actuated.
+        let request = &Request { dry_run: request.dry_run || is_question(&request.sentence), ..*request };
         let needed = self.prompt_needed() | request.tags.present();
         if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
             return self.answer_by_rule(
@@ -456,7 +496,7 @@ impl Guard {
     }
 
     /// Nothing is done about this event.
-    fn refuse(&mut self, request: &Request, why: Reason) {
+    pub(crate) fn refuse(&mut self, request: &Request, why: Reason) {
         self.counters.rejected += 1;
         let record = Record {
             source: request.source,
@@ -467,117 +507,6 @@ impl Guard {
             ..self.blank(RecordKind::Decision, why)
         };
         self.push(record);
-    }
-
-    // ---- the rule controller ----
-
-    fn rule_in_control(&self) -> bool {
-        let brain_counts = self.breaker.state() == BreakerState::Closed && self.brain.ready();
-        let blind = self.trip_mask & !self.sense.usable != 0;
-        self.mode == Mode::Execute && (!brain_counts || blind)
-    }
-
-    /// First matching rule that passes the checks' first look, else the safe command.
-    fn choose_rule(&self, sense: &Sense) -> RuleChoice {
-        let safe = |reason| self.safe_choice(reason);
-        if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
-            return safe(reason!("{}; safe command", why.as_str()));
-        }
-        let Some(rule) = self.site.rules.iter().find(|rule| sense.matches(rule)) else {
-            return safe(reason!("no rule applies; safe command"));
-        };
-        match self.judge(&rule.command, 0) {
-            (checked, Some(approved)) => RuleChoice {
-                outcome: Outcome::Rule,
-                approved,
-                proposed: rule.command,
-                verdict: checked.verdict,
-                reason: checked.reason,
-            },
-            (checked, None) => safe(reason!("rule refused: {}; safe command", checked.reason.as_str())),
-        }
-    }
-
-    fn answer_by_rule(&mut self, request: &Request, accepted_us: Micros, why: Reason) {
-        let event = self.event_of(request);
-        self.answer_by_rule_for(request, &event, accepted_us, why);
-    }
-
-    fn answer_by_rule_for(&mut self, request: &Request, event: &Event, accepted_us: Micros, why: Reason) {
-        if self.mode != Mode::Execute {
-            return self.refuse(request, why);
-        }
-        let choice = self.choose_rule(&self.sense.with(&self.site, &request.tags));
-        let actuated = self.actuate(choice.approved, choice.outcome, event, request);
-        if actuated {
-            self.last_rule = Some(*choice.approved.get());
-        }
-        self.record_choice(request, event, accepted_us, &choice, actuated, why);
-    }
-
-    /// The event's own reading is beyond a trip limit: the safe command, without the model or a rule. It stands until
-    /// something else is decided; the rule controller does not repeat what it sent before.
-    fn answer_by_safe(&mut self, request: &Request, why: Reason) {
-        if self.actuation.is_some() {
-            self.counters.busy += 1;
-            return self
-                .refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
-        }
-        let event = self.event_of(request);
-        let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);
-        let choice = self.safe_choice(reason!("safe command"));
-        self.record_choice(request, &event, self.now, &choice, actuated, why);
-    }
-
-    fn safe_choice(&self, reason: Reason) -> RuleChoice {
-        RuleChoice {
-            outcome: Outcome::Safe,
-            approved: self.safe,
-            proposed: *self.safe.get(),
-            verdict: Verdict::Approved,
-            reason,
-        }
-    }
-
-    /// While the brain does not count, the rule controller's command is judged anew each cycle and sent when it changes.
-    fn control_by_rule(&mut self) {
-        if !self.rule_in_control() {
-            self.last_rule = None;
-            return;
-        }
-        if self.actuation.is_some() {
-            return;
-        }
-        let choice = self.choose_rule(&self.sense);
-        if self.last_rule == Some(*choice.approved.get()) {
-            return;
-        }
-        self.last_rule = Some(*choice.approved.get());
-        let request = Request::own(false);
-        let event = self.event_of(&request);
-        let actuated = self.actuate(choice.approved, choice.outcome, &event, &request);
-        let why = match self.brain.state() {
-            BrainState::Ready => {
-                reason!("rule controller in control, breaker {}", self.breaker.state().as_str())
-            }
-            state => reason!("rule controller in control, brain {}", state.as_str()),
-        };
-        self.record_choice(&request, &event, self.now, &choice, actuated, why);
-    }
-
-    /// Sends the safe command that a stop or abort owes the plant, as soon as the driver would take it: connected and
-    /// armed. Until then it stays owed and nothing is recorded as sent.
-    fn pay_safe(&mut self) {
-        if !self.safe_owed || !self.can_write() {
-            return;
-        }
-        self.safe_owed = false;
-        let request = Request::own(false);
-        let event = self.event_of(&request);
-        let actuated = self.actuate(self.safe, Outcome::Safe, &event, &request);
-        let choice = self.safe_choice(Reason::EMPTY);
-        let why = reason!("{}: safe command", self.mode.as_str());
-        self.record_choice(&request, &event, self.now, &choice, actuated, why);
     }
 
     /// A half-open breaker with nothing to do asks a question of its own, so that closing costs no operator's sentence.
@@ -592,16 +521,20 @@ impl Guard {
     // ---- out ----
 
     /// Hands a command to the driver; `false` when it was not: dry run, `none`, or the place is taken.
-    fn actuate(
+    pub(crate) fn actuate(
         &mut self,
         approved: Approved<Command>,
         outcome: Outcome,
         event: &Event,
         request: &Request,
     ) -> bool {
-        let none = usize::from(approved.get().verb) + 1 == self.site.commands.len();
+        let none = self.is_none(approved.get());
         if self.dry_run || request.dry_run || none || self.actuation.is_some() {
             return false;
+        }
+        // The safe command takes no token: stopping never waits.
+        if outcome != Outcome::Safe {
+            self.bucket.take();
         }
         self.envelope.commit(&self.site, approved.get(), self.now);
         self.counters.actuated += 1;
@@ -652,7 +585,7 @@ impl Guard {
     }
 
     /// An event that never went to the brain: epoch 0.
-    fn event_of(&self, request: &Request) -> Event {
+    pub(crate) fn event_of(&self, request: &Request) -> Event {
         let sense = self.sense.with(&self.site, &request.tags);
         Event {
             epoch: 0,
@@ -695,7 +628,7 @@ impl Guard {
         self.push(record);
     }
 
-    fn record_choice(
+    pub(crate) fn record_choice(
         &mut self,
         request: &Request,
         event: &Event,
@@ -784,4 +717,18 @@ impl Guard {
             self.counters.records_dropped += 1;
         }
     }
+}
+
+#[cfg(test)]
+impl Guard {
+    /// The epoch that the brain is thinking about.
+    pub(crate) fn pending_epoch(&self) -> Option<Epoch> {
+        self.pending.map(|pending| pending.event.epoch)
+    }
+}
+
+/// A sentence that ends in a question mark, ASCII, full-width or Arabic.
+fn is_question(sentence: &Sentence) -> bool {
+    let text = sentence.as_str().trim_end().trim_end_matches(['"', '\'', ')', '!', '.']);
+    text.ends_with(['?', '\u{ff1f}', '\u{61f}'])
 }

@@ -57,15 +57,22 @@
 mod approved;
 mod brain;
 mod breaker;
+mod bucket;
 mod channels;
+mod condition;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod exhaustive;
 mod guard;
+mod lease;
 pub mod limits;
 mod mode;
 mod modes;
+mod pi;
 mod registers;
 mod rt;
+mod rules;
 mod runner;
 mod sense;
 mod status;

@@ -2,11 +2,15 @@
 
 use ganglion_site::Micros;
 
+/// A PI loop that was not stepped for longer than this many of its periods integrates no further back.
+pub const PI_PERIODS_MAX: u64 = 4;
+/// Pause between two tries to become the plant's writer.
+pub const LEASE_RETRY_US: Micros = 1_000_000;
 /// Records one cycle may produce; more are counted as dropped.
 pub const RECORDS_PER_CYCLE_MAX: usize = 16;
 /// Brain messages looked at in one cycle; a flood is left in the socket.
 pub const DECISIONS_PER_CYCLE_MAX: usize = 8;
-/// Rate-limited values (argument × choice of the selecting argument).
+/// Values with a history (argument × choice of the selecting argument).
 pub const RATE_SLOTS_MAX: usize = 128 * 64;
 /// Time kept between the guard's last look for an answer and the deadline, for checks and hand-over.
 pub const GUARD_MARGIN_US_MAX: Micros = 1_000;

@@ -132,12 +132,17 @@ impl Guard {
 
     /// Whether the driver takes a write: it refuses every command until the device's watchdog is armed.
     pub(crate) fn can_write(&self) -> bool {
-        self.link_is_up() && (self.site.plant.is_none() || self.link.watchdog == DeviceWatchdog::Armed)
+        self.link_is_up()
+            && self.sole_writer
+            && (self.site.plant.is_none() || self.link.watchdog == DeviceWatchdog::Armed)
     }
 
     /// Why no command may go to the plant now; a site without a plant has nothing to lose.
     pub(crate) fn link_fault(&self) -> Option<Reason> {
         let plant = self.site.plant.as_ref()?;
+        if !self.sole_writer {
+            return Some(reason!("another process of this machine writes to the plant at {}", plant.modbus));
+        }
         let Link { connected, watchdog, heartbeat_ack_us } = self.link;
         if !connected {
             return Some(reason!("the plant at {} is not connected", plant.modbus));

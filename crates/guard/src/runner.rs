@@ -25,6 +25,8 @@ pub trait Port {
     fn tags(&mut self, out: &mut [TagSample]);
     /// The plant's connection.
     fn link(&mut self) -> Link;
+    /// Whether this process is the plant's only writer.
+    fn sole_writer(&mut self, now: Micros) -> bool;
     /// Level of the emergency-stop input.
     fn estop(&mut self) -> bool;
     /// The next event; called only when the guard can take one.
@@ -174,6 +176,7 @@ impl Runner {
         let input = Input {
             tags: samples,
             link: port.link(),
+            sole_writer: port.sole_writer(now),
             event: event.as_ref(),
             decisions,
             brain,

@@ -1,9 +1,10 @@
 //! From raw samples to what the checks need: usable values, alarms, trips.
 
+use crate::mode::Mode;
 use crate::tags::{TagSample, Unusable, unusable_reason, usable};
 use crate::text::{Quantity, reason};
 use ganglion_site::limits::TAGS_MAX;
-use ganglion_site::{Comparison, LimitTarget, Micros, Reason, Rule, Site, TagValues};
+use ganglion_site::{Limit, LimitTarget, Micros, Reason, Site, Tag, TagValues};
 
 /// One cycle's view of all tags; bit `i` of a mask = tag `i`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,15 +14,51 @@ pub(crate) struct Sense {
     pub read: u64,
     pub alarms: u64,
     pub trips: u64,
+    /// The mode that the tags' limits were judged in.
+    mode: u8,
     why: [Option<Unusable>; TAGS_MAX],
 }
 
-/// Last usable reading per tag, for the rate limit on readings.
+/// What has to be remembered of the samples.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Readings([(f64, Micros); TAGS_MAX]);
+pub(crate) struct Readings {
+    /// Last usable reading per tag, for the rate limit on readings.
+    last: [(f64, Micros); TAGS_MAX],
+    /// Last sample per tag and the time since which it reads the same, for frozen sensors.
+    same: [Same; TAGS_MAX],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Same {
+    bits: u64,
+    time_us: Micros,
+    from_us: Micros,
+}
 
 impl Readings {
-    pub const NONE: Self = Self([(0.0, 0); TAGS_MAX]);
+    pub const NONE: Self =
+        Self { last: [(0.0, 0); TAGS_MAX], same: [Same { bits: 0, time_us: 0, from_us: 0 }; TAGS_MAX] };
+}
+
+impl Same {
+    /// For how long new samples have repeated one value to the last bit, when that is longer than the site allows. A
+    /// pause beyond the tag's `stale_ms` starts the time anew: a lost line is no dead sensor.
+    fn frozen_us(&mut self, tag: &Tag, sample: &TagSample) -> Option<Micros> {
+        let gap_us = sample.time_us.saturating_sub(self.time_us);
+        let paused = gap_us > Micros::from(tag.stale_ms) * 1000;
+        if sample.value.to_bits() != self.bits || self.time_us == 0 || paused {
+            self.from_us = sample.time_us;
+        }
+        self.bits = sample.value.to_bits();
+        self.time_us = self.time_us.max(sample.time_us);
+        let same_us = sample.time_us.saturating_sub(self.from_us);
+        tag.frozen_ms.filter(|ms| same_us > Micros::from(*ms) * 1000).map(|_| same_us)
+    }
+}
+
+/// Whether a tag's limit holds in this mode.
+fn in_force(limit: &Limit, mode: u8) -> bool {
+    limit.modes.is_none_or(|modes| modes.checked_shr(mode.into()).is_some_and(|m| m & 1 == 1))
 }
 
 impl Sense {
@@ -31,26 +68,38 @@ impl Sense {
         read: 0,
         alarms: 0,
         trips: 0,
+        mode: 0,
         why: [Some(Unusable::Never); TAGS_MAX],
     };
 
-    /// Judges every sample and every tag limit.
-    pub fn take(site: &Site, samples: &[TagSample], now: Micros, readings: &mut Readings) -> Self {
-        let mut sense = Self::BLIND;
+    /// Judges every sample and every tag limit that holds in `mode`.
+    pub fn take(
+        site: &Site,
+        samples: &[TagSample],
+        now: Micros,
+        mode: Mode,
+        readings: &mut Readings,
+    ) -> Self {
+        let mut sense = Self { mode: mode.number(), ..Self::BLIND };
         for (index, tag) in site.tags.iter().take(TAGS_MAX).enumerate() {
             let sample = samples.get(index).unwrap_or(&TagSample::MISSING);
-            sense.put(index, usable(tag, sample, now));
+            let mut result = usable(tag, sample, now);
+            if let (Ok(value), Some(same)) = (result, readings.same.get_mut(index)) {
+                let frozen_us = same.frozen_us(tag, sample);
+                result = frozen_us.map_or(result, |us| Err(Unusable::Frozen(value, us)));
+            }
+            sense.put(index, result);
         }
         for limit in &site.limits {
             let LimitTarget::Tag(index) = limit.on else { continue };
-            if sense.usable & bit(index) == 0 {
+            if sense.usable & bit(index) == 0 || !in_force(limit, sense.mode) {
                 continue;
             }
             let value = sense.values[index];
             let time = samples.get(index).map_or(0, |s| s.time_us);
             let trip = limit.lolo.is_some_and(|x| value <= x) || limit.hihi.is_some_and(|x| value >= x);
             let beyond = limit.lo.is_some_and(|x| value < x) || limit.hi.is_some_and(|x| value > x);
-            let (last, last_time) = readings.0[index];
+            let (last, last_time) = readings.last[index];
             let elapsed_s = time.saturating_sub(last_time) as f64 / 1e6;
             let jumped = limit
                 .rate_per_s
@@ -58,7 +107,7 @@ impl Sense {
             sense.trips |= if trip { bit(index) } else { 0 };
             sense.alarms |= if beyond || (jumped && time > last_time) { bit(index) } else { 0 };
         }
-        for (index, reading) in readings.0.iter_mut().enumerate().take(site.tags.len()) {
+        for (index, reading) in readings.last.iter_mut().enumerate().take(site.tags.len()) {
             if sense.usable & bit(index) != 0 {
                 *reading = (sense.values[index], samples.get(index).map_or(0, |s| s.time_us));
             }
@@ -72,7 +121,8 @@ impl Sense {
         for (index, tag) in site.tags.iter().take(TAGS_MAX).enumerate() {
             let Some(value) = given.get(index) else { continue };
             sense.put(index, usable(tag, &TagSample::good(value, 1), 1));
-            let limits = || site.limits.iter().filter(|limit| limit.on == LimitTarget::Tag(index));
+            let on = LimitTarget::Tag(index);
+            let limits = || site.limits.iter().filter(|limit| limit.on == on && in_force(limit, self.mode));
             if limits().any(|l| l.lolo.is_some_and(|x| value <= x) || l.hihi.is_some_and(|x| value >= x)) {
                 // Kept even out of range, for the sentence about it; nothing else reads an unusable value.
                 sense.values[index] = value;
@@ -88,7 +138,7 @@ impl Sense {
         for (sample, value) in samples.iter_mut().zip(values) {
             *sample = value.map_or(TagSample::MISSING, |v| TagSample::good(v, 1));
         }
-        Self::take(site, &samples, 1, &mut Readings::NONE.clone())
+        Self::take(site, &samples, 1, Mode::Execute, &mut Readings::NONE.clone())
     }
 
     fn put(&mut self, index: usize, result: Result<f64, Unusable>) {
@@ -128,7 +178,8 @@ impl Sense {
         let Some(tag) = site.tags.get(index) else { return Reason::EMPTY };
         let value = self.values[index];
         let name = tag.name.as_str();
-        for limit in site.limits.iter().filter(|l| l.on == LimitTarget::Tag(index)) {
+        let on = LimitTarget::Tag(index);
+        for limit in site.limits.iter().filter(|l| l.on == on && in_force(l, self.mode)) {
             let (low, high) = if trip { (limit.lolo, limit.hihi) } else { (limit.lo, limit.hi) };
             let word = if trip { "trip limit" } else { "alarm limit" };
             let found = match (low, high) {
@@ -142,24 +193,6 @@ impl Sense {
             }
         }
         reason!("tag {name} reads {}, a faster change than its rate limit", Quantity(value, &tag.unit))
-    }
-
-    /// Whether all terms of `rule` hold. A term over an unusable tag does not hold.
-    pub fn matches(&self, rule: &Rule) -> bool {
-        rule.when.iter().all(|term| {
-            if self.usable & bit(term.tag) == 0 {
-                return false;
-            }
-            let Some(value) = self.values.get(term.tag) else { return false };
-            match term.op {
-                Comparison::Less => *value < term.value,
-                Comparison::LessOrEqual => *value <= term.value,
-                Comparison::Greater => *value > term.value,
-                Comparison::GreaterOrEqual => *value >= term.value,
-                Comparison::Equal => *value == term.value,
-                Comparison::NotEqual => *value != term.value,
-            }
-        })
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Input<'a> {
     pub tags: &'a [TagSample],
     /// The plant's connection.
     pub link: Link,
+    /// Whether this process is the plant's only writer. Without that nothing goes out, not even the safe command.
+    pub sole_writer: bool,
     /// At most one new event. One that comes while [`Guard::can_take_event`](crate::Guard::can_take_event) is false is
     /// refused with a reason.
     pub event: Option<&'a Request>,

@@ -47,6 +47,7 @@ pub(crate) enum Unusable {
     OutOfRange(f64),
     Stale(Micros),
     FromTheFuture,
+    Frozen(f64, Micros),
 }
 
 /// The value, if the tag may be used at `now`.
@@ -89,6 +90,12 @@ pub(crate) fn unusable_reason(tag: &Tag, why: Unusable) -> Reason {
         Unusable::Stale(age_us) => {
             reason!("tag {name} is {} ms old, allowed are {} ms", age_us / 1000, tag.stale_ms)
         }
+        Unusable::Frozen(value, us) => reason!(
+            "tag {name} has read exactly {} for {} ms; allowed are {} ms",
+            Quantity(value, &tag.unit),
+            us / 1000,
+            tag.frozen_ms.unwrap_or(0)
+        ),
         Unusable::FromTheFuture => reason!("tag {name} carries a time that has not come yet"),
     }
 }

@@ -166,8 +166,17 @@ fn run(seed: u64, cycles: usize) -> (String, u64) {
             None
         };
         let estop = random.one_in(200);
-        let input =
-            Input { tags: &tags, link, event: event.as_ref(), decisions: &decisions, brain, operator, estop };
+        let sole_writer = !random.one_in(60);
+        let input = Input {
+            tags: &tags,
+            link,
+            sole_writer,
+            event: event.as_ref(),
+            decisions: &decisions,
+            brain,
+            operator,
+            estop,
+        };
         let out = guard.cycle(now, &input);
         if let Some(event) = out.event {
             epoch = event.epoch;
@@ -175,6 +184,7 @@ fn run(seed: u64, cycles: usize) -> (String, u64) {
         if let Some(actuation) = &out.actuation {
             let command = actuation.approved.get();
             checker.check(command, now);
+            assert!(sole_writer, "only the plant's one writer writes");
             let safe = *command == site.safe;
             assert!(safe || out.status.mode == Mode::Execute, "only the safe command outside Execute");
             let model = !matches!(actuation.outcome, Outcome::Rule | Outcome::Safe);

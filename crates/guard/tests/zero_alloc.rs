@@ -61,6 +61,7 @@ fn no_cycle_touches_the_heap() {
         let input = Input {
             tags: &tags,
             link,
+            sole_writer: true,
             event: event.as_ref(),
             decisions: if silent { &[] } else { &decisions },
             brain: BrainProcess::Running { generation: (cycle / 400) as u32 + 1 },
@@ -78,4 +79,62 @@ fn no_cycle_touches_the_heap() {
     assert!(seen_actuations > 50 && seen_records > 500, "{seen_actuations} {seen_records}");
     let counters = guard.status().counters;
     assert!(counters.rejected > 0 && counters.approved > 0 && counters.brain_losses > 0, "{counters:?}");
+}
+
+#[test]
+fn nor_do_conditions_over_time_ramps_and_loops() {
+    let site = parse(
+        &(SITE.replace("stale_ms = 300", "stale_ms = 300\nfrozen_ms = 3000")
+            + r#"
+[[limit]]
+on = "set_temperature.celsius"
+hi = 20
+when = "price > 50 for 100 ms and temperature < 30 since price < 10"
+[[limit]]
+on = "set_fan.percent"
+dwell_ms = 30
+do = "clamp"
+[[rule]]
+when = "price > 40 within 1 s"
+do = { action = "set_fan", room = "kitchen", percent = 0 }
+ramp = { argument = "percent", per_s = 5 }
+[[rule]]
+do = { action = "set_fan", room = "kitchen", percent = 30 }
+pi = { argument = "percent", tag = "temperature", setpoint = 22, kp = -4, ti_s = 10, every_ms = 50 }
+"#),
+    );
+    let mut guard = Guard::new(&site).unwrap();
+    let good = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
+    let before = COUNT.with(Cell::get);
+    let (mut epoch, mut rules) = (0, 0);
+    for cycle in 0..3_000u64 {
+        let now = 1_000_000 + cycle * 10_000;
+        let price = if cycle % 400 < 100 { 45.0 } else { 5.0 + (cycle % 7) as f64 };
+        let tags = [TagSample::good(18.0 + (cycle % 90) as f64 / 10.0, now), TagSample::good(price, now)];
+        let event = (cycle % 3 == 0).then(|| request(cycle, "a sentence"));
+        let decisions = [decision(epoch, Some(good)), decision(0, None)];
+        let operator = match cycle {
+            0 => Some(OperatorCommand::Reset),
+            2 => Some(OperatorCommand::Start),
+            _ => None,
+        };
+        let gone = cycle % 1000 > 300;
+        let input = Input {
+            tags: &tags,
+            link: Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: now },
+            sole_writer: true,
+            event: event.as_ref(),
+            decisions: if gone { &[] } else { &decisions },
+            brain: if gone { BrainProcess::Restarting } else { BrainProcess::Running { generation: 1 } },
+            operator,
+            estop: false,
+        };
+        let output = guard.cycle(now, &input);
+        if let Some(event) = output.event {
+            epoch = event.epoch;
+        }
+        rules += u64::from(output.actuation.is_some_and(|a| a.outcome == ganglion_site::Outcome::Rule));
+    }
+    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    assert!(rules > 50, "{rules}");
 }

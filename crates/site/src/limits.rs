@@ -58,6 +58,12 @@ pub const PERIOD_MS: (u32, u32) = (1, 60_000);
 pub const TIME_MS: (u32, u32) = (1, 3_600_000);
 /// Most consecutive failures or probes that the breaker may count to.
 pub const BREAKER_COUNT_MAX: u32 = 1000;
+/// Most commands per minute, and at once, that a budget may allow.
+pub const COMMANDS_PER_MINUTE_MAX: u32 = 60_000;
+/// Largest gain and longest integral time of a PI loop.
+pub const PI_MAX: f64 = 1e6;
+/// Time between two steps of a PI loop where the site says nothing.
+pub const PI_EVERY_MS: u32 = 1000;
 /// Shortest and longest KV cache.
 pub const CONTEXT_TOKENS: (usize, usize) = (64, 131_072);
 /// Most worker threads.

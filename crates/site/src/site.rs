@@ -81,6 +81,17 @@ pub struct GuardSpec {
     pub breaker_open_ms: u32,
     /// Consecutive good probes that close it.
     pub breaker_probes: u32,
+    /// How many commands may go to the plant; `None` = one per cycle. The safe command is never counted.
+    pub commands: Option<CommandBudget>,
+}
+
+/// A token bucket for commands: `burst` at once, `per_minute` in the long run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandBudget {
+    /// Size of the bucket; it starts full.
+    pub burst: u32,
+    /// Tokens that come in per minute.
+    pub per_minute: u32,
 }
 
 /// `[prompt]`.
@@ -130,6 +141,8 @@ pub struct Tag {
     pub decimals: u8,
     /// Age after which the value may no longer be used.
     pub stale_ms: u32,
+    /// Time after which a value that is read anew without ever changing counts as that of a dead sensor.
+    pub frozen_ms: Option<u32>,
     /// Where it is read from; `None` for tags that only `--tag` or a script sets.
     pub read: Option<RegisterRead>,
 }
@@ -168,7 +181,7 @@ pub enum ReadTable {
 }
 
 /// A bound on a tag or an argument.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limit {
     /// What is bounded.
     pub on: LimitTarget,
@@ -182,6 +195,12 @@ pub struct Limit {
     pub hihi: Option<f64>,
     /// Largest change per second against the last approved value (arguments) or reading (tags).
     pub rate_per_s: Option<f64>,
+    /// Time for which a value that was sent has to stay before another one may follow (arguments only).
+    pub dwell_ms: Option<u32>,
+    /// The limit holds while all of these do. Empty: always. On arguments only.
+    pub when: Vec<Term>,
+    /// Modes in which a tag's limit holds: bit = PackML number. `None`: in all.
+    pub modes: Option<u32>,
     /// What an argument beyond `lo`/`hi`/rate meets.
     pub action: LimitAction,
 }
@@ -214,13 +233,72 @@ pub enum LimitAction {
 pub struct Rule {
     /// All terms must hold. Empty: always.
     pub when: Vec<Term>,
-    /// What is then done.
+    /// What is then done; `none` holds the outputs as they are.
     pub command: Command,
+    /// How it is done.
+    pub how: How,
 }
 
-/// One comparison of a condition: `tag op value`.
+/// How a rule's command goes out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum How {
+    /// As written.
+    Send,
+    /// One argument moves from its last value to the rule's.
+    Ramp {
+        /// Index of the argument.
+        argument: usize,
+        /// In the argument's unit per second.
+        per_s: f64,
+    },
+    /// One argument is the output of a PI loop.
+    Pi(PiSpec),
+}
+
+/// A PI loop: `output = kp * error + integral of kp * error / ti_s`, `error = setpoint - tag`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PiSpec {
+    /// Index of the argument that is the output. The rule's value for it is where the loop starts when nothing was
+    /// sent before.
+    pub argument: usize,
+    /// Index of the tag that is controlled.
+    pub tag: usize,
+    /// In the tag's unit.
+    pub setpoint: f64,
+    /// Gain in the argument's unit per unit of the tag; negative where more output means less of the tag.
+    pub kp: f64,
+    /// Integral time.
+    pub ti_s: f64,
+    /// Time between two steps of the loop.
+    pub every_ms: u32,
+}
+
+/// One term of a condition: a comparison, now or over time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
+    /// What is compared.
+    pub compare: Compare,
+    /// How the comparison has to have gone.
+    pub over: Over,
+}
+
+/// How a comparison of a [`Term`] has to have gone. A tag that cannot be used makes the term unknown, starts `For` anew
+/// and ends `Since`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Over {
+    /// It holds now.
+    Now,
+    /// It has held at every cycle of this many ms.
+    For(u32),
+    /// It has held at some cycle of the last ms, this one included.
+    Within(u32),
+    /// The other comparison has held, and from then on this one at every cycle.
+    Since(Compare),
+}
+
+/// One comparison: `tag op value`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compare {
     /// Index into [`Site::tags`].
     pub tag: usize,
     /// Comparison.
@@ -245,3 +323,38 @@ pub enum Comparison {
     /// `!=`
     NotEqual,
 }
+
+impl Compare {
+    /// Whether it holds for a reading of its tag; never for NaN, except `!=`.
+    pub fn holds(&self, reading: f64) -> bool {
+        match self.op {
+            Comparison::Less => reading < self.value,
+            Comparison::LessOrEqual => reading <= self.value,
+            Comparison::Greater => reading > self.value,
+            Comparison::GreaterOrEqual => reading >= self.value,
+            Comparison::Equal => reading == self.value,
+            Comparison::NotEqual => reading != self.value,
+        }
+    }
+}
+
+/// Names and numbers of the PackML states (ISA-TR88.00.02), as `modes` in a site file has them.
+pub const PACKML_STATES: [(&str, u8); 17] = [
+    ("Clearing", 1),
+    ("Stopped", 2),
+    ("Starting", 3),
+    ("Idle", 4),
+    ("Suspended", 5),
+    ("Execute", 6),
+    ("Stopping", 7),
+    ("Aborting", 8),
+    ("Aborted", 9),
+    ("Holding", 10),
+    ("Held", 11),
+    ("Unholding", 12),
+    ("Suspending", 13),
+    ("Unsuspending", 14),
+    ("Resetting", 15),
+    ("Completing", 16),
+    ("Complete", 17),
+];

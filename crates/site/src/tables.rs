@@ -2,8 +2,11 @@
 
 use crate::command::{ArgumentKind, CommandSpec, RegisterWrite, WriteSource, WriteTarget};
 use crate::number::shortest;
-use crate::site::{Limit, LimitAction, LimitTarget, ReadTable, Site, TagKind};
+use crate::site::{
+    Compare, Comparison, Limit, LimitAction, LimitTarget, Over, PACKML_STATES, ReadTable, Site, TagKind, Term,
+};
 use crate::units::find_unit;
+use std::fmt;
 
 /// Rows under a header, columns as wide as their widest cell, two spaces between.
 fn aligned(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -22,6 +25,50 @@ fn aligned(header: &[&str], rows: &[Vec<String>]) -> String {
         out.push('\n');
     }
     out
+}
+
+struct ConditionText<'a> {
+    site: &'a Site,
+    terms: &'a [Term],
+}
+
+impl ConditionText<'_> {
+    fn compare(&self, compare: &Compare, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(tag) = self.site.tags.get(compare.tag) else { return f.write_str("?") };
+        let op = match compare.op {
+            Comparison::Less => "<",
+            Comparison::LessOrEqual => "<=",
+            Comparison::Greater => ">",
+            Comparison::GreaterOrEqual => ">=",
+            Comparison::Equal => "==",
+            Comparison::NotEqual => "!=",
+        };
+        write!(f, "{} {op} ", tag.name)?;
+        match tag.kind {
+            TagKind::Bool => f.write_str(if compare.value == 0.0 { "no" } else { "yes" }),
+            TagKind::Number if tag.unit.is_empty() => write!(f, "{}", compare.value),
+            TagKind::Number => write!(f, "{} {}", compare.value, tag.unit),
+        }
+    }
+}
+
+impl fmt::Display for ConditionText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, term) in self.terms.iter().enumerate() {
+            f.write_str(if index > 0 { " and " } else { "" })?;
+            self.compare(&term.compare, f)?;
+            match &term.over {
+                Over::Now => {}
+                Over::For(ms) => write!(f, " for {ms} ms")?,
+                Over::Within(ms) => write!(f, " within {ms} ms")?,
+                Over::Since(other) => {
+                    f.write_str(" since ")?;
+                    self.compare(other, f)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn or_dash(text: String) -> String {
@@ -47,8 +94,35 @@ impl Site {
 
     /// The limits, one line each, in file order.
     pub fn limit_table(&self) -> String {
-        let rows: Vec<Vec<String>> = self.limits.iter().map(|limit| self.limit_row(limit)).collect();
-        aligned(&["limit on", "lolo", "lo", "hi", "hihi", "rate/s", "unit", "beyond"], &rows)
+        let mut header = vec!["limit on", "lolo", "lo", "hi", "hihi", "rate/s", "unit", "beyond"];
+        let mut rows: Vec<Vec<String>> = self.limits.iter().map(|limit| self.limit_row(limit)).collect();
+        // Columns that only few sites need.
+        if self.limits.iter().any(|limit| limit.dwell_ms.is_some()) {
+            header.push("dwell");
+            for (row, limit) in rows.iter_mut().zip(&self.limits) {
+                row.push(or_dash(limit.dwell_ms.map(|ms| format!("{ms} ms")).unwrap_or_default()));
+            }
+        }
+        if self.limits.iter().any(|limit| !limit.when.is_empty() || limit.modes.is_some()) {
+            header.push("holds");
+            for (row, limit) in rows.iter_mut().zip(&self.limits) {
+                let names =
+                    PACKML_STATES.iter().filter(|(_, n)| limit.modes.is_some_and(|m| m >> n & 1 == 1));
+                let modes: Vec<&str> = names.map(|(name, _)| *name).collect();
+                let when = match (limit.modes, limit.when.as_slice()) {
+                    (Some(_), _) => format!("in {}", modes.join(", ")),
+                    (None, []) => String::new(),
+                    (None, terms) => format!("when {}", self.condition(terms)),
+                };
+                row.push(or_dash(when));
+            }
+        }
+        aligned(&header, &rows)
+    }
+
+    /// A condition as a site file has it. Formatting it takes no memory of its own.
+    pub fn condition<'a>(&'a self, terms: &'a [Term]) -> impl fmt::Display + 'a {
+        ConditionText { site: self, terms }
     }
 
     fn limit_row(&self, limit: &Limit) -> Vec<String> {

@@ -86,6 +86,66 @@ pub fn find_unit(symbol: &str) -> Option<&'static Unit> {
     UNITS.iter().find(|unit| unit.symbol == symbol)
 }
 
+/// Quantities with their units, each as (symbol, factor, offset): value in the quantity's base = value × factor + offset.
+#[rustfmt::skip]
+const QUANTITIES: &[&[(&str, f64, f64)]] = &[
+    &[("C", 1.0, 273.15), ("K", 1.0, 0.0), ("F", 5.0 / 9.0, 459.67 * 5.0 / 9.0)],
+    &[("%", 1e4, 0.0), ("ppm", 1.0, 0.0)],
+    &[("rpm", 6.0, 0.0), ("deg/s", 1.0, 0.0), ("rad/s", 180.0 / std::f64::consts::PI, 0.0)],
+    &[("Hz", 1.0, 0.0), ("kHz", 1e3, 0.0)],
+    &[("deg", 1.0, 0.0), ("rad", 180.0 / std::f64::consts::PI, 0.0)],
+    &[("us", 1.0, 0.0), ("ms", 1e3, 0.0), ("s", 1e6, 0.0), ("min", 6e7, 0.0), ("h", 3.6e9, 0.0), ("d", 8.64e10, 0.0)],
+    &[("um", 1.0, 0.0), ("mm", 1e3, 0.0), ("cm", 1e4, 0.0), ("m", 1e6, 0.0), ("km", 1e9, 0.0)],
+    &[("m2", 1.0, 0.0)],
+    &[("l", 1.0, 0.0), ("m3", 1e3, 0.0)],
+    &[("mm/s", 1.0, 0.0), ("m/s", 1e3, 0.0), ("km/h", 1e6 / 3600.0, 0.0)],
+    &[("m/s2", 1.0, 0.0)],
+    &[("l/min", 0.06, 0.0), ("m3/h", 1.0, 0.0)],
+    &[("mg", 1.0, 0.0), ("g", 1e3, 0.0), ("kg", 1e6, 0.0), ("t", 1e9, 0.0)],
+    &[("N", 1.0, 0.0), ("kN", 1e3, 0.0)],
+    &[("Nm", 1.0, 0.0)],
+    &[("Pa", 1.0, 0.0), ("hPa", 1e2, 0.0), ("kPa", 1e3, 0.0), ("MPa", 1e6, 0.0), ("mbar", 1e2, 0.0), ("bar", 1e5, 0.0)],
+    &[("mV", 1.0, 0.0), ("V", 1e3, 0.0)],
+    &[("mA", 1.0, 0.0), ("A", 1e3, 0.0)],
+    &[("W", 1.0, 0.0), ("kW", 1e3, 0.0)],
+    &[("J", 1.0, 0.0), ("Wh", 3.6e3, 0.0), ("kWh", 3.6e6, 0.0)],
+    &[("lx", 1.0, 0.0)],
+    &[("dB", 1.0, 0.0)],
+    &[("ct/kWh", 1.0, 0.0)],
+];
+
+/// Factor and offset of two units of one quantity.
+fn pair(from: &str, to: &str) -> Option<[(f64, f64); 2]> {
+    QUANTITIES.iter().find_map(|quantity| {
+        let find = |symbol: &str| quantity.iter().find(|(s, ..)| *s == symbol).map(|(_, f, o)| (*f, *o));
+        Some([find(from)?, find(to)?])
+    })
+}
+
+/// `value` in unit `from`, in unit `to`; `None` when they are not of one quantity. Equal symbols change nothing. What
+/// differs from a number of nine decimals only by the conversion's rounding is that number.
+pub(crate) fn convert(value: f64, from: &str, to: &str) -> Option<f64> {
+    if from == to {
+        return Some(value);
+    }
+    let [(from_factor, from_offset), (to_factor, to_offset)] = pair(from, to)?;
+    Some(tidy((value * from_factor + from_offset - to_offset) / to_factor))
+}
+
+/// Like [`convert`], for differences: 1 K is 1.8 F.
+pub(crate) fn convert_step(value: f64, from: &str, to: &str) -> Option<f64> {
+    if from == to {
+        return Some(value);
+    }
+    let [(from_factor, _), (to_factor, _)] = pair(from, to)?;
+    Some(tidy(value * from_factor / to_factor))
+}
+
+fn tidy(value: f64) -> f64 {
+    let rounded = (value * 1e9).round() / 1e9;
+    if rounded.is_finite() && (rounded - value).abs() <= value.abs() * 1e-12 { rounded } else { value }
+}
+
 /// Up to four symbols that someone who wrote `symbol` may have meant, best first.
 pub(crate) fn close_units(symbol: &str) -> Vec<&'static str> {
     let wanted = symbol.trim_start_matches('°').to_ascii_lowercase();
@@ -165,6 +225,36 @@ mod tests {
                 unit.symbol
             );
         }
+    }
+
+    #[test]
+    fn every_unit_converts_within_its_quantity_and_nowhere_else() {
+        for unit in UNITS {
+            let own = QUANTITIES.iter().filter(|q| q.iter().any(|(s, ..)| *s == unit.symbol)).count();
+            assert_eq!(own, 1, "{}", unit.symbol);
+            for other in UNITS {
+                let there = convert(12.5, unit.symbol, other.symbol);
+                let back = there.and_then(|value| convert(value, other.symbol, unit.symbol));
+                assert_eq!(there.is_some(), convert(1.0, other.symbol, unit.symbol).is_some());
+                assert!(back.is_none_or(|b| (b - 12.5).abs() < 1e-6), "{} {}", unit.symbol, other.symbol);
+            }
+        }
+        for (value, from, to, expected) in [
+            (68.0, "F", "C", 20.0),
+            (0.0, "C", "K", 273.15),
+            (212.0, "F", "K", 373.15),
+            (1.0, "bar", "kPa", 100.0),
+            (36.0, "km/h", "m/s", 10.0),
+            (90.0, "s", "min", 1.5),
+            (1.0, "kWh", "J", 3.6e6),
+            (60.0, "l/min", "m3/h", 3.6),
+            (1.0, "rpm", "deg/s", 6.0),
+        ] {
+            assert_eq!(convert(value, from, to), Some(expected), "{value} {from} in {to}");
+        }
+        assert_eq!(convert_step(9.0, "F", "C"), Some(5.0), "a difference has no zero point");
+        assert_eq!(convert(1.0, "C", "bar"), None);
+        assert_eq!(convert(1.0, "", "bar"), None);
     }
 
     #[test]

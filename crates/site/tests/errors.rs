@@ -35,11 +35,11 @@ fn unknown_fields() {
     check(
         "[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80",
         &expect![[r#"
-        site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
-        site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
-        site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms (did you mean range?), found unknown field rnage
-        site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
-        site.toml:10: [http]: expected one of listen, found unknown field port"#]],
+            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
+            site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
+            site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms, frozen_ms (did you mean range?), found unknown field rnage
+            site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
+            site.toml:10: [http]: expected one of listen, found unknown field port"#]],
     );
 }
 
@@ -274,16 +274,16 @@ on = "speed"
     check(
         &format!("{BODY}{limits}"),
         &expect![[r#"
-        site.toml:18: limit on sped, on: expected the name of a tag, or command.argument of a number (did you mean speed?), found "sped"
-        site.toml:23: limit on speed, hi: expected hi above lo = 5 (lolo < lo < hi < hihi), found 5
-        site.toml:24: limit on speed, hihi: expected a bound in the tag's range 0 to 3000, found 4000
-        site.toml:25: limit on speed, do: expected no do on a tag (a reading cannot be rejected or clamped), found "clamp"
-        site.toml:28: limit on slow.percent, lolo: expected lolo and hihi only on tags, found 1
-        site.toml:29: limit on slow.percent, lo: expected a multiple of 0.5, since values are clamped to it, found 10.2
-        site.toml:32: limit on turn.way, on: expected an argument that is a number, found "turn.way"
-        site.toml:35: limit on door, on: expected a tag that is a number, found "door"
-        site.toml:36: limit on door, rate_per_s: expected a rate above 0 (per second), found -1
-        site.toml:37: limit on speed, lo, hi, lolo, hihi or rate_per_s: expected at least one bound, found nothing"#]],
+            site.toml:18: limit on sped, on: expected the name of a tag, or command.argument (did you mean speed?), found "sped"
+            site.toml:23: limit on speed, hi: expected hi above lo = 5 (lolo < lo < hi < hihi), found 5
+            site.toml:24: limit on speed, hihi: expected a bound in the tag's range 0 to 3000, found 4000
+            site.toml:25: limit on speed, do: expected no do on a tag (a reading cannot be rejected or clamped), found "clamp"
+            site.toml:28: limit on slow.percent, lolo: expected lolo and hihi only on tags, found 1
+            site.toml:29: limit on slow.percent, lo: expected a multiple of 0.5, since values are clamped to it, found 10.2
+            site.toml:32: limit on turn.way, on: expected an argument that is a number (dwell_ms alone: also choices or a bool), found "turn.way"
+            site.toml:35: limit on door, on: expected a tag that is a number, found "door"
+            site.toml:36: limit on door, rate_per_s: expected a rate above 0 (per second), found -1
+            site.toml:37: limit on speed, lo, hi, lolo, hihi, rate_per_s or dwell_ms: expected at least one bound, found nothing"#]],
     );
 }
 
@@ -330,23 +330,23 @@ do = { action = "none" }
     check(
         &text,
         &expect![[r#"
-        site.toml:18: rule number 1, when: expected the name of a tag (did you mean speed?), found sped
-        site.toml:21: rule number 2, when: expected one of < <= > >= == != after speed, found =>
-        site.toml:24: rule number 3, when: expected a number for the tag speed, found fast
-        site.toml:27: rule number 4, when: expected a number in the range 0 to 3000 of the tag speed, found 4000
-        site.toml:30: rule number 5, when: expected the unit rpm of speed, "and", or the end, found C
-        site.toml:33: rule number 6, when: expected "and" or the end of the condition, found or
-        site.toml:36: rule number 7, when: expected == or != with the bool tag door, found an order
-        site.toml:39: rule number 8, when: expected yes or no for the bool tag door, found 1
-        site.toml:42: rule number 9, when: expected the name of a tag, found the end of the condition
-        site.toml:45: rule number 10, when: expected the name of a tag, found the end of the condition
-        site.toml:52: rule number 11, do, percent: expected a multiple of 0.5, found 0.25
-        site.toml:55: rule number 12, do, percent: expected at most 50, the argument's [[limit]] hi, found 60
-        site.toml:58: rule number 13, do, percent: expected a number from 0 to 100 % in steps of 0.5, found nothing
-        site.toml:61: rule number 14, do, way: expected one of left, right, found "up"
-        site.toml:61: rule number 14, do, speed: expected only arguments of turn: way, found 3
-        site.toml:63: rule number 15, do, action: expected the name of a command (did you mean turn?), found "trun"
-        site.toml:64: rule number 16: expected no rule after one without when, since that one always applies, found another rule"#]],
+            site.toml:18: rule number 1, when: expected the name of a tag (did you mean speed?), found sped
+            site.toml:21: rule number 2, when: expected one of < <= > >= == != after speed, found =>
+            site.toml:24: rule number 3, when: expected a number for the tag speed, found fast
+            site.toml:27: rule number 4, when: expected a number in the range 0 to 3000 of the tag speed, found 4000
+            site.toml:30: rule number 5, when: expected the unit rpm of speed, "and", or the end, found C
+            site.toml:33: rule number 6, when: expected "and", for, within, since, or the end of the condition, found or
+            site.toml:36: rule number 7, when: expected == or != with the bool tag door, found an order
+            site.toml:39: rule number 8, when: expected yes or no for the bool tag door, found 1
+            site.toml:42: rule number 9, when: expected the name of a tag, found the end of the condition
+            site.toml:45: rule number 10, when: expected the name of a tag, found the end of the condition
+            site.toml:52: rule number 11, do, percent: expected a multiple of 0.5, found 0.25
+            site.toml:55: rule number 12, do, percent: expected at most 50, the argument's [[limit]] hi, found 60
+            site.toml:58: rule number 13, do, percent: expected a number from 0 to 100 % in steps of 0.5, found nothing
+            site.toml:61: rule number 14, do, way: expected one of left, right, found "up"
+            site.toml:61: rule number 14, do, speed: expected only arguments of turn: way, found 3
+            site.toml:63: rule number 15, do, action: expected the name of a command (did you mean turn?), found "trun"
+            site.toml:64: rule number 16: expected no rule after one without when, since that one always applies, found another rule"#]],
     );
 }
 
@@ -381,4 +381,139 @@ fn bounds() {
 fn a_missing_file_is_named() {
     let error = Site::load(Path::new("/nowhere/at/all")).unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/at/all: cannot read the site file"), "{error}");
+}
+
+#[test]
+fn limits_and_rules_over_time() {
+    let conditions = [
+        "speed > 4 for",
+        "speed > 4 for 5",
+        "speed > 4 rpm for 5 parsec",
+        "speed > 4 for 2 h",
+        "speed > 4 within -1 s",
+        "speed > 4 since dor == yes",
+        "speed > 4 since",
+        "speed > 4 for 1 s for 2 s",
+        "speed > 4 bar",
+        "speed > 1000 rad/s",
+    ];
+    let mut text = BODY.to_string();
+    for when in conditions {
+        text.push_str(&format!("[[limit]]\non = \"slow.percent\"\nhi = 3\nwhen = \"{when}\"\n"));
+    }
+    text.push_str(
+        r#"[[limit]]
+on = "slow.percent"
+hi = "3 bar"
+dwell_ms = 0
+modes = ["Execute"]
+[[limit]]
+on = "speed"
+hi = "300 rad/s"
+rate_per_s = "1 Hz"
+dwell_ms = 5
+when = "door == yes"
+modes = ["Exekute"]
+[[limit]]
+on = "turn.way"
+hi = 1
+dwell_ms = 5
+[[rule]]
+when = "door == yes"
+do = "stop"
+[[rule]]
+when = "door == yes"
+do = { action = "slow", percent = 3 }
+ramp = { argument = "way", per_s = 0 }
+[[rule]]
+when = "door == yes"
+do = { action = "slow", percent = 3 }
+pi = { argument = "percent", tag = "door", setpoint = 4000, kp = 0, ti_s = "1 bar", every = 3 }
+[[rule]]
+do = { action = "slow", percent = 3 }
+ramp = { argument = "percent", per_s = 1 }
+pi = { argument = "percent", tag = "speed", setpoint = 4000, kp = 1, ti_s = -1 }
+[guard]
+commands = { burst = 0 }
+[[tag]]
+name = "lid"
+kind = "bool"
+frozen_ms = 5
+"#,
+    );
+    check(
+        &text,
+        &expect![[r#"
+            site.toml:20: limit on slow.percent, when: expected a time from 1 ms to 1 h, for example 5 s, found the end of the condition
+            site.toml:24: limit on slow.percent, when: expected a time from 1 ms to 1 h, for example 5 s, found 5
+            site.toml:28: limit on slow.percent, when: expected a time from 1 ms to 1 h, for example 5 s, found 5 parsec
+            site.toml:32: limit on slow.percent, when: expected a time from 1 ms to 1 h, for example 5 s, found 2 h
+            site.toml:36: limit on slow.percent, when: expected a time from 1 ms to 1 h, for example 5 s, found -1
+            site.toml:40: limit on slow.percent, when: expected the name of a tag (did you mean door?), found dor
+            site.toml:44: limit on slow.percent, when: expected the name of a tag, found the end of the condition
+            site.toml:48: limit on slow.percent, when: expected "and", for, within, since, or the end of the condition, found for
+            site.toml:52: limit on slow.percent, when: expected the unit rpm of speed, "and", or the end, found bar
+            site.toml:56: limit on slow.percent, when: expected a number in the range 0 to 3000 of the tag speed, found 1000
+            site.toml:59: limit on slow.percent, hi: expected a number in %, or in a unit of the same quantity, found "3 bar"
+            site.toml:60: limit on slow.percent, dwell_ms: expected a whole number from 1 to 3600000, found 0
+            site.toml:61: limit on slow.percent, modes: expected modes only on tags, since commands are taken in Execute alone, found ["Execute"]
+            site.toml:65: limit on speed, rate_per_s: expected a number in rpm, or in a unit of the same quantity, found "1 Hz"
+            site.toml:66: limit on speed, dwell_ms: expected dwell_ms only on arguments, found 5
+            site.toml:67: limit on speed, when: expected when only on arguments (a tag's limit may name modes), found "door == yes"
+            site.toml:68: limit on speed, modes: expected PackML states, for example "Execute" (did you mean Execute?), found "Exekute"
+            site.toml:70: limit on turn.way, on: expected an argument that is a number (dwell_ms alone: also choices or a bool), found "turn.way"
+            site.toml:75: rule number 1, do: expected a command, for example { action = "none" }, found "stop"
+            site.toml:79: rule number 2, ramp, argument: expected an argument of slow that is a number, found "way"
+            site.toml:79: rule number 2, ramp, per_s: expected a number above 0, up to 1e6, found 0
+            site.toml:83: rule number 3, pi, tag: expected the name of a tag that is a number, found "door"
+            site.toml:83: rule number 3, pi, kp: expected a gain other than 0, up to 1e6, found 0
+            site.toml:83: rule number 3, pi, ti_s: expected a number in s, or in a unit of the same quantity, found "1 bar"
+            site.toml:83: rule number 3, pi: expected one of argument, tag, setpoint, kp, ti_s, every_ms (did you mean every_ms?), found unknown field every
+            site.toml:87: rule number 4, pi: expected ramp or pi, not both, found { argument = "percent", tag = "speed", setpoint = 4000, kp =…
+            site.toml:89: [guard] commands burst: expected a whole number from 1 to 60000, found 0
+            site.toml:89: [guard] commands per_minute: expected commands per minute, found nothing
+            site.toml:93: tag lid, frozen_ms: expected no frozen_ms on a bool tag, which may well stay as it is, found 5"#]],
+    );
+}
+
+/// Units of one quantity convert, in limits as in conditions; rates as differences.
+#[test]
+fn units_convert() {
+    let text = format!(
+        "{HEAD}{}",
+        r#"
+[guard]
+commands = { burst = 2, per_minute = 30 }
+[[tag]]
+name = "heat"
+unit = "C"
+range = [-40, 100]
+frozen_ms = 5000
+[[command]]
+name = "go"
+arguments = [{ name = "speed", number = [0, 3], step = 0.1, unit = "m/s" }]
+[[limit]]
+on = "heat"
+hi = "86 F"
+hihi = "350 K"
+rate_per_s = "9 F"
+[[limit]]
+on = "go.speed"
+hi = "3.6 km/h"
+dwell_ms = 250
+when = "heat > 68 F for 1.5min and heat < 300 K since heat >= 0.5C"
+"#
+    );
+    let site = Site::parse(&text, Path::new("site.toml")).unwrap();
+    let limit = &site.limits[0];
+    assert_eq!((limit.hi, limit.hihi, limit.rate_per_s), (Some(30.0), Some(76.85), Some(5.0)));
+    assert_eq!(site.limits[1].hi, Some(1.0));
+    expect![[r#"
+        limit on  lolo  lo  hi  hihi   rate/s  unit  beyond      dwell   holds
+        heat      -     -   30  76.85  5       C     warn, trip  -       -
+        go.speed  -     -   1   -      -       m/s   reject      250 ms  when heat > 20 C for 90000 ms and heat < 26.85 C since heat >= 0.5 C
+    "#]]
+    .assert_eq(&site.limit_table());
+    let budget = site.guard.commands.unwrap();
+    assert_eq!((budget.burst, budget.per_minute, site.tags[0].frozen_ms), (2, 30, Some(5000)));
 }

@@ -74,7 +74,11 @@ do = { action = "set_temperature", celsius = 20 }
 "#;
 
 pub fn site() -> Site {
-    Site::parse(SITE, Path::new("test.toml")).unwrap_or_else(|e| panic!("{e}"))
+    parse(SITE)
+}
+
+pub fn parse(text: &str) -> Site {
+    Site::parse(text, Path::new("test.toml")).unwrap_or_else(|e| panic!("{e}"))
 }
 
 pub fn command(site: &Site, json: &str) -> Command {
@@ -129,35 +133,46 @@ pub struct Bench {
     pub watchdog: DeviceWatchdog,
     pub brain: BrainProcess,
     pub estop: bool,
+    pub sole_writer: bool,
     pub frozen_tags: Option<u64>,
 }
 
 impl Bench {
     pub fn new() -> Self {
-        let site = site();
+        Self::of(site(), &[20.0, 30.0])
+    }
+
+    /// A guard of any site, with these readings to begin with.
+    pub fn of(site: Site, values: &[f64]) -> Self {
         let guard = Guard::new(&site).unwrap();
         Self {
             site,
             guard,
             ms: 1000,
-            values: vec![20.0, 30.0],
+            values: values.to_vec(),
             link: true,
             watchdog: DeviceWatchdog::Armed,
             brain: BrainProcess::Running { generation: 1 },
             estop: false,
+            sole_writer: true,
             frozen_tags: None,
         }
     }
 
     /// In Execute with a brain that has reported for duty.
     pub fn running() -> Self {
-        let mut bench = Self::new();
+        Self::new().started()
+    }
+
+    /// This one, in Execute with a brain that has reported for duty.
+    pub fn started(mut self) -> Self {
+        let bench = &mut self;
         bench.go(None, &[], Some(OperatorCommand::Reset));
         bench.go(None, &[decision(0, None)], Some(OperatorCommand::Start));
         let got = bench.go(None, &[], None);
         assert_eq!(got.status.mode, Mode::Execute, "{}", got.status.reason.as_str());
         assert_eq!(got.status.brain, BrainState::Ready);
-        bench
+        self
     }
 
     pub fn now(&self) -> Micros {
@@ -182,6 +197,7 @@ impl Bench {
         let input = Input {
             tags: &tags,
             link,
+            sole_writer: self.sole_writer,
             event: event.as_ref(),
             decisions,
             brain: self.brain,

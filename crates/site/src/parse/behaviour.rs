@@ -6,9 +6,9 @@ use super::reader::{self, Fields, Item, Report};
 use super::tags::Tags;
 use crate::command::{ArgumentKind, Command, CommandSpec, Value};
 use crate::error::CommandError;
-use crate::limits::{ARGUMENTS_MAX, LIMITS_MAX, RULES_MAX};
+use crate::limits::{ARGUMENTS_MAX, LIMITS_MAX, PI_EVERY_MS, PI_MAX, RULES_MAX, TIME_MS};
 use crate::number::Grid;
-use crate::site::{Limit, LimitAction, LimitTarget, Rule, TagKind};
+use crate::site::{How, Limit, LimitAction, LimitTarget, PACKML_STATES, PiSpec, Rule, TagKind};
 use crate::units::close_name;
 use crate::value::Scalar;
 use toml::de::DeValue;
@@ -47,13 +47,23 @@ fn read_limit(
     commands: &Commands,
     report: &mut Report<'_>,
 ) -> Option<Limit> {
-    let expected = "the name of a tag, or command.argument of a number";
+    let expected = "the name of a tag, or command.argument";
     let target = fields.required("on", expected, report);
-    let lolo = fields.number("lolo", report);
-    let lo = fields.number("lo", report);
-    let hi = fields.number("hi", report);
-    let hihi = fields.number("hihi", report);
-    let rate_per_s = fields.number("rate_per_s", report);
+    let name = target.and_then(|item| item.get_ref().as_str()).unwrap_or_default();
+    let on = find_target(name, tags, commands);
+    let unit = on.and_then(|on| unit_of(on, tags, commands)).unwrap_or_default();
+    let lolo = fields.quantity("lolo", &unit, false, report);
+    let lo = fields.quantity("lo", &unit, false, report);
+    let hi = fields.quantity("hi", &unit, false, report);
+    let hihi = fields.quantity("hihi", &unit, false, report);
+    let rate_per_s = fields.quantity("rate_per_s", &unit, true, report);
+    let dwell_ms = fields.integer("dwell_ms", TIME_MS.0.into(), TIME_MS.1.into(), report);
+    let dwell_ms = dwell_ms.and_then(|ms| u32::try_from(ms).ok());
+    let when = match fields.item("when") {
+        None => Vec::new(),
+        Some(item) => read_condition(item, fields, tags, report).unwrap_or_default(),
+    };
+    let modes = read_modes(fields, report);
     let action = match fields.item("do").map(|item| (item, item.get_ref().as_str())) {
         None | Some((_, Some("reject"))) => LimitAction::Reject,
         Some((_, Some("clamp"))) => LimitAction::Clamp,
@@ -62,10 +72,8 @@ fn read_limit(
             LimitAction::Reject
         }
     };
-    if [lolo, lo, hi, hihi, rate_per_s].iter().all(Option::is_none)
-        && ["lolo", "lo", "hi", "hihi", "rate_per_s"].iter().all(|key| fields.peek(key).is_none())
-    {
-        fields.missing("lo, hi, lolo, hihi or rate_per_s", "at least one bound", report);
+    if ["lolo", "lo", "hi", "hihi", "rate_per_s", "dwell_ms"].iter().all(|key| fields.peek(key).is_none()) {
+        fields.missing("lo, hi, lolo, hihi, rate_per_s or dwell_ms", "at least one bound", report);
     }
     if let (Some(rate), Some(item)) = (rate_per_s, fields.item("rate_per_s"))
         && rate <= 0.0
@@ -74,15 +82,14 @@ fn read_limit(
     }
     fields.finish(report);
     let item = target?;
-    let name = item.get_ref().as_str().unwrap_or_default();
-    let Some(on) = find_target(name, tags, commands) else {
+    let Some(on) = on else {
         let close =
             close_name(name, target_names(tags, commands).iter().map(String::as_str)).map(str::to_string);
         let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
         report.reject(item, fields.field("on"), format!("{expected}{hint}"));
         return None;
     };
-    let limit = Limit { on, lolo, lo, hi, hihi, rate_per_s, action };
+    let limit = Limit { on, lolo, lo, hi, hihi, rate_per_s, dwell_ms, when, modes, action };
     check_order(&limit, fields, report);
     match on {
         LimitTarget::Tag(tag) => check_tag_limit(&limit, tag, tags, fields, report),
@@ -91,6 +98,35 @@ fn read_limit(
         }
     }
     Some(limit)
+}
+
+fn unit_of(on: LimitTarget, tags: &Tags, commands: &Commands) -> Option<String> {
+    match on {
+        LimitTarget::Tag(tag) => tags.list.get(tag).map(|tag| tag.unit.clone()),
+        LimitTarget::Argument { command, argument } => {
+            let spec = commands.list.get(command)?.arguments.get(argument)?;
+            Some(spec.unit.clone())
+        }
+    }
+}
+
+/// `modes = ["Execute", …]` as bits of PackML numbers.
+fn read_modes(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let items = fields.array("modes", "a list of PackML states", PACKML_STATES.len(), report)?;
+    let mut mask = 0;
+    for item in items {
+        let name = item.get_ref().as_str().unwrap_or_default();
+        match PACKML_STATES.iter().find(|(state, _)| *state == name) {
+            Some((_, number)) => mask |= 1 << number,
+            None => {
+                let close = close_name(name, PACKML_STATES.iter().map(|(state, _)| *state));
+                let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+                let expected = format!("PackML states, for example \"Execute\"{hint}");
+                report.reject(item, fields.field("modes"), expected);
+            }
+        }
+    }
+    Some(mask)
 }
 
 fn target_names(tags: &Tags, commands: &Commands) -> Vec<String> {
@@ -141,6 +177,12 @@ fn check_tag_limit(limit: &Limit, tag: usize, tags: &Tags, fields: &mut Fields<'
     if let Some(item) = fields.item("do") {
         report.reject(item, fields.field("do"), "no do on a tag (a reading cannot be rejected or clamped)");
     }
+    if let Some(item) = fields.item("dwell_ms") {
+        report.reject(item, fields.field("dwell_ms"), "dwell_ms only on arguments");
+    }
+    if let Some(item) = fields.item("when") {
+        report.reject(item, fields.field("when"), "when only on arguments (a tag's limit may name modes)");
+    }
     for (key, value) in [("lolo", limit.lolo), ("lo", limit.lo), ("hi", limit.hi), ("hihi", limit.hihi)] {
         if let (Some(value), Some(item)) = (value, fields.item(key))
             && !(spec.range_lo..=spec.range_hi).contains(&value)
@@ -163,6 +205,10 @@ fn check_argument_limit(
             report.reject(item, fields.field(key), "lolo and hihi only on tags");
         }
     }
+    if let Some(item) = fields.item("modes") {
+        let expected = "modes only on tags, since commands are taken in Execute alone";
+        report.reject(item, fields.field("modes"), expected);
+    }
     let Some(spec) = commands.list.get(command).and_then(|command| command.arguments.get(argument)) else {
         return;
     };
@@ -172,9 +218,15 @@ fn check_argument_limit(
     let (lo, hi, step) = match spec.kind {
         ArgumentKind::Integer { lo, hi } => (lo as f64, hi as f64, 1.0),
         ArgumentKind::Number { lo, hi, step } => (lo, hi, step),
+        ArgumentKind::Enum(_) | ArgumentKind::Bool
+            if [limit.lo, limit.hi, limit.rate_per_s].iter().all(Option::is_none) =>
+        {
+            return;
+        }
         _ => {
             if let Some(item) = fields.item("on") {
-                report.reject(item, fields.field("on"), "an argument that is a number");
+                let expected = "an argument that is a number (dwell_ms alone: also choices or a bool)";
+                report.reject(item, fields.field("on"), expected);
             }
             return;
         }
@@ -209,13 +261,132 @@ pub(super) fn read_rules(root: &mut Fields<'_>, scope: &Scope<'_>, report: &mut 
             None => Some(Vec::new()),
             Some(item) => read_condition(item, &fields, scope.tags, report),
         };
-        let expected = "a command, for example { action = \"none\" }";
-        let command = fields.required("do", expected, report);
-        let command = command.and_then(|item| read_do(item, &fields.field("do"), scope, report));
+        let expected = "a command, for example { action = \"none\" }, or \"hold\"";
+        let item = fields.required("do", expected, report);
+        let command = match item.map(|item| (item, item.get_ref().as_str())) {
+            Some((_, Some("hold"))) => none_of(scope),
+            Some((item, _)) => read_do(item, &fields.field("do"), false, scope, report),
+            None => None,
+        };
+        let how = read_how(&mut fields, command.as_ref(), scope, report);
         fields.finish(report);
-        rules.extend(when.zip(command).map(|(when, command)| Rule { when, command }));
+        let rule = when.zip(command).zip(how);
+        rules.extend(rule.map(|((when, command), how)| Rule { when, command, how }));
     }
     rules
+}
+
+/// The command that does nothing.
+fn none_of(scope: &Scope<'_>) -> Option<Command> {
+    let verb = u16::try_from(scope.commands.list.len().saturating_sub(1)).ok()?;
+    Some(Command { verb, values: [Value::Absent; ARGUMENTS_MAX] })
+}
+
+/// `ramp = { argument, per_s }` or `pi = { argument, tag, setpoint, kp, ti_s, every_ms? }`, if given.
+fn read_how(
+    fields: &mut Fields<'_>,
+    command: Option<&Command>,
+    scope: &Scope<'_>,
+    report: &mut Report<'_>,
+) -> Option<How> {
+    let (ramp, pi) = (fields.item("ramp"), fields.item("pi"));
+    if let (Some(_), Some(item)) = (ramp, pi) {
+        report.reject(item, fields.field("pi"), "ramp or pi, not both");
+    }
+    if let Some(item) = ramp {
+        let expected = "a table { argument, per_s }";
+        let mut table = Fields::of(item, fields.field("ramp"), expected, report)?;
+        let argument = read_output(&mut table, command, scope, report);
+        table.required("per_s", "a rate above 0, per second", report);
+        let unit = argument.and_then(|place| output_unit(command, place, scope)).unwrap_or_default();
+        let per_s = positive("per_s", &unit, true, &mut table, report);
+        table.finish(report);
+        return Some(How::Ramp { argument: argument?, per_s: per_s? });
+    }
+    let Some(item) = pi else { return Some(How::Send) };
+    let expected = "a table { argument, tag, setpoint, kp, ti_s, every_ms }";
+    let mut table = Fields::of(item, fields.field("pi"), expected, report)?;
+    let argument = read_output(&mut table, command, scope, report);
+    let tag = table.required("tag", "the name of a tag", report).and_then(|item| {
+        let name = item.get_ref().as_str().unwrap_or_default();
+        let index = scope.tags.find(name);
+        let spec = index.and_then(|index| scope.tags.list.get(index)).filter(|t| t.kind == TagKind::Number);
+        if spec.is_none() {
+            let numbers = scope.tags.list.iter().filter(|tag| tag.kind == TagKind::Number);
+            let close = close_name(name, numbers.map(|tag| tag.name.as_str()));
+            let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+            report.reject(item, table.field("tag"), format!("the name of a tag that is a number{hint}"));
+        }
+        index.zip(spec)
+    });
+    let unit = tag.map_or(String::new(), |(_, spec)| spec.unit.clone());
+    table.required("setpoint", "the tag's wanted value", report);
+    let setpoint = table.quantity("setpoint", &unit, false, report);
+    if let (Some((_, spec)), Some(value), Some(item)) = (tag, setpoint, table.item("setpoint"))
+        && !(spec.range_lo..=spec.range_hi).contains(&value)
+    {
+        let (lo, hi) = (reader::show(spec.range_lo), reader::show(spec.range_hi));
+        report.reject(item, table.field("setpoint"), format!("a value in the tag's range {lo} to {hi}"));
+    }
+    table.required("kp", "a gain other than 0", report);
+    let kp = table.number("kp", report);
+    if let (Some(kp), Some(item)) = (kp, table.item("kp"))
+        && (kp == 0.0 || kp.abs() > PI_MAX)
+    {
+        report.reject(item, table.field("kp"), format!("a gain other than 0, up to {PI_MAX:e}"));
+    }
+    table.required("ti_s", "an integral time above 0, in seconds", report);
+    let ti_s = positive("ti_s", "s", false, &mut table, report);
+    let every_ms = table.count("every_ms", TIME_MS, PI_EVERY_MS, report);
+    table.finish(report);
+    let spec =
+        PiSpec { argument: argument?, tag: tag?.0, setpoint: setpoint?, kp: kp?, ti_s: ti_s?, every_ms };
+    Some(How::Pi(spec))
+}
+
+/// A number above 0, at most [`PI_MAX`].
+fn positive(
+    key: &'static str,
+    unit: &str,
+    rate: bool,
+    table: &mut Fields<'_>,
+    report: &mut Report<'_>,
+) -> Option<f64> {
+    let value = table.quantity(key, unit, rate, report)?;
+    if value > 0.0 && value <= PI_MAX {
+        return Some(value);
+    }
+    if let Some(item) = table.item(key) {
+        report.reject(item, table.field(key), format!("a number above 0, up to {PI_MAX:e}"));
+    }
+    None
+}
+
+/// The argument that a ramp or a loop moves: a number of the rule's own command.
+fn read_output(
+    table: &mut Fields<'_>,
+    command: Option<&Command>,
+    scope: &Scope<'_>,
+    report: &mut Report<'_>,
+) -> Option<usize> {
+    let item = table.required("argument", "an argument of the rule's command", report)?;
+    let name = item.get_ref().as_str().unwrap_or_default();
+    let spec = scope.commands.list.get(usize::from(command?.verb))?;
+    let place = spec.arguments.iter().position(|argument| argument.name == name);
+    let place = place.filter(|place| {
+        let kind = spec.arguments.get(*place).map(|argument| &argument.kind);
+        matches!(kind, Some(ArgumentKind::Integer { .. } | ArgumentKind::Number { .. }))
+    });
+    if place.is_none() {
+        let expected = format!("an argument of {} that is a number", spec.name);
+        report.reject(item, table.field("argument"), expected);
+    }
+    place
+}
+
+fn output_unit(command: Option<&Command>, place: usize, scope: &Scope<'_>) -> Option<String> {
+    let spec = scope.commands.list.get(usize::from(command?.verb))?;
+    spec.arguments.get(place).map(|argument| argument.unit.clone())
 }
 
 fn read_condition(
@@ -248,22 +419,26 @@ pub(super) fn read_safe(
     report: &mut Report<'_>,
 ) -> Option<Command> {
     match safe {
-        Some(item) => read_do(item, "[guard] safe", scope, report),
+        Some(item) => read_do(item, "[guard] safe", true, scope, report),
         None if needed => {
             let expected = "the command that is safe at any time, for example { action = \"stop\" }";
             report.add(0..0, "[guard] safe", expected, "nothing, though there is a [plant]");
             None
         }
-        None => {
-            let verb = u16::try_from(scope.commands.list.len().saturating_sub(1)).ok()?;
-            Some(Command { verb, values: [Value::Absent; ARGUMENTS_MAX] })
-        }
+        None => none_of(scope),
     }
 }
 
 /// A command written as a table: `{ action = "…", argument = … }`. It has to be inside the site's limits, too:
-/// nothing stands behind a rule or the safe command that could correct it.
-fn read_do(item: &Item<'_>, place: &str, scope: &Scope<'_>, report: &mut Report<'_>) -> Option<Command> {
+/// nothing stands behind a rule or the safe command that could correct it. The safe command has to be inside those that
+/// hold only sometimes, too.
+fn read_do(
+    item: &Item<'_>,
+    place: &str,
+    safe: bool,
+    scope: &Scope<'_>,
+    report: &mut Report<'_>,
+) -> Option<Command> {
     let expected = "a command, for example { action = \"none\" }";
     let mut fields = Fields::of(item, place, expected, report)?;
     let commands = scope.commands;
@@ -295,7 +470,7 @@ fn read_do(item: &Item<'_>, place: &str, scope: &Scope<'_>, report: &mut Report<
         match argument.read(scalar(item)) {
             Ok(read) => {
                 *value = read;
-                check_limits(item, (index, place), read, scope, &fields, report);
+                check_limits(item, (index, place), read, safe, scope, &fields, report);
             }
             Err(CommandError::NotAMultiple { step, .. }) => {
                 report.reject(item, fields.field(key), format!("a multiple of {step}"));
@@ -330,6 +505,7 @@ fn check_limits(
     item: &Item<'_>,
     (command, argument): (usize, usize),
     value: Value,
+    safe: bool,
     scope: &Scope<'_>,
     fields: &Fields<'_>,
     report: &mut Report<'_>,
@@ -339,7 +515,8 @@ fn check_limits(
         Value::Number(value) => value,
         _ => return,
     };
-    for limit in scope.limits.iter().filter(|limit| limit.on == LimitTarget::Argument { command, argument }) {
+    let on = LimitTarget::Argument { command, argument };
+    for limit in scope.limits.iter().filter(|limit| limit.on == on && (safe || limit.when.is_empty())) {
         let name = scope.commands.list.get(command).and_then(|spec| spec.arguments.get(argument));
         let field = fields.field(name.map_or("", |argument| argument.name.as_str()));
         match (limit.lo, limit.hi) {

@@ -1,9 +1,20 @@
-//! The small language of a rule's `when`: `tag OP value (and tag OP value)*`.
+//! The small language of `when` in rules and limits:
+//!
+//! ```text
+//! condition  = term ("and" term)*
+//! term       = comparison [("for" | "within") time | "since" comparison]
+//! comparison = tag ("<" | "<=" | ">" | ">=" | "==" | "!=") (number [unit] | "yes" | "no")
+//! time       = number ("ms" | "s" | "min" | "h")
+//! ```
 
 use super::sections::expected_tag;
-use crate::limits::{CONDITION_BYTES_MAX, CONDITION_TERMS_MAX, NUMBER_MAX};
+use crate::limits::{CONDITION_BYTES_MAX, CONDITION_TERMS_MAX, NUMBER_MAX, TIME_MS};
 use crate::number::shortest;
-use crate::site::{Comparison, Tag, TagKind, Term};
+use crate::site::{Compare, Comparison, Over, Tag, TagKind, Term};
+use crate::units::{convert, convert_step};
+
+/// Words that may follow a comparison, and so are no units.
+const KEYWORDS: [&str; 4] = ["and", "for", "within", "since"];
 
 /// What is wrong with a condition: what was expected, and what stood there.
 #[derive(Debug)]
@@ -51,7 +62,7 @@ pub(super) fn parse_condition(text: &str, tags: &[Tag]) -> Result<Vec<Term>, Com
         }
         let (word, after) = split(after, |byte| !is_space(byte));
         if word != "and" {
-            return complaint("\"and\" or the end of the condition", word);
+            return complaint("\"and\", for, within, since, or the end of the condition", word);
         }
         if terms.len() == CONDITION_TERMS_MAX {
             return complaint(format!("at most {CONDITION_TERMS_MAX} comparisons"), "another one");
@@ -61,6 +72,34 @@ pub(super) fn parse_condition(text: &str, tags: &[Tag]) -> Result<Vec<Term>, Com
 }
 
 fn parse_term<'a>(text: &'a str, tags: &[Tag]) -> Result<(Term, &'a str), Complaint> {
+    let (compare, rest) = parse_compare(text, tags)?;
+    let after = rest.trim_start_matches([' ', '\t']);
+    let (word, after) = split(after, |byte| !is_space(byte));
+    let (over, rest) = match word {
+        "for" => parse_duration(after).map(|(ms, rest)| (Over::For(ms), rest))?,
+        "within" => parse_duration(after).map(|(ms, rest)| (Over::Within(ms), rest))?,
+        "since" => parse_compare(after, tags).map(|(other, rest)| (Over::Since(other), rest))?,
+        _ => (Over::Now, rest),
+    };
+    Ok((Term { compare, over }, rest))
+}
+
+/// A number and ms, s, min or h, attached or after a space.
+fn parse_duration(text: &str) -> Result<(u32, &str), Complaint> {
+    const EXPECTED: &str = "a time from 1 ms to 1 h, for example 5 s";
+    let text = text.trim_start_matches([' ', '\t']);
+    let (digits, rest) = split(text, |byte| byte.is_ascii_digit() || byte == b'.');
+    let (unit, rest) = split(rest.trim_start_matches([' ', '\t']), |byte| !is_space(byte));
+    let (found, _) = text.split_at_checked(text.len() - rest.len()).unwrap_or((text, ""));
+    let ms = digits.parse::<f64>().ok().and_then(|value| convert(value, unit, "ms"));
+    match ms.filter(|ms| *ms >= f64::from(TIME_MS.0) && *ms <= f64::from(TIME_MS.1)) {
+        // In range of u32 by the line above.
+        Some(ms) => Ok((ms.round() as u32, rest)),
+        None => complaint(EXPECTED, found),
+    }
+}
+
+fn parse_compare<'a>(text: &'a str, tags: &[Tag]) -> Result<(Compare, &'a str), Complaint> {
     let text = text.trim_start_matches([' ', '\t']);
     let (name, rest) = split(text, is_word);
     let found = tags.iter().enumerate().find(|(_, tag)| tag.name == name);
@@ -86,7 +125,7 @@ fn parse_term<'a>(text: &'a str, tags: &[Tag]) -> Result<(Term, &'a str), Compla
         TagKind::Bool => parse_bool(tag, op, rest)?,
         TagKind::Number => parse_number(tag, rest)?,
     };
-    Ok((Term { tag: index, op, value }, rest))
+    Ok((Compare { tag: index, op, value }, rest))
 }
 
 /// One tag's value as a condition has it: a number with or without the tag's unit, or yes/no.
@@ -117,21 +156,38 @@ fn parse_number<'a>(tag: &Tag, text: &'a str) -> Result<(f64, &'a str), Complain
         let (word, _) = split(text, |byte| !is_space(byte));
         return complaint(format!("a number for the tag {}", tag.name), word);
     };
-    if value < tag.range_lo || value > tag.range_hi {
-        let (lo, hi) = (shortest(tag.range_lo), shortest(tag.range_hi));
-        return complaint(format!("a number in the range {lo} to {hi} of the tag {}", tag.name), digits);
-    }
-    // A unit may follow, attached or after a space; it has to be the tag's own.
+    // A unit may follow, attached or after a space: the tag's own, or one of the same quantity.
     let (word, after) = split(rest.trim_start_matches([' ', '\t']), |byte| !is_space(byte));
-    if word.is_empty() || (word == "and" && rest.starts_with([' ', '\t'])) {
-        return Ok((value, rest));
-    }
-    if word != tag.unit {
+    let spaced = rest.starts_with([' ', '\t']);
+    let (value, after) = if word.is_empty() || (spaced && KEYWORDS.contains(&word)) {
+        (value, rest)
+    } else if let Some(value) = convert(value, word, &tag.unit) {
+        (value, after)
+    } else {
         let expected = match tag.unit.as_str() {
             "" => format!("no unit after {digits} ({} has none), \"and\", or the end", tag.name),
             unit => format!("the unit {unit} of {}, \"and\", or the end", tag.name),
         };
         return complaint(expected, word);
+    };
+    if value < tag.range_lo || value > tag.range_hi {
+        let (lo, hi) = (shortest(tag.range_lo), shortest(tag.range_hi));
+        return complaint(format!("a number in the range {lo} to {hi} of the tag {}", tag.name), digits);
     }
     Ok((value, after))
+}
+
+/// A number that a unit may follow, converted to `unit`; a `rate` is a difference, so that scales without a common zero
+/// convert by their step alone.
+pub(super) fn parse_quantity(text: &str, unit: &str, rate: bool) -> Option<f64> {
+    let text = text.trim();
+    let (digits, rest) = split(text, |byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.'));
+    let value = digits.parse::<f64>().ok()?;
+    let from = rest.trim_start_matches([' ', '\t']);
+    let value = match (from, rate) {
+        ("", _) => value,
+        (from, true) => convert_step(value, from, unit)?,
+        (from, false) => convert(value, from, unit)?,
+    };
+    (value.is_finite() && value.abs() <= NUMBER_MAX).then_some(value)
 }

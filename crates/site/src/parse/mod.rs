@@ -175,5 +175,6 @@ impl GuardSpec {
         breaker_failures: 3,
         breaker_open_ms: 3000,
         breaker_probes: 2,
+        commands: None,
     };
 }

@@ -1,5 +1,6 @@
 //! Reading TOML tables field by field, every complaint tied to its line and to a field named in the file's own terms.
 
+use super::condition::parse_quantity;
 use crate::error::Problem;
 use crate::limits::{NUMBER_MAX, PROBLEMS_MAX, QUOTE_BYTES_MAX};
 use crate::number::shortest;
@@ -221,6 +222,28 @@ impl<'t> Fields<'t> {
         let value = number(item);
         if value.is_none() {
             report.reject(item, self.field(key), format!("a finite number up to {NUMBER_MAX:e}"));
+        }
+        value
+    }
+
+    /// A finite number in `unit`, or a text of a number and a unit of the same quantity, if given. A `rate` converts as a
+    /// difference.
+    pub(super) fn quantity(
+        &mut self,
+        key: &'static str,
+        unit: &str,
+        rate: bool,
+        report: &mut Report<'_>,
+    ) -> Option<f64> {
+        let item = self.item(key)?;
+        let Some(text) = item.get_ref().as_str() else { return self.number(key, report) };
+        let value = parse_quantity(text, unit, rate);
+        if value.is_none() {
+            let expected = match unit {
+                "" => "a number without a unit".to_string(),
+                unit => format!("a number in {unit}, or in a unit of the same quantity"),
+            };
+            report.reject(item, self.field(key), expected);
         }
         value
     }

@@ -3,10 +3,10 @@
 use super::reader::{Fields, Item, Report};
 use super::{is_line, is_name};
 use crate::limits::{
-    BREAKER_COUNT_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PATH_BYTES_MAX, PERIOD_MS, TAGS_MAX,
-    THREADS_MAX, TIME_MS,
+    BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PATH_BYTES_MAX,
+    PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
 };
-use crate::site::{GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag};
+use crate::site::{CommandBudget, GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag};
 use crate::units::close_name;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -82,6 +82,18 @@ pub(super) fn read_guard<'t>(
             guard.breaker_open_ms = breaker.count("open_ms", TIME_MS, guard.breaker_open_ms, report);
             guard.breaker_probes = breaker.count("probes", counts, guard.breaker_probes, report);
             breaker.finish(report);
+        }
+    }
+    if let Some(item) = fields.item("commands") {
+        let expected = "a table { burst, per_minute }";
+        if let Some(mut budget) = Fields::of(item, "[guard] commands", expected, report) {
+            let counts = (1, COMMANDS_PER_MINUTE_MAX);
+            let burst = budget.count("burst", counts, 1, report);
+            if budget.required("per_minute", "commands per minute", report).is_some() {
+                let per_minute = budget.count("per_minute", counts, 1, report);
+                guard.commands = Some(CommandBudget { burst, per_minute });
+            }
+            budget.finish(report);
         }
     }
     let safe = fields.item("safe");

@@ -66,7 +66,18 @@ fn read_tag(name: String, fields: &mut Fields<'_>, report: &mut Report<'_>) -> T
     let decimals = fields.integer("decimals", 0, DECIMALS_MAX.into(), report);
     let decimals = decimals.and_then(|decimals| u8::try_from(decimals).ok()).unwrap_or(default);
     let stale_ms = fields.count("stale_ms", TIME_MS, 2000, report);
-    Tag { name, unit, kind, range_lo, range_hi, decimals, stale_ms, read }
+    let frozen_ms = fields.integer("frozen_ms", TIME_MS.0.into(), TIME_MS.1.into(), report);
+    let frozen_ms = frozen_ms.and_then(|ms| u32::try_from(ms).ok());
+    if kind == TagKind::Bool
+        && let Some(item) = fields.item("frozen_ms")
+    {
+        report.reject(
+            item,
+            fields.field("frozen_ms"),
+            "no frozen_ms on a bool tag, which may well stay as it is",
+        );
+    }
+    Tag { name, unit, kind, range_lo, range_hi, decimals, stale_ms, frozen_ms, read }
 }
 
 fn read_range(kind: TagKind, fields: &mut Fields<'_>, report: &mut Report<'_>) -> (f64, f64) {
