@@ -37,8 +37,8 @@
 //! ```
 //!
 //! # What it does not do
-//! It reads no files, knows no model architecture, keeps no clock and samples nothing. There is no Arm kernel yet:
-//! other processors run the scalar twins, with the same bits.
+//! It reads no files, knows no model architecture, keeps no clock and samples nothing. Attention has no NEON code of its own;
+//! processors other than x86-64 and aarch64 run the scalar twins, with the same bits.
 
 mod activation;
 mod argmax;

@@ -78,8 +78,14 @@ fn product(isa: Isa, threads: usize, matrix: &Matrix, x: &[f32], batch: usize) -
     result
 }
 
+/// 60 cases, or as many as `PROPTEST_CASES` says: under emulation fewer must do.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn products_have_one_result(

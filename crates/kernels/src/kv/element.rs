@@ -288,6 +288,10 @@ fn widen_f16(isa: Isa, narrow: &[[u16; LANES]], stride: usize, first: usize, las
         #[allow(unsafe_code)]
         // SAFETY: the token proves the features.
         Isa::Avx512(_) => unsafe { f16::avx512(narrow, stride, first, last, out) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => {
+            widen_each(narrow, stride, first, last, out, crate::tile::neon::widen_lanes);
+        }
         _ => widen_each(narrow, stride, first, last, out, |half| half.map(f16_to_f32)),
     }
 }

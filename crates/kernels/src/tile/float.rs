@@ -121,14 +121,9 @@ fn f16_tile(isa: Isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) 
         // SAFETY: the token proves the features.
         Isa::Avx512(_) => unsafe { f16::avx512(weights, x, out) },
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => any_count(weights, x, out, |w| {
-            let mut wide = [0.0; LANES];
-            let (quarters, _) = w.0.as_chunks::<4>();
-            for (wide, narrow) in wide.as_chunks_mut::<4>().0.iter_mut().zip(quarters) {
-                super::neon::widen_to(narrow, wide);
-            }
-            wide
-        }),
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => {
+            any_count(weights, x, out, |w| super::neon::widen_lanes(&w.0));
+        }
         _ => any_count(weights, x, out, |w| w.0.map(f16_to_f32)),
     }
 }

@@ -13,7 +13,7 @@ mod format;
 mod kernel;
 pub(crate) mod layout;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(crate) mod neon;
 pub(crate) mod pack;
 mod scalar;
 mod simd;

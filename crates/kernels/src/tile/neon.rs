@@ -211,11 +211,15 @@ fn widen(halves: &[u16; 4]) -> float32x4_t {
     unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves.as_ptr()))) }
 }
 
-/// [`widen`] into memory.
+/// A half for each row of a tile, exact.
 #[inline(always)]
-pub(super) fn widen_to(halves: &[u16; 4], out: &mut [f32; 4]) {
-    // SAFETY: NEON is part of the architecture; four floats are 16 bytes.
-    unsafe { vst1q_f32(out.as_mut_ptr(), widen(halves)) }
+pub(crate) fn widen_lanes(halves: &[u16; LANES]) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for (out, halves) in out.as_chunks_mut::<4>().0.iter_mut().zip(halves.as_chunks::<4>().0) {
+        // SAFETY: NEON is part of the architecture; four floats are 16 bytes.
+        unsafe { vst1q_f32(out.as_mut_ptr(), widen(halves)) }
+    }
+    out
 }
 
 /// Two products of at most 128 · 127 (activations are never −128) fit 16 bits; the next sum is widened.
