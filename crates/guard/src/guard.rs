@@ -148,6 +148,10 @@ impl Guard {
         self
     }
 
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// The state after the last cycle.
     pub fn status(&self) -> &Status {
         &self.status

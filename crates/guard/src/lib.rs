@@ -79,6 +79,7 @@ mod status;
 mod supervisor;
 mod tags;
 mod text;
+mod wake;
 
 pub use approved::Approved;
 pub use breaker::{Breaker, BreakerState};
@@ -94,3 +95,4 @@ pub use runner::{LoopStats, Port, Runner};
 pub use status::*;
 pub use supervisor::{BrainChannel, Supervisor};
 pub use tags::{Quality, TagSample, TagTable};
+pub use wake::{WakeUps, measure_wake_ups};

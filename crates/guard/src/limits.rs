@@ -6,6 +6,8 @@ use ganglion_site::Micros;
 pub const PI_PERIODS_MAX: u64 = 4;
 /// Pause between two tries to become the plant's writer.
 pub const LEASE_RETRY_US: Micros = 1_000_000;
+/// Buckets of 1 µs in a measurement of wake-up delays.
+pub const WAKE_HISTOGRAM_US: usize = 100_000;
 /// Records one cycle may produce; more are counted as dropped.
 pub const RECORDS_PER_CYCLE_MAX: usize = 16;
 /// Brain messages looked at in one cycle; a flood is left in the socket.

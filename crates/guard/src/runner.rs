@@ -176,7 +176,8 @@ impl Runner {
         let input = Input {
             tags: samples,
             link: port.link(),
-            sole_writer: port.sole_writer(now),
+            // A dry run writes nothing, and must not keep the plant from the guard that does.
+            sole_writer: guard.is_dry_run() || port.sole_writer(now),
             event: event.as_ref(),
             decisions,
             brain,

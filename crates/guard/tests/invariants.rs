@@ -223,6 +223,19 @@ fn invariant_26_the_lease_passes_on_only_when_its_holder_is_dead() {
     assert!(named(&address).sole_writer(1));
 }
 
+/// It writes nothing and must not stand in the way of the guard that does.
+#[test]
+fn invariant_26_a_dry_run_takes_no_lease() {
+    let mut site = site();
+    site.plant.as_mut().unwrap().modbus = format!("dry-run-test-{}:502", std::process::id());
+    let mut ports = [(); 3].map(|()| Channels::new(&site, None, None).0);
+    let [watching, writing, late] = &mut ports;
+    Runner::new(Guard::new(&site).unwrap().with_dry_run(true), 1).run(watching, Some(2));
+    assert!(writing.sole_writer(1));
+    Runner::new(Guard::new(&site).unwrap(), 1).run(late, Some(1));
+    assert!(!late.sole_writer(u64::MAX / 2), "the writer keeps it");
+}
+
 #[test]
 fn invariant_27_a_budget_of_commands_that_stopping_bypasses() {
     let text = SITE.replace("safe = {", "commands = { burst = 3, per_minute = 60 }\nsafe = {");

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bench;
 pub mod brain;
 pub mod check;
+pub mod doctor;
 pub mod generate;
 pub mod measure;
 pub mod model;
