@@ -5,8 +5,10 @@
 //! does not where a step has two decimals or more: there it knows 7.30 and 7, but not 7.3, so it is not asked.
 
 use ganglion_gguf::Gguf;
+use ganglion_grammar::limits::AUTOMATON_BYTES_MAX;
 use ganglion_grammar::{Automaton, Constraint, Engine, StateId};
 use ganglion_site::Site;
+use ganglion_site::limits::{ARGUMENTS_MAX, COMMANDS_MAX};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -341,4 +343,69 @@ fn agrees_with_the_oracle_in_other_vocabularies() {
         }
     }
     assert!(compared > 4, "{compared} comparisons of {} files", files.len());
+}
+
+/// A site with as many commands, arguments and choices as a site can have.
+fn largest_site(choices: u64) -> String {
+    let mut random = Random(0x0123_4567_89ab_cdef);
+    let mut text = String::from("name = \"largest\"\n[model]\npath = \"m.gguf\"\n");
+    for command in 0..COMMANDS_MAX - 1 {
+        let arguments: Vec<String> = (0..ARGUMENTS_MAX)
+            .map(|argument| {
+                let names: Vec<String> =
+                    (0..choices).map(|choice| format!("{}_{choice}", random.name())).collect();
+                format!("{{ name = \"argument_{argument}\", choices = {names:?} }}")
+            })
+            .collect();
+        text +=
+            &format!("[[command]]\nname = \"command_{command}\"\narguments = [{}]\n", arguments.join(", "));
+    }
+    text
+}
+
+#[test]
+fn sites_as_large_as_they_can_be_have_an_automaton() {
+    let (engine, _) = engine();
+    for choices in [8, 35] {
+        let text = largest_site(choices);
+        let site = Site::parse(&text, Path::new("site.toml")).unwrap();
+        let grammar = engine.compile(&site.schema()).unwrap();
+        let automaton = grammar.automaton().unwrap_or_else(|reason| panic!("{choices} choices: {reason}"));
+        let (states, bytes) = (automaton.states().count(), automaton.size_bytes());
+        println!("{} bytes of site: {states} states in {bytes} bytes", text.len());
+        assert!(bytes <= AUTOMATON_BYTES_MAX);
+    }
+}
+
+#[test]
+fn what_is_not_bounded_is_left_to_llguidance_and_says_why() {
+    let (engine, _) = engine();
+    let command = |argument: Value| {
+        json!({"type": "object", "properties": {"action": {"const": "go"}, "value": argument},
+               "required": ["action", "value"], "additionalProperties": false})
+    };
+    let many: Vec<String> = (0..100_000).map(|number| format!("{}", number * 7919)).collect();
+    for (argument, why) in [
+        (json!({"type": "string", "maxLength": 4}), "#/properties/value: string is not"),
+        (json!({"type": "number", "minimum": 0, "maximum": 1}), "without range or step"),
+        (json!({"type": "integer", "minimum": 0}), "without range or step"),
+        (json!({"type": "array", "items": {"type": "boolean"}, "maxItems": 2}), "array"),
+        (json!({"enum": ["a\"b"]}), "the constant"),
+        (json!({"enum": [1.5]}), "the constant 1.5"),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": false}),
+            "optional",
+        ),
+        (json!({"const": "x".repeat(5000)}), "more than 4096 bytes"),
+        (json!({"enum": many}), "more than"),
+    ] {
+        let grammar = engine.compile(&command(argument.clone()));
+        let Ok(grammar) = grammar else { continue };
+        let reason = grammar.automaton().map(|_| ()).unwrap_err().to_string();
+        assert!(reason.contains(why), "{reason}");
+        let mut constraint = grammar.start();
+        let mut tokens = Vec::new();
+        // llguidance has a limit of its own on the run of a long constant.
+        assert!(!matches!(constraint.take_forced(&mut tokens), Ok(0)));
+    }
 }
