@@ -1,8 +1,8 @@
 //! The automaton against llguidance: in every state the same run, the same allowed tokens, the same end.
 //!
-//! llguidance takes several spellings of a number (21, 21.0, -0), the automaton one. So the oracle gets each number with a
-//! range as the list of its values; with the schema as it is, it has to go along with everything the automaton allows. It
-//! does not where a step has two decimals or more: there it knows 7.30 and 7, but not 7.3, so it is not asked.
+//! From a schema, llguidance takes any number of zeros behind a decimal, the automaton as many as the step has decimals. So the
+//! oracle gets all outputs as a regular expression; with the schema as it is, it has to go along with everything that the
+//! automaton allows. It does not where a step has two decimals or more: there it knows 7.30 and 7, but not 7.3.
 
 use ganglion_gguf::Gguf;
 use ganglion_grammar::limits::AUTOMATON_BYTES_MAX;
@@ -33,6 +33,55 @@ fn decimals(value: &Value) -> usize {
     value.as_f64().unwrap().to_string().split_once('.').map_or(0, |(_, fraction)| fraction.len())
 }
 
+/// The outputs of a bounded schema as a regular expression, every number spelled out.
+fn expression(schema: &Value) -> String {
+    if let Some(choices) = schema.get("anyOf").or(schema.get("enum")).and_then(Value::as_array) {
+        let texts: Vec<String> = choices
+            .iter()
+            .map(|choice| if choice.is_object() { expression(choice) } else { escape(choice) })
+            .collect();
+        return format!("({})", texts.join("|"));
+    }
+    if let Some(value) = schema.get("const") {
+        return escape(value);
+    }
+    match schema["type"].as_str().unwrap() {
+        "boolean" => "(true|false)".into(),
+        "object" => {
+            let fields = schema["properties"].as_object().unwrap().iter();
+            let fields: Vec<String> = fields
+                .map(|(key, schema)| format!("\"{}\":{}", key.replace('.', "\\."), expression(schema)))
+                .collect();
+            format!("\\{{{}\\}}", fields.join(","))
+        }
+        kind => {
+            let step = schema.get("multipleOf").cloned().unwrap_or(json!(1));
+            let digits = decimals(&step);
+            let scale = 10i64.pow(digits as u32);
+            let step = (step.as_f64().unwrap() * scale as f64).round() as i64;
+            let count =
+                |bound: &str| (schema[bound].as_f64().unwrap() * scale as f64 / step as f64).round() as i64;
+            let mut texts: Vec<String> = Vec::new();
+            for units in (count("minimum")..=count("maximum")).map(|count| count * step) {
+                let sign = if units < 0 { "-" } else { "" };
+                let whole = format!("{sign}{}", units.abs() / scale);
+                let fraction = format!("{:0digits$}", units.abs() % scale);
+                let least = fraction.trim_end_matches('0').len();
+                texts.extend((least.max(1)..=digits).map(|size| format!("{whole}\\.{}", &fraction[..size])));
+                texts.extend((units % scale == 0).then_some(whole));
+            }
+            if kind == "integer" && count("minimum") < 0 && count("maximum") >= 0 {
+                texts.push("-0".into());
+            }
+            format!("({})", texts.join("|"))
+        }
+    }
+}
+
+fn escape(value: &Value) -> String {
+    value.to_string().replace('.', "\\.")
+}
+
 /// Whether a number somewhere has a step of two decimals or more.
 fn has_fine_steps(schema: &Value) -> bool {
     match schema {
@@ -41,44 +90,6 @@ fn has_fine_steps(schema: &Value) -> bool {
             map.get("multipleOf").is_some_and(|step| decimals(step) > 1) || map.values().any(has_fine_steps)
         }
         _ => false,
-    }
-}
-
-/// The same schema, with every range of numbers that has two spellings of a value as a list of values.
-fn with_listed_numbers(schema: &Value) -> Value {
-    match schema {
-        Value::Array(items) => items.iter().map(with_listed_numbers).collect(),
-        Value::Object(map) => {
-            let kind = map.get("type").and_then(Value::as_str);
-            let (lo, hi) = (map.get("minimum"), map.get("maximum"));
-            if let (Some("integer" | "number"), Some(lo), Some(hi)) = (kind, lo, hi)
-                && (kind == Some("number") || lo.as_f64().unwrap() < 0.0)
-            {
-                let step = map.get("multipleOf").cloned().unwrap_or(json!(1));
-                let digits = decimals(&step);
-                let scale = 10f64.powi(digits as i32);
-                let count = |value: &Value| (value.as_f64().unwrap() / step.as_f64().unwrap()).round() as i64;
-                let step = (step.as_f64().unwrap() * scale).round() as i64;
-                let spell = |units: i64| {
-                    let sign = if units < 0 { "-" } else { "" };
-                    let (whole, rest) = (units.abs() / scale as i64, units.abs() % scale as i64);
-                    let text = format!("{sign}{whole}.{rest:0digits$}");
-                    let text = if rest == 0 {
-                        format!("{sign}{whole}")
-                    } else {
-                        text.trim_end_matches('0').to_owned()
-                    };
-                    serde_json::from_str::<Value>(&text).unwrap()
-                };
-                let values: Vec<Value> = (count(lo)..=count(hi)).map(|count| spell(count * step)).collect();
-                return json!({ "enum": values });
-            }
-            map.iter()
-                .map(|(key, value)| (key.clone(), with_listed_numbers(value)))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        }
-        other => other.clone(),
     }
 }
 
@@ -152,11 +163,11 @@ impl Comparison<'_> {
 fn compare(engine: &Engine, tokenizer: &Tokenizer, schema: &Value) -> Compared {
     let grammar = engine.compile(schema).unwrap();
     let automaton = grammar.automaton().unwrap_or_else(|reason| panic!("{reason}: {schema}"));
-    let oracle = engine.compile(&with_listed_numbers(schema)).unwrap();
+    let oracle = engine.start_regex(&expression(schema)).unwrap();
     let plain = (!has_fine_steps(schema)).then(|| grammar.start_general().unwrap());
     let (seen, text) = (HashSet::new(), String::new());
     let mut comparison = Comparison { automaton, tokenizer, seen, choices: 0, text, schema };
-    comparison.state(automaton.start(), oracle.start_general().unwrap(), plain);
+    comparison.state(automaton.start(), oracle, plain);
     assert_eq!(comparison.seen.len(), automaton.states().count(), "states that nothing leads to");
     for state in automaton.states() {
         check_completion(automaton, state);
