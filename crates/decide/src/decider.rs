@@ -69,6 +69,7 @@ pub struct Decider {
     written: String,
     allowed: Vec<TokenId>,
     logits: Vec<f32>,
+    masks_generally: bool,
     measures_feasible_mass: bool,
     confidence: Confidence,
 }
@@ -199,9 +200,16 @@ impl Decider {
             written: String::with_capacity(OUTPUT_BYTES_MAX),
             allowed: Vec::with_capacity(vocabulary),
             logits: vec![0.0; vocabulary],
+            masks_generally: false,
             measures_feasible_mass: false,
             confidence: Confidence::FULL,
         })
+    }
+
+    /// Whether masks and the second look come from the general engines even where the site's commands are bounded: slow, to
+    /// compare the two.
+    pub fn mask_generally(&mut self, on: bool) {
+        self.masks_generally = on;
     }
 
     /// Whether [`Confidence::feasible_mass`] is measured: one product with the whole head a decision.
@@ -278,7 +286,8 @@ impl Decider {
             )));
         }
         self.answer.clear();
-        let mut constraint = self.grammar.start();
+        let mut constraint =
+            if self.masks_generally { self.grammar.start_general()? } else { self.grammar.start() };
         self.confidence = Confidence::FULL;
         let started = now();
         loop {
@@ -315,7 +324,7 @@ impl Decider {
     /// The finished command, looked at a second time.
     fn finish(&mut self) -> std::result::Result<Command, Declined> {
         let because = |e: &dyn std::fmt::Display| Declined::Because(e.to_string());
-        if self.grammar.automaton().is_ok() {
+        if !self.masks_generally && self.grammar.automaton().is_ok() {
             self.output.clear();
             for &token in &self.answer {
                 self.output.extend_from_slice(self.tokenizer.token_bytes(token));

@@ -1,8 +1,8 @@
 //! The second look at a finished command, without allocating.
 //!
 //! It shares nothing with the grammar: the text is read with the site's own command table, each value is checked against its
-//! argument, and the command is written out again, which has to give the same bytes. So a command passes in its one
-//! canonical form or not at all. Text arguments are not read here: they can be spelled in several ways.
+//! argument, and the command is written out again, which has to give the same bytes, but for zeros behind a decimal and the
+//! sign of zero, which change no value. Text arguments are not read here: they can be spelled in several ways.
 
 use ganglion_site::limits::ARGUMENTS_MAX;
 use ganglion_site::{ArgumentKind, ArgumentSpec, Command, Site, Value};
@@ -11,12 +11,15 @@ use ganglion_site::{ArgumentKind, ArgumentSpec, Command, Site, Value};
 pub(crate) fn read(site: &Site, text: &str, written: &mut String) -> Option<Command> {
     let (name, mut rest) = text.strip_prefix("{\"action\":\"")?.split_once('"')?;
     let verb = site.commands.iter().position(|command| command.name == name)?;
+    let arguments = &site.commands.get(verb)?.arguments;
     let mut values = [Value::Absent; ARGUMENTS_MAX];
-    for (argument, value) in site.commands.get(verb)?.arguments.iter().zip(&mut values) {
+    let mut spellings = [""; ARGUMENTS_MAX];
+    for ((argument, value), spelling) in arguments.iter().zip(&mut values).zip(&mut spellings) {
         rest = rest.strip_prefix(",\"")?.strip_prefix(argument.name.as_str())?.strip_prefix("\":")?;
         let size = rest.find([',', '}'])?;
         let (spelled, behind) = rest.split_at_checked(size)?;
         *value = read_value(argument, spelled)?;
+        *spelling = canonical(argument, spelled);
         rest = behind;
     }
     let command = Command { verb: u16::try_from(verb).ok()?, values };
@@ -25,7 +28,23 @@ pub(crate) fn read(site: &Site, text: &str, written: &mut String) -> Option<Comm
     }
     written.clear();
     command.write_json(site, written);
-    (written == text).then_some(command)
+    let mut left = written.strip_prefix("{\"action\":\"")?.strip_prefix(name)?.strip_prefix('"')?;
+    for (argument, spelling) in arguments.iter().zip(spellings) {
+        left = left.strip_prefix(",\"")?.strip_prefix(argument.name.as_str())?.strip_prefix("\":")?;
+        left = left.strip_prefix(spelling)?;
+    }
+    (left == "}").then_some(command)
+}
+
+/// The site's spelling of a number that may have zeros behind its decimals, or a zero with a sign.
+fn canonical<'a>(argument: &ArgumentSpec, spelled: &'a str) -> &'a str {
+    match (&argument.kind, spelled.split_once('.')) {
+        (ArgumentKind::Number { .. }, Some((_, decimals))) if !decimals.is_empty() => {
+            spelled.trim_end_matches('0').trim_end_matches('.')
+        }
+        (ArgumentKind::Integer { .. }, None) if spelled == "-0" => "0",
+        _ => spelled,
+    }
 }
 
 fn read_value(argument: &ArgumentSpec, spelled: &str) -> Option<Value> {
@@ -98,6 +117,24 @@ arguments = [{ name = "what", text = 8 }]
     }
 
     #[test]
+    fn zeros_that_change_no_value_are_taken() {
+        let site = site();
+        let whole = r#"{"action":"do_it","way":"left","count":0,"fine":0.5,"coarse":250,"now":true}"#;
+        let mut written = String::new();
+        for (from, to) in
+            [("0.5", "0.50"), ("0.5", "0.500"), ("\"count\":0", "\"count\":-0"), ("250", "250.0")]
+        {
+            let text = whole.replace(from, to);
+            assert_ne!(text, whole);
+            assert_eq!(
+                read(&site, &text, &mut written),
+                Some(Command::from_json(&site, whole).unwrap()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn refuses_everything_else() {
         let site = site();
         let whole = r#"{"action":"do_it","way":"left","count":1,"fine":0.5,"coarse":250,"now":true}"#;
@@ -110,9 +147,10 @@ arguments = [{ name = "what", text = 8 }]
             (":1,", ":1.0,"),
             (":1,", ":+1,"),
             (":1,", ":01,"),
-            (":1,", ":-0,"),
             (":1,", ":13,"),
-            ("0.5", "0.50"),
+            ("0.5", "0."),
+            ("0.5", ".5"),
+            ("0.5", "0.5.0"),
             ("0.5", "5e-1"),
             ("0.5", "0.51"),
             ("0.5", "NaN"),

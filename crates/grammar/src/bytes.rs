@@ -1,8 +1,8 @@
 //! The texts that a bounded schema allows, as an acyclic automaton over bytes.
 //!
 //! Built from the end to the start, each node interned: equal remainders are one node, so the automaton is minimal by
-//! construction (Daciuk et al. 2000 do the same for sorted words). Numbers have one spelling each: no leading zeros, no
-//! trailing ones, no `-0`, no exponent.
+//! construction (Daciuk et al. 2000 do the same for sorted words). Numbers have at most the decimals of their step, trailing
+//! zeros among them: a model that copies "21.0" and could not write it would end up at 21.5. No leading zeros, no exponent.
 
 use crate::decimal::{Decimal, Multiples};
 use crate::limits::{BYTE_NODES_MAX, OUTPUT_BYTES_MAX, SCHEMA_DEPTH_MAX};
@@ -281,5 +281,6 @@ fn multiples(map: &Map<String, Value>, is_integer: bool) -> Option<Multiples> {
         (bound("minimum")?, bound("exclusiveMinimum")?),
         (bound("maximum")?, bound("exclusiveMaximum")?),
         step,
+        is_integer,
     )
 }

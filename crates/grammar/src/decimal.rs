@@ -50,6 +50,8 @@ pub(crate) struct Multiples {
     /// The step is `lead · 10^zeros` units.
     lead: u32,
     zeros: u32,
+    /// Whether zero may have a sign.
+    signed_zero: bool,
 }
 
 impl Multiples {
@@ -59,6 +61,7 @@ impl Multiples {
         lower: (Option<Decimal>, Option<Decimal>),
         upper: (Option<Decimal>, Option<Decimal>),
         step: Decimal,
+        signed_zero: bool,
     ) -> Option<Self> {
         let bounds = [lower.0, lower.1, upper.0, upper.1];
         let scale = bounds.iter().flatten().map(|bound| bound.decimals).chain([step.decimals]).max()?;
@@ -86,17 +89,19 @@ impl Multiples {
             decimals: step.decimals,
             lead: u32::try_from(lead).ok().filter(|lead| *lead <= STEP_LEAD_MAX)?,
             zeros,
+            signed_zero,
         })
     }
 
     /// The automaton of all spellings, each followed by `next`; `None` when there is no number.
     pub(crate) fn build(self, graph: &mut ByteGraph, next: NodeId) -> Result<Option<NodeId>, NotBounded> {
+        let least = i128::from(!self.signed_zero);
         let mut all = None;
         if self.hi >= 0 {
             all = self.magnitudes(self.lo.max(0), self.hi, graph, next)?;
         }
         if self.lo < 0
-            && let Some(negative) = self.magnitudes((-self.hi).max(1), -self.lo, graph, next)?
+            && let Some(negative) = self.magnitudes((-self.hi).max(least), -self.lo, graph, next)?
         {
             let signed = graph.node(false, vec![(b'-', negative)])?;
             all = join(graph, all, Some(signed))?;
@@ -134,7 +139,7 @@ impl Multiples {
                     on_lo: true,
                     on_hi: true,
                     after_point: false,
-                    ends_in_zero: false,
+                    needs_digit: false,
                 };
                 let one = digits.node(start, graph)?;
                 all = join(graph, all, one)?;
@@ -172,7 +177,7 @@ struct Place {
     on_lo: bool,
     on_hi: bool,
     after_point: bool,
-    ends_in_zero: bool,
+    needs_digit: bool,
 }
 
 /// Numbers of one length, between two bounds written with as many digits.
@@ -207,7 +212,7 @@ impl Digits {
             on_lo: on_lo && digit == lo,
             on_hi: on_hi && digit == hi,
             after_point: place.after_point,
-            ends_in_zero: place.after_point && digit == 0,
+            needs_digit: false,
         })
     }
 
@@ -215,7 +220,7 @@ impl Digits {
     fn can_end(&self, place: Place) -> bool {
         let zeros = self.lo.len() - place.at;
         place.at >= self.point
-            && !place.ends_in_zero
+            && !place.needs_digit
             && (0..zeros).try_fold(place, |place, _| self.step(place, 0)).is_some()
     }
 
@@ -225,7 +230,7 @@ impl Digits {
         }
         let mut edges = Vec::new();
         if place.at == self.point && !place.after_point {
-            let behind = Place { after_point: true, ends_in_zero: true, ..place };
+            let behind = Place { after_point: true, needs_digit: true, ..place };
             if place.at < self.lo.len()
                 && let Some(fraction) = self.node(behind, graph)?
             {

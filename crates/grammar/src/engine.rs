@@ -67,6 +67,15 @@ impl Engine {
         };
         Ok(Grammar { masks, general: Arc::clone(&self.general), schema: schema.clone(), validator })
     }
+
+    /// A constraint to all texts of a regular expression, by `llguidance`: an oracle for automata.
+    ///
+    /// # Errors
+    /// An expression that `llguidance` does not take.
+    pub fn start_regex(&self, expression: &str) -> crate::Result<Constraint> {
+        let matcher = self.general.matcher_of(TopLevelGrammar::from_regex(expression))?;
+        Ok(Constraint(Way::General(Box::new(matcher))))
+    }
 }
 
 impl General {
@@ -89,6 +98,16 @@ impl General {
         Ok(factory)
     }
 
+    fn matcher_of(&self, grammar: TopLevelGrammar) -> crate::Result<Matcher> {
+        let parser =
+            self.factory()?.create_parser(grammar).map_err(|e| GrammarError::Schema(e.to_string()))?;
+        let matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(error) => Err(GrammarError::Schema(error)),
+            None => Ok(matcher),
+        }
+    }
+
     fn matcher(&self, schema: &Value) -> crate::Result<Matcher> {
         let mut guided = schema.clone();
         if let Value::Object(map) = &mut guided {
@@ -97,15 +116,7 @@ impl General {
                 serde_json::json!({"whitespace_flexible": false, "item_separator": ",", "key_separator": ":", "coerce_one_of": true}),
             );
         }
-        let parser = self
-            .factory()?
-            .create_parser(TopLevelGrammar::from_json_schema(guided))
-            .map_err(|e| GrammarError::Schema(e.to_string()))?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(error) => Err(GrammarError::Schema(error)),
-            None => Ok(matcher),
-        }
+        self.matcher_of(TopLevelGrammar::from_json_schema(guided))
     }
 }
 
@@ -143,8 +154,8 @@ impl Grammar {
         })
     }
 
-    /// As [`Grammar::start`], by `llguidance` in any case, which is compiled for it: to compare the two. It allows more than
-    /// one spelling of a number.
+    /// As [`Grammar::start`], by `llguidance` in any case, which is compiled for it: to compare the two. It allows any
+    /// number of zeros behind a decimal.
     ///
     /// # Errors
     /// A schema that `llguidance` does not take.

@@ -6,8 +6,7 @@
 //! ```
 //!
 //! A schema that allows finitely many outputs (objects of constants, enums, booleans and numbers with range and step, as a
-//! site's commands are) becomes an [`Automaton`] over the model's own vocabulary: a table, looked up without allocation. Its
-//! numbers have one spelling each. Everything else, free strings above all, is served by `llguidance`, which also is the
+//! site's commands are) becomes an [`Automaton`] over the model's own vocabulary: a table, looked up without allocation. Everything else, free strings above all, is served by `llguidance`, which also is the
 //! oracle that the automaton is tested against, state by state.
 //!
 //! A schema keyword that is not enforced is refused by name, never ignored. Finished output is validated a second time by

@@ -1,12 +1,14 @@
 //! The automaton against llguidance: in every state the same run, the same allowed tokens, the same end.
 //!
-//! llguidance takes several spellings of a number (21, 21.0, -0), the automaton one. So the oracle gets each number with a
-//! range as the list of its values; with the schema as it is, it has to go along with everything the automaton allows. It
-//! does not where a step has two decimals or more: there it knows 7.30 and 7, but not 7.3, so it is not asked.
+//! From a schema, llguidance takes any number of zeros behind a decimal, the automaton as many as the step has decimals. So the
+//! oracle gets all outputs as a regular expression; with the schema as it is, it has to go along with everything that the
+//! automaton allows. It does not where a step has two decimals or more: there it knows 7.30 and 7, but not 7.3.
 
 use ganglion_gguf::Gguf;
+use ganglion_grammar::limits::AUTOMATON_BYTES_MAX;
 use ganglion_grammar::{Automaton, Constraint, Engine, StateId};
 use ganglion_site::Site;
+use ganglion_site::limits::{ARGUMENTS_MAX, COMMANDS_MAX};
 use ganglion_tokenizer::{TokenId, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -31,6 +33,55 @@ fn decimals(value: &Value) -> usize {
     value.as_f64().unwrap().to_string().split_once('.').map_or(0, |(_, fraction)| fraction.len())
 }
 
+/// The outputs of a bounded schema as a regular expression, every number spelled out.
+fn expression(schema: &Value) -> String {
+    if let Some(choices) = schema.get("anyOf").or(schema.get("enum")).and_then(Value::as_array) {
+        let texts: Vec<String> = choices
+            .iter()
+            .map(|choice| if choice.is_object() { expression(choice) } else { escape(choice) })
+            .collect();
+        return format!("({})", texts.join("|"));
+    }
+    if let Some(value) = schema.get("const") {
+        return escape(value);
+    }
+    match schema["type"].as_str().unwrap() {
+        "boolean" => "(true|false)".into(),
+        "object" => {
+            let fields = schema["properties"].as_object().unwrap().iter();
+            let fields: Vec<String> = fields
+                .map(|(key, schema)| format!("\"{}\":{}", key.replace('.', "\\."), expression(schema)))
+                .collect();
+            format!("\\{{{}\\}}", fields.join(","))
+        }
+        kind => {
+            let step = schema.get("multipleOf").cloned().unwrap_or(json!(1));
+            let digits = decimals(&step);
+            let scale = 10i64.pow(digits as u32);
+            let step = (step.as_f64().unwrap() * scale as f64).round() as i64;
+            let count =
+                |bound: &str| (schema[bound].as_f64().unwrap() * scale as f64 / step as f64).round() as i64;
+            let mut texts: Vec<String> = Vec::new();
+            for units in (count("minimum")..=count("maximum")).map(|count| count * step) {
+                let sign = if units < 0 { "-" } else { "" };
+                let whole = format!("{sign}{}", units.abs() / scale);
+                let fraction = format!("{:0digits$}", units.abs() % scale);
+                let least = fraction.trim_end_matches('0').len();
+                texts.extend((least.max(1)..=digits).map(|size| format!("{whole}\\.{}", &fraction[..size])));
+                texts.extend((units % scale == 0).then_some(whole));
+            }
+            if kind == "integer" && count("minimum") < 0 && count("maximum") >= 0 {
+                texts.push("-0".into());
+            }
+            format!("({})", texts.join("|"))
+        }
+    }
+}
+
+fn escape(value: &Value) -> String {
+    value.to_string().replace('.', "\\.")
+}
+
 /// Whether a number somewhere has a step of two decimals or more.
 fn has_fine_steps(schema: &Value) -> bool {
     match schema {
@@ -39,44 +90,6 @@ fn has_fine_steps(schema: &Value) -> bool {
             map.get("multipleOf").is_some_and(|step| decimals(step) > 1) || map.values().any(has_fine_steps)
         }
         _ => false,
-    }
-}
-
-/// The same schema, with every range of numbers that has two spellings of a value as a list of values.
-fn with_listed_numbers(schema: &Value) -> Value {
-    match schema {
-        Value::Array(items) => items.iter().map(with_listed_numbers).collect(),
-        Value::Object(map) => {
-            let kind = map.get("type").and_then(Value::as_str);
-            let (lo, hi) = (map.get("minimum"), map.get("maximum"));
-            if let (Some("integer" | "number"), Some(lo), Some(hi)) = (kind, lo, hi)
-                && (kind == Some("number") || lo.as_f64().unwrap() < 0.0)
-            {
-                let step = map.get("multipleOf").cloned().unwrap_or(json!(1));
-                let digits = decimals(&step);
-                let scale = 10f64.powi(digits as i32);
-                let count = |value: &Value| (value.as_f64().unwrap() / step.as_f64().unwrap()).round() as i64;
-                let step = (step.as_f64().unwrap() * scale).round() as i64;
-                let spell = |units: i64| {
-                    let sign = if units < 0 { "-" } else { "" };
-                    let (whole, rest) = (units.abs() / scale as i64, units.abs() % scale as i64);
-                    let text = format!("{sign}{whole}.{rest:0digits$}");
-                    let text = if rest == 0 {
-                        format!("{sign}{whole}")
-                    } else {
-                        text.trim_end_matches('0').to_owned()
-                    };
-                    serde_json::from_str::<Value>(&text).unwrap()
-                };
-                let values: Vec<Value> = (count(lo)..=count(hi)).map(|count| spell(count * step)).collect();
-                return json!({ "enum": values });
-            }
-            map.iter()
-                .map(|(key, value)| (key.clone(), with_listed_numbers(value)))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        }
-        other => other.clone(),
     }
 }
 
@@ -150,11 +163,11 @@ impl Comparison<'_> {
 fn compare(engine: &Engine, tokenizer: &Tokenizer, schema: &Value) -> Compared {
     let grammar = engine.compile(schema).unwrap();
     let automaton = grammar.automaton().unwrap_or_else(|reason| panic!("{reason}: {schema}"));
-    let oracle = engine.compile(&with_listed_numbers(schema)).unwrap();
+    let oracle = engine.start_regex(&expression(schema)).unwrap();
     let plain = (!has_fine_steps(schema)).then(|| grammar.start_general().unwrap());
     let (seen, text) = (HashSet::new(), String::new());
     let mut comparison = Comparison { automaton, tokenizer, seen, choices: 0, text, schema };
-    comparison.state(automaton.start(), oracle.start_general().unwrap(), plain);
+    comparison.state(automaton.start(), oracle, plain);
     assert_eq!(comparison.seen.len(), automaton.states().count(), "states that nothing leads to");
     for state in automaton.states() {
         check_completion(automaton, state);
@@ -341,4 +354,69 @@ fn agrees_with_the_oracle_in_other_vocabularies() {
         }
     }
     assert!(compared > 4, "{compared} comparisons of {} files", files.len());
+}
+
+/// A site with as many commands, arguments and choices as a site can have.
+fn largest_site(choices: u64) -> String {
+    let mut random = Random(0x0123_4567_89ab_cdef);
+    let mut text = String::from("name = \"largest\"\n[model]\npath = \"m.gguf\"\n");
+    for command in 0..COMMANDS_MAX - 1 {
+        let arguments: Vec<String> = (0..ARGUMENTS_MAX)
+            .map(|argument| {
+                let names: Vec<String> =
+                    (0..choices).map(|choice| format!("{}_{choice}", random.name())).collect();
+                format!("{{ name = \"argument_{argument}\", choices = {names:?} }}")
+            })
+            .collect();
+        text +=
+            &format!("[[command]]\nname = \"command_{command}\"\narguments = [{}]\n", arguments.join(", "));
+    }
+    text
+}
+
+#[test]
+fn sites_as_large_as_they_can_be_have_an_automaton() {
+    let (engine, _) = engine();
+    for choices in [8, 35] {
+        let text = largest_site(choices);
+        let site = Site::parse(&text, Path::new("site.toml")).unwrap();
+        let grammar = engine.compile(&site.schema()).unwrap();
+        let automaton = grammar.automaton().unwrap_or_else(|reason| panic!("{choices} choices: {reason}"));
+        let (states, bytes) = (automaton.states().count(), automaton.size_bytes());
+        println!("{} bytes of site: {states} states in {bytes} bytes", text.len());
+        assert!(bytes <= AUTOMATON_BYTES_MAX);
+    }
+}
+
+#[test]
+fn what_is_not_bounded_is_left_to_llguidance_and_says_why() {
+    let (engine, _) = engine();
+    let command = |argument: Value| {
+        json!({"type": "object", "properties": {"action": {"const": "go"}, "value": argument},
+               "required": ["action", "value"], "additionalProperties": false})
+    };
+    let many: Vec<String> = (0..100_000).map(|number| format!("{}", number * 7919)).collect();
+    for (argument, why) in [
+        (json!({"type": "string", "maxLength": 4}), "#/properties/value: string is not"),
+        (json!({"type": "number", "minimum": 0, "maximum": 1}), "without range or step"),
+        (json!({"type": "integer", "minimum": 0}), "without range or step"),
+        (json!({"type": "array", "items": {"type": "boolean"}, "maxItems": 2}), "array"),
+        (json!({"enum": ["a\"b"]}), "the constant"),
+        (json!({"enum": [1.5]}), "the constant 1.5"),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": false}),
+            "optional",
+        ),
+        (json!({"const": "x".repeat(5000)}), "more than 4096 bytes"),
+        (json!({"enum": many}), "more than"),
+    ] {
+        let grammar = engine.compile(&command(argument.clone()));
+        let Ok(grammar) = grammar else { continue };
+        let reason = grammar.automaton().map(|_| ()).unwrap_err().to_string();
+        assert!(reason.contains(why), "{reason}");
+        let mut constraint = grammar.start();
+        let mut tokens = Vec::new();
+        // llguidance has a limit of its own on the run of a long constant.
+        assert!(!matches!(constraint.take_forced(&mut tokens), Ok(0)));
+    }
 }
