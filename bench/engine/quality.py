@@ -22,6 +22,15 @@ def run(*command):
     return done.stdout + done.stderr
 
 
+def run_until(pattern, *command, tries=6):
+    """llama-perplexity now and then ends without the last lines of its log."""
+    for _ in range(tries):
+        text = run(*command)
+        if re.search(pattern, text):
+            break
+    return text
+
+
 def number(pattern, text):
     found = re.search(pattern, text)
     if not found:
@@ -49,7 +58,8 @@ def main():
         run(quantize, "--allow-requantize", arguments.model, exact, "F32", 2)
         perplexity = [arguments.peer / "llama-perplexity", "-f", text, "-c", arguments.context, "-t", 2]
         base = folder / "logits.bin"
-        peer_f32 = number(r"PPL = ([0-9.]+)", run(*perplexity, "-m", exact, "--kl-divergence-base", base))
+        final = r"PPL = ([0-9.]+)"
+        peer_f32 = number(final, run_until(final, *perplexity, "-m", exact, "--kl-divergence-base", base))
 
         def ours(file):
             measure = [arguments.ganglion, "model", "measure", file, "--against", exact, "--text", text]
@@ -61,7 +71,8 @@ def main():
             file = folder / f"{name}.gguf"
             run(quantize, "--pure", exact, file, MIXTURE.get(name, name), 2)
             found = ours(file)
-            peer = run(*perplexity, "-m", file, "--kl-divergence-base", base, "--kl-divergence")
+            command = [*perplexity, "-m", file, "--kl-divergence-base", base, "--kl-divergence"]
+            peer = run_until(r"Same top p:", *command)
             rows.append({
                 "format": name,
                 "ganglion": found["perplexity"],
