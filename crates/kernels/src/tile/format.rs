@@ -157,17 +157,17 @@ fn scaled<S: Simd>(simd: S, sum: S::Int, d: S::Float, meta: &BlockMeta, acc: S::
     simd.fused(simd.to_float(sum), simd.times(d, simd.float(meta.scale)), acc)
 }
 
-/// f16 d.
-pub(crate) struct Half;
+/// One d a block: f16, or bf16.
+pub(crate) struct Single<const BRAIN: bool>;
 
-impl Scales for Half {
+impl<const BRAIN: bool> Scales for Single<BRAIN> {
     type Record = Lanes16;
     const HALVES: bool = false;
     type Loaded<S: Simd> = S::Float;
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, records: &[Lanes16], block: usize, part: usize) -> S::Float {
-        simd.halves(&records[block], part)
+        if BRAIN { simd.brains(&records[block], part) } else { simd.halves(&records[block], part) }
     }
 
     #[inline(always)]
@@ -182,30 +182,8 @@ impl Scales for Half {
     }
 }
 
-/// bf16 d.
-pub(crate) struct Brain;
-
-impl Scales for Brain {
-    type Record = Lanes16;
-    const HALVES: bool = false;
-    type Loaded<S: Simd> = S::Float;
-
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, records: &[Lanes16], block: usize, part: usize) -> S::Float {
-        simd.brains(&records[block], part)
-    }
-
-    #[inline(always)]
-    fn join<S: Simd>(
-        simd: S,
-        d: S::Float,
-        sums: (S::Int, S::Int),
-        meta: &BlockMeta,
-        acc: S::Float,
-    ) -> S::Float {
-        scaled(simd, simd.add(sums.0, sums.1), d, meta, acc)
-    }
-}
+type Half = Single<false>;
+type Brain = Single<true>;
 
 impl Scales for HalfMin {
     type Record = Self;
