@@ -157,6 +157,18 @@ fn scaled<S: Simd>(simd: S, sum: S::Int, d: S::Float, meta: &BlockMeta, acc: S::
     simd.fused(simd.to_float(sum), simd.times(d, simd.float(meta.scale)), acc)
 }
 
+/// [`scaled`], then `m · (da · Σ activations)` on top.
+#[inline(always)]
+fn scaled_with_minimum<S: Simd>(
+    simd: S,
+    sum: S::Int,
+    (d, m): (S::Float, S::Float),
+    meta: &BlockMeta,
+    acc: S::Float,
+) -> S::Float {
+    simd.fused(m, simd.float(meta.weighted), scaled(simd, sum, d, meta, acc))
+}
+
 /// One d a block: f16, or bf16.
 pub(crate) struct Single<const BRAIN: bool>;
 
@@ -200,13 +212,12 @@ impl Scales for HalfMin {
     #[inline(always)]
     fn join<S: Simd>(
         simd: S,
-        (d, m): Self::Loaded<S>,
+        scales: Self::Loaded<S>,
         sums: (S::Int, S::Int),
         meta: &BlockMeta,
         acc: S::Float,
     ) -> S::Float {
-        let acc = scaled(simd, simd.add(sums.0, sums.1), d, meta, acc);
-        simd.fused(m, simd.float(meta.weighted), acc)
+        scaled_with_minimum(simd, simd.add(sums.0, sums.1), scales, meta, acc)
     }
 }
 
@@ -230,13 +241,12 @@ impl Scales for Sub32 {
     #[inline(always)]
     fn join<S: Simd>(
         simd: S,
-        (d, m): Self::Loaded<S>,
+        scales: Self::Loaded<S>,
         sums: (S::Int, S::Int),
         meta: &BlockMeta,
         acc: S::Float,
     ) -> S::Float {
-        let acc = scaled(simd, simd.add(sums.0, sums.1), d, meta, acc);
-        simd.fused(m, simd.float(meta.weighted), acc)
+        scaled_with_minimum(simd, simd.add(sums.0, sums.1), scales, meta, acc)
     }
 }
 
