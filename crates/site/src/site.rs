@@ -46,6 +46,8 @@ pub struct ModelSpec {
     pub lock_memory: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
+    pub parallel: usize,
 }
 
 /// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.
