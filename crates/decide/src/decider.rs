@@ -241,7 +241,7 @@ impl Decider {
         if text.is_empty() {
             return declined(event, timings, "the event is empty: no sentence and no usable tag value");
         }
-        if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(text)) {
+        if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(event.client, text)) {
             return Decision {
                 epoch: event.epoch,
                 outcome: Outcome::Cache,
@@ -260,7 +260,7 @@ impl Decider {
                     reason: Reason::EMPTY,
                 };
                 if let Some(memo) = self.memo.as_mut() {
-                    memo.put(self.prompt.event_text(&self.site, event), decision);
+                    memo.put(event.client, self.prompt.event_text(&self.site, event), decision);
                 }
                 decision
             }
@@ -299,6 +299,7 @@ impl Decider {
                 break;
             }
             self.session.prefill(&self.pending, &mut || now() > deadline_us)?;
+            timings.passes_n += 1;
             self.pending.clear();
             if timings.prefill_us == 0 {
                 timings.prefill_us = span(started, now()).max(1);

@@ -597,6 +597,7 @@ impl Guard {
             tags: sense.values,
             tags_present: (self.prompt_mask | request.tags.present()) & sense.usable,
             sentence: request.sentence,
+            client: request.client,
             dry_run: request.dry_run || self.dry_run,
         }
     }
@@ -676,14 +677,7 @@ impl Guard {
     }
 
     fn blank(&self, kind: RecordKind, reason: Reason) -> Record {
-        let nobody = Event {
-            epoch: 0,
-            deadline_us: 0,
-            tags: [0.0; TAGS_MAX],
-            tags_present: 0,
-            sentence: Sentence::EMPTY,
-            dry_run: self.dry_run,
-        };
+        let nobody = Event { dry_run: self.dry_run, ..Event::new(0, 0) };
         Record {
             kind,
             time_us: self.now,

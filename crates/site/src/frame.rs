@@ -18,6 +18,9 @@ pub struct Event {
     pub epoch: Epoch,
     /// Monotonic time by which the answer must be back.
     pub deadline_us: Micros,
+    /// Whose event this is: nothing that is kept of one client's events is of use to another's, so that nobody learns from
+    /// an answer's time what others asked. 0 is the site itself.
+    pub client: u64,
     /// Tag values shown to the model; only those whose bit is set in `tags_present`.
     pub tags: [f64; TAGS_MAX],
     /// Bit `i` = tag `i` has a usable value.
@@ -117,6 +120,9 @@ impl Decision {
             prompt_n: 0,
             predicted_n: 0,
             forced_n: 0,
+            draft_n: 0,
+            accepted_n: 0,
+            passes_n: 0,
         },
         reason: Reason::EMPTY,
     };
@@ -139,6 +145,12 @@ pub struct Timings {
     pub predicted_n: u32,
     /// Those of them the grammar left no choice for.
     pub forced_n: u32,
+    /// Tokens that were guessed and evaluated ahead of being chosen.
+    pub draft_n: u32,
+    /// Those of them that the model then chose.
+    pub accepted_n: u32,
+    /// Passes through the model.
+    pub passes_n: u32,
 }
 
 impl<const N: usize> InlineText<N> {
@@ -177,7 +189,7 @@ impl Event {
     /// An event without tags and words.
     pub fn new(epoch: Epoch, deadline_us: Micros) -> Self {
         let (tags, sentence) = ([0.0; TAGS_MAX], Sentence::EMPTY);
-        Self { epoch, deadline_us, tags, tags_present: 0, sentence, dry_run: false }
+        Self { epoch, deadline_us, client: 0, tags, tags_present: 0, sentence, dry_run: false }
     }
 
     /// The value of tag `index`, if the event has one.

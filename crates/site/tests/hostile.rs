@@ -144,6 +144,7 @@ fn event() -> Event {
     event.set_tag(63, 3e300);
     event.sentence = Sentence::new("mach die Küche wärmer").unwrap();
     event.dry_run = true;
+    event.client = 0x0123_4567_89AB_CDEF;
     event
 }
 
@@ -172,6 +173,9 @@ fn decision() -> Decision {
             prompt_n: 5,
             predicted_n: 6,
             forced_n: 7,
+            draft_n: 8,
+            accepted_n: 9,
+            passes_n: 10,
         },
         reason: Reason::new("because").unwrap(),
     }
@@ -242,25 +246,25 @@ fn check_decision_field(at: usize, bytes: &[u8], field: &'static str) {
 #[test]
 fn fields_with_values_they_cannot_have() {
     check_event_field(6, &[2, 0], "flags");
-    check_event_field(32, &f64::NAN.to_le_bytes(), "tags");
-    check_event_field(32 + 63 * 8, &f64::INFINITY.to_le_bytes(), "tags");
-    check_event_field(544, &513u16.to_le_bytes(), "sentence");
-    check_event_field(544, &1u16.to_le_bytes(), "sentence");
-    check_event_field(546, &[0xff], "sentence");
-    check_event_field(1057, &[1], "sentence");
+    check_event_field(40, &f64::NAN.to_le_bytes(), "tags");
+    check_event_field(40 + 63 * 8, &f64::INFINITY.to_le_bytes(), "tags");
+    check_event_field(552, &513u16.to_le_bytes(), "sentence");
+    check_event_field(552, &1u16.to_le_bytes(), "sentence");
+    check_event_field(554, &[0xff], "sentence");
+    check_event_field(1065, &[1], "sentence");
     check_decision_field(6, &[2], "command");
     check_decision_field(6, &[0], "verb");
     check_decision_field(7, &[5], "outcome");
     check_decision_field(16, &f32::NAN.to_le_bytes(), "confidence");
     check_decision_field(16, &1.01f32.to_le_bytes(), "confidence");
-    check_decision_field(50, &[9], "values");
-    check_decision_field(50, &[1, 3], "values");
-    check_decision_field(51, &[65], "values");
-    check_decision_field(50 + 2 * 66 + 2, &f64::NAN.to_le_bytes(), "values");
-    check_decision_field(50 + 3 * 66 + 2, &[2], "values");
-    check_decision_field(50 + 4 * 66 + 2, &[0xff], "values");
-    check_decision_field(50 + 65, &[1], "values");
-    check_decision_field(578, &161u16.to_le_bytes(), "reason");
+    check_decision_field(62, &[9], "values");
+    check_decision_field(62, &[1, 3], "values");
+    check_decision_field(63, &[65], "values");
+    check_decision_field(62 + 2 * 66 + 2, &f64::NAN.to_le_bytes(), "values");
+    check_decision_field(62 + 3 * 66 + 2, &[2], "values");
+    check_decision_field(62 + 4 * 66 + 2, &[0xff], "values");
+    check_decision_field(62 + 65, &[1], "values");
+    check_decision_field(590, &161u16.to_le_bytes(), "reason");
 }
 
 #[test]

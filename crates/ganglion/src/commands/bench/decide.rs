@@ -116,8 +116,7 @@ fn measure(decider: &mut Decider, sentences: &[Sentence], count: u64) -> Result<
         } else {
             let t = decision.timings;
             totals.tokens += u64::from(t.predicted_n);
-            // Every token with a choice takes a pass; forced ones ride along with the next.
-            totals.passes += u64::from(t.predicted_n - t.forced_n);
+            totals.passes += u64::from(t.passes_n);
         }
     }
     Ok(totals)
