@@ -603,6 +603,7 @@ impl Guard {
             sentence: request.sentence,
             client: request.client,
             dry_run: request.dry_run || self.dry_run,
+            stream: false,
         }
     }
 

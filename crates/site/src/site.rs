@@ -46,6 +46,8 @@ pub struct ModelSpec {
     pub lock_memory: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
+    pub parallel: usize,
     /// How sure the model must be for its command to count.
     pub confidence: ConfidenceSpec,
 }

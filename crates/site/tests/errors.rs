@@ -60,6 +60,21 @@ fn storage_of_keys_and_values() {
 }
 
 #[test]
+fn events_in_parallel() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.parallel, 4);
+    assert_eq!(parse("parallel = 1\n").model.parallel, 1);
+    check(
+        "parallel = 0",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 0"],
+    );
+    check(
+        "parallel = 9",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 9"],
+    );
+}
+
+#[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
     assert!(!parse("").model.lock_memory);

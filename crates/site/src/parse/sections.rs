@@ -4,8 +4,8 @@ use super::confidence::read_confidence;
 use super::reader::{Fields, Item, Report};
 use super::{is_line, is_name};
 use crate::limits::{
-    BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PATH_BYTES_MAX,
-    PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
+    BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PARALLEL,
+    PARALLEL_MAX, PATH_BYTES_MAX, PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
 };
 use crate::site::{
     CommandBudget, ConfidenceSpec, GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag,
@@ -24,7 +24,15 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
     let kv = KvStorage::default();
     let path = PathBuf::new();
     let confidence = ConfidenceSpec::default();
-    let mut model = ModelSpec { path, context_tokens: 1024, threads: 0, lock_memory: false, kv, confidence };
+    let mut model = ModelSpec {
+        path,
+        context_tokens: 1024,
+        threads: 0,
+        lock_memory: false,
+        kv,
+        parallel: PARALLEL,
+        confidence,
+    };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
         root.missing("model", "a table [model] with path = \"…\"", report);
@@ -44,6 +52,8 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         context_tokens.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.context_tokens);
     let threads = fields.integer("threads", 0, THREADS_MAX as i64, report);
     model.threads = threads.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.threads);
+    let parallel = fields.integer("parallel", 1, PARALLEL_MAX as i64, report);
+    model.parallel = parallel.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.parallel);
     if let Some(item) = fields.item("kv") {
         let named = item.get_ref().as_str();
         match KvStorage::NAMES.into_iter().find(|(name, _)| Some(*name) == named) {
