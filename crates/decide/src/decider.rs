@@ -336,6 +336,10 @@ impl Decider {
         for &index in order.iter() {
             let Some(slot) = self.slots.get(index) else { continue };
             let (certain, deadline_us) = (slot.certain, slot.event.deadline_us);
+            if now > deadline_us {
+                self.give_up(index, &Declined::Expired, exchange);
+                continue;
+            }
             if let Some((needed_us, left_us)) = self.cost.too_late(certain.min(batch), now, deadline_us) {
                 self.give_up(index, &Declined::TooLate { needed_us, left_us }, exchange);
                 continue;
@@ -394,8 +398,8 @@ impl Decider {
         loop {
             let here = Here {
                 tokenizer,
+                automaton,
                 state,
-                allowed: automaton.allowed(state),
                 written: spelled,
                 event: slot.text.as_bytes(),
                 words: slot.words,
@@ -451,15 +455,17 @@ impl Decider {
             slot.timings.mask_us += span(before_us, exchange.now());
             let token =
                 self.chooser.choose(&mut self.session, row + at, &self.allowed, &mut slot.confidence)?;
-            if let (Some(state), Some(guesser)) = (state, &mut self.guesser) {
+            if let (Some(state), Some(guesser), Ok(automaton)) =
+                (state, &mut self.guesser, self.grammar.automaton())
+            {
                 let (client, source) = (slot.event.client, slot.sources.get(seen).copied());
                 match source {
                     Some(source) => guesser.learn(client, source, pending.get(at + 1) == Some(&token)),
                     None => {
                         let here = Here {
                             tokenizer: &self.tokenizer,
+                            automaton,
                             state,
-                            allowed: &self.allowed,
                             written: &slot.written,
                             event: slot.text.as_bytes(),
                             words: slot.words,
