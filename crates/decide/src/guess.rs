@@ -199,12 +199,13 @@ impl Here<'_> {
         let is_start = |byte: &u8| matches!(byte, b'"' | b':');
         let start = self.written.iter().rposition(is_start).map_or(0, |at| at + 1);
         let begun = self.written.get(start..).unwrap_or(&[]);
-        let mut best: Option<(usize, TokenId)> = None;
+        let mut best: Option<((usize, bool, usize), TokenId)> = None;
         for &token in allowed {
             let value = self.value(begun, token);
             let bytes = value.bytes();
-            // One that ends the value counts for more than one that leaves it where it is.
-            let score = 2 * bytes.len() + usize::from(value.is_whole);
+            // One that ends the value counts for more than one that leaves it where it is; of several spellings, the
+            // one with the longest token is what a model writes.
+            let score = (bytes.len(), value.is_whole, self.tokenizer.token_bytes(token).len());
             let is_better = best.is_none_or(|(least, _)| score > least);
             if !bytes.is_empty() && is_better && self.event_has(bytes, value.is_whole) {
                 best = Some((score, token));
