@@ -16,3 +16,10 @@ pub const HISTORY_COMMANDS: usize = 16;
 pub const HISTORY_CHOICES_MAX: usize = 32;
 /// A choice among more tokens is not guessed from the event's words: looking would take longer than it saves.
 pub const GUESS_ALLOWED_MAX: usize = 64;
+
+/// Memory of an event in progress; `tests/memory_plan.rs` measures this and what follows.
+pub const SLOT_BYTES: usize = 24 << 10;
+/// Memory of a token of the vocabulary: its text, its merges, its place among the masks.
+pub const VOCABULARY_BYTES: usize = 90;
+/// Memory of a compiled schema and what checks it again.
+pub const MASKS_BYTES: usize = 512 << 10;
