@@ -1,6 +1,6 @@
 //! `ganglion bench`: measurements, printed as they are.
 
-mod decide;
+pub mod decide;
 mod engine;
 mod memory;
 mod touched;
