@@ -14,6 +14,7 @@ use ganglion_site::{Sentence, Site};
 use ganglion_tokenizer::Tokenizer;
 use machine::Machine;
 use ours::Events;
+pub use ours::nanoseconds;
 use peer::Rounds;
 use report::Report;
 use std::io::Write;

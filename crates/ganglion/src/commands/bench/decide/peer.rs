@@ -165,6 +165,7 @@ impl Asker<'_> {
             "prompt": prompt, "n_predict": PREDICT_TOKENS_MAX, "temperature": 0, "cache_prompt": warm,
             "json_schema": self.schema, "id_slot": 0,
         });
+        self.client.refresh()?;
         let start = Instant::now();
         let answer = self.client.ask("/completion", Some(&body))?;
         let latency_ns = u64::try_from(start.elapsed().as_nanos())?.max(1);

@@ -138,12 +138,14 @@ impl Report {
         if let Some(deadline_ms) = self.deadline_ms {
             let _ = writeln!(out, "* later than the deadline of {deadline_ms} ms: {}", t.late);
         }
+        if t.cached == 0 {
+            let _ = writeln!(out, "* p99.9 / p50: {:.2}", self.spread());
+        }
         let [p50, p99, p999, max] = self.machine.wake_up_us();
         let _ = writeln!(
             out,
-            "* p99.9 / p50: {:.2}; the machine meanwhile woke a sleeping thread {p50:.0} µs late in the median, {p99:.0} at \
-             p99, {p999:.0} at p99.9, {max:.0} at most, and kept a running one waiting {:.0} µs at most, {:.2} % of its time",
-            self.spread(),
+            "* the machine meanwhile woke a sleeping thread {p50:.0} µs late in the median, {p99:.0} at p99, {p999:.0} at \
+             p99.9, {max:.0} at most, and kept a running one waiting {:.0} µs at most, {:.2} % of its time",
             self.machine.stall_max_us(),
             100.0 * self.machine.stalled_share()
         );
