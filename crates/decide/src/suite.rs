@@ -3,9 +3,11 @@
 //! A line is a site, `{"site": NAME, "toml": TEXT}`, or a case of one above it:
 //! `{"site": NAME, "kind": KIND, "text": SENTENCE, "tags": {NAME: VALUE}, "expect": COMMAND}`.
 
-use crate::decider::{Confidence, Decider, LoadedModel, Options};
+use crate::choice::Confidence;
+use crate::decider::{Decider, Options};
 use crate::error::{DecideError, Result};
 use crate::limits::SUITE_CASES_MAX;
+use crate::loaded::LoadedModel;
 use ganglion_site::{ArgumentKind, Command, ConfidenceSpec, Event, Sentence, Site, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -239,7 +241,7 @@ fn for_each_case(
     if cases.peek().is_none() {
         return Ok(());
     }
-    let mut decider = Decider::new(Arc::clone(site), loaded, Options::default())?;
+    let mut decider = Decider::new(Arc::clone(site), loaded, Options { memo: false, ..Options::default() })?;
     cases.for_each(|(place, case)| ask(place, case, &mut decider));
     Ok(())
 }

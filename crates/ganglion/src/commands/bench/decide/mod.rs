@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (gguf, _) = load::model_file(&site)?;
     // A server has no memory of answers: beside one, every event is decided.
     let memo = !arguments.no_memo && arguments.peer.is_none();
-    let mut decider = load::decider(&site, &gguf, Options { memo })?;
+    let mut decider = load::decider(&site, &gguf, Options { memo, ..Options::default() })?;
     let mut events = Events::new(sentences, arguments.deadline_ms.map(Duration::from_millis));
     let mut machine = Machine::new()?;
     let totals = ours::measure(&mut decider, &mut events, arguments.count, &mut machine)?;
