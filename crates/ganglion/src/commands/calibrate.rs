@@ -15,8 +15,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Reads one score.
+type Score = fn(&Confidence) -> f64;
+
 /// The scores of a command, by their names in the site file.
-const SCORES: [(&str, fn(&Confidence) -> f64); 3] = [
+const SCORES: [(&str, Score); 3] = [
     ("margin", |found| f64::from(found.margin)),
     ("certainty", |found| f64::from(found.certainty)),
     ("feasible_mass", |found| f64::from(found.feasible_mass.unwrap_or(1.0))),
@@ -161,18 +164,14 @@ fn answer(model: &LoadedModel, suites: &[Suite]) -> Result<(Vec<Row>, bool)> {
     Ok((rows, by_site))
 }
 
-fn curve(rows: &[Row], chosen_on: bool, score: fn(&Confidence) -> f64) -> Curve {
+fn curve(rows: &[Row], chosen_on: bool, score: Score) -> Curve {
     let rows = rows.iter().filter(|row| row.acts && row.chosen_on == chosen_on);
     let samples: Vec<_> =
         rows.map(|row| Sample { score: score(&row.confidence), right: row.right }).collect();
     Curve::new(&samples)
 }
 
-fn scored(
-    rows: &[Row],
-    (name, score): (&'static str, fn(&Confidence) -> f64),
-    arguments: &Arguments,
-) -> Scored {
+fn scored(rows: &[Row], (name, score): (&'static str, Score), arguments: &Arguments) -> Scored {
     let choice = curve(rows, true, score).choose(arguments.risk, arguments.level);
     let choice = choice.map(|choice| {
         let threshold = (choice.point.threshold * THRESHOLD_STEPS).ceil() / THRESHOLD_STEPS;
