@@ -204,6 +204,10 @@ impl Decider {
             let Some(event) = exchange.next() else { return };
             let (number, now) = (*taken, exchange.now());
             *taken += 1;
+            if now > event.deadline_us {
+                exchange.answer(number, Declined::Expired.decision(&event, Default::default()));
+                continue;
+            }
             let text = self.prompt.event_text(&self.site, &event);
             if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(event.client, text)) {
                 let (epoch, outcome, timings) =
@@ -527,9 +531,10 @@ impl Decider {
         };
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.report(&self.site, exchange);
+        let now = exchange.now();
         let mut timings = slot.timings;
         timings.predicted_n = count(slot.answer.len());
-        timings.decode_us = span(slot.begun_us, exchange.now()).saturating_sub(timings.prefill_us);
+        timings.decode_us = span(slot.begun_us, now).saturating_sub(timings.prefill_us);
         let (command, reason) = doubt::settle(&self.site, slot.confidence, command);
         let decision = Decision {
             epoch: slot.event.epoch,
@@ -548,6 +553,9 @@ impl Decider {
         }
         self.passes += (f64::from(timings.passes_n) - self.passes) / 16.0;
         self.confidence = slot.confidence;
+        let is_over = slot.is_over(now);
+        let expired = || Declined::Expired.decision(&slot.event, timings);
+        let decision = if is_over { expired() } else { decision };
         slot.answer_with(decision, exchange);
     }
 

@@ -6,7 +6,9 @@
 mod answer;
 mod commands;
 mod display;
+mod hgrm;
 mod load;
+mod plot;
 mod sandbox;
 
 use clap::{Parser, Subcommand};

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod audit;
 pub mod bench;
 pub mod brain;
+pub mod calibrate;
 pub mod check;
 pub mod doctor;
 pub mod generate;
