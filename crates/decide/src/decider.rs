@@ -1,5 +1,6 @@
 //! The decision itself.
 
+use crate::doubt;
 use crate::error::{DecideError, Result};
 use crate::limits::COMMAND_TOKENS_MAX;
 use crate::memo::Memo;
@@ -91,11 +92,11 @@ impl Confidence {
 }
 
 /// The reason of a decision that its deadline cut off.
-const EXPIRED: &str = "the deadline passed before the command was decided";
+const EXPIRED: &str = Decision::OUT_OF_TIME;
 
 /// Whether a decision has no command because time ran out, rather than because of what was asked.
 pub fn ran_out_of_time(decision: &Decision) -> bool {
-    decision.command.is_none() && decision.reason.as_str() == EXPIRED
+    decision.ran_out_of_time()
 }
 
 /// Why no command came out.
@@ -188,6 +189,7 @@ impl Decider {
         let mut pending = Vec::with_capacity(context_tokens);
         prompt.warm(&site, &loaded.tokenizer, &mut pending);
         Ok(Self {
+            measures_feasible_mass: site.model.confidence.feasible_mass > 0.0,
             site,
             tokenizer: Arc::clone(&loaded.tokenizer),
             grammar,
@@ -201,7 +203,6 @@ impl Decider {
             allowed: Vec::with_capacity(vocabulary),
             logits: vec![0.0; vocabulary],
             masks_generally: false,
-            measures_feasible_mass: false,
             confidence: Confidence::FULL,
         })
     }
@@ -212,7 +213,8 @@ impl Decider {
         self.masks_generally = on;
     }
 
-    /// Whether [`Confidence::feasible_mass`] is measured: one product with the whole head a decision.
+    /// Whether [`Confidence::feasible_mass`] is measured: one product with the whole head a decision. A site that asks for
+    /// some has it measured from the start.
     pub fn measure_feasible_mass(&mut self, on: bool) {
         self.measures_feasible_mass = on;
     }
@@ -251,13 +253,14 @@ impl Decider {
         }
         match self.generate(event.deadline_us, now, &mut timings) {
             Ok(command) => {
+                let (command, reason) = doubt::settle(&self.site, self.confidence, command);
                 let decision = Decision {
                     epoch: event.epoch,
                     command: Some(command),
                     outcome: Outcome::Model,
                     confidence: self.confidence.margin,
                     timings,
-                    reason: Reason::EMPTY,
+                    reason,
                 };
                 if let Some(memo) = self.memo.as_mut() {
                     memo.put(event.client, self.prompt.event_text(&self.site, event), decision);

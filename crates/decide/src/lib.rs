@@ -24,6 +24,7 @@
 //! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
 
 mod decider;
+mod doubt;
 mod error;
 pub mod limits;
 mod memo;

@@ -50,6 +50,7 @@ mod parts;
 mod plan;
 mod profile;
 mod sampling;
+mod sequence;
 mod session;
 mod tensors;
 
@@ -61,7 +62,7 @@ pub use packed_file::{Loaded, PackedFolder};
 pub use plan::MemoryPlan;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
-pub use session::{Overflow, Session, SessionOptions};
+pub use session::{Overflow, Part, Session, SessionOptions};
 
 pub use ganglion_kernels::KvType;
 

@@ -103,7 +103,7 @@ pub struct Decision {
     pub confidence: f32,
     /// Where the time and the tokens went.
     pub timings: Timings,
-    /// Why there is no command, or empty.
+    /// Why there is no command, or why it is `none` although the model chose another; else empty.
     pub reason: Reason,
 }
 
@@ -132,6 +132,14 @@ pub enum BrainMessage {
 }
 
 impl Decision {
+    /// The reason of a decision without a command for which there was not enough time.
+    pub const OUT_OF_TIME: &'static str = "the deadline passed before the command was decided";
+
+    /// Whether there is no command because time ran out, rather than because of what was asked.
+    pub fn ran_out_of_time(&self) -> bool {
+        self.command.is_none() && self.reason.as_str() == Self::OUT_OF_TIME
+    }
+
     /// What a brain sends when it is ready and, from then on, while it has nothing to do: epoch 0 answers no event.
     pub const SIGN_OF_LIFE: Self = Self {
         epoch: 0,
@@ -202,6 +210,20 @@ impl<const N: usize> InlineText<N> {
     /// The text.
     pub fn as_str(&self) -> &str {
         self.bytes.get(..usize::from(self.size_bytes)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+    }
+}
+
+/// Appends; an error says that the text was cut, at a character boundary.
+impl<const N: usize> std::fmt::Write for InlineText<N> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let start = usize::from(self.size_bytes);
+        let room = N.saturating_sub(start);
+        let end = (0..=text.len().min(room)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        for (to, from) in self.bytes.iter_mut().skip(start).zip(text.as_bytes().iter().take(end)) {
+            *to = *from;
+        }
+        self.size_bytes = u16::try_from(start + end).unwrap_or(self.size_bytes);
+        if end == text.len() { Ok(()) } else { Err(std::fmt::Error) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
 
 use expect_test::{Expect, expect};
-use ganglion_site::{KvStorage, Site};
+use ganglion_site::{ConfidenceSpec, KvStorage, Site};
 use std::path::Path;
 
 /// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
@@ -82,6 +82,38 @@ fn memory_is_locked_on_request() {
     check(
         "lock_memory = 1",
         &expect![[r#"site.toml:4: [model] lock_memory: expected true or false, found 1"#]],
+    );
+}
+
+#[test]
+fn how_sure_the_model_must_be() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.confidence, ConfidenceSpec::default());
+    let margin = ConfidenceSpec { margin: 0.35, ..ConfidenceSpec::default() };
+    assert_eq!(parse("confidence = 0.35").model.confidence, margin);
+    assert_eq!(parse("confidence = { margin = 0.35 }").model.confidence, margin);
+    let all = ConfidenceSpec { margin: 1.0, certainty: 0.0, feasible_mass: 0.5 };
+    assert_eq!(
+        parse("confidence = { margin = 1, certainty = 0, feasible_mass = 0.5 }").model.confidence,
+        all
+    );
+    check(
+        "confidence = 35",
+        &expect![
+            "site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found 35"
+        ],
+    );
+    check(
+        "confidence = \"high\"",
+        &expect![[
+            r#"site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found "high""#
+        ]],
+    );
+    check(
+        "confidence = { margin = -0.1, certanty = 0.5 }",
+        &expect![[r#"
+        site.toml:4: [model] confidence margin: expected a share from 0 to 1, found -0.1
+        site.toml:4: [model] confidence: expected one of margin, certainty, feasible_mass (did you mean certainty?), found unknown field certanty"#]],
     );
 }
 
@@ -593,7 +625,8 @@ every_ms = 60000
         door     door changes                 -            1000 ms        -
         hot      heat > 40 C for 5000 ms      heat < 35 C  1000 ms        -
         watch    time has passed              -            60000 ms       -
-    "#]].assert_eq(&site.trigger_table());
+    "#]]
+    .assert_eq(&site.trigger_table());
 }
 
 #[test]
@@ -672,9 +705,34 @@ name = "enable"
     assert_eq!(site.commands.iter().map(|c| c.announce).collect::<Vec<_>>(), [Some(1), None, None]);
     assert_eq!(site.trigger_table(), "no triggers\nenable is sent as soon as move is decided\n");
     assert_eq!(site.prompt_prefix(), "site t\ndo move by=0..9\ndo enable\n");
-    check(&format!("[guard]\ncommands = {{ burst = 1, per_minute = 9 }}\n{commands}"), &expect![[r#"site.toml:10: command move, announce: expected [guard] commands with burst = 2 or more: an announcement and its command take one each, found "enable""#]]);
-    check(&commands.replace("\"enable\"\n[[", "\"enabel\"\n[["), &expect![[r#"site.toml:8: command move, announce: expected the name of another command, one without arguments (did you mean enable?), found "enabel""#]]);
-    check(&commands.replace("\"enable\"\n[[", "\"move\"\n[["), &expect![[r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "move""#]]);
-    check(&commands.replace("\"enable\"\n[[", "\"none\"\n[["), &expect![[r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "none""#]]);
-    check(&commands.replace("\"enable\"\n[[", "3\n[["), &expect!["site.toml:8: command move, announce: expected the name of another command, one without arguments, found 3"]);
+    check(
+        &format!("[guard]\ncommands = {{ burst = 1, per_minute = 9 }}\n{commands}"),
+        &expect![[
+            r#"site.toml:10: command move, announce: expected [guard] commands with burst = 2 or more: an announcement and its command take one each, found "enable""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"enabel\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments (did you mean enable?), found "enabel""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"move\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "move""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"none\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "none""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "3\n[["),
+        &expect![
+            "site.toml:8: command move, announce: expected the name of another command, one without arguments, found 3"
+        ],
+    );
 }
