@@ -1,6 +1,6 @@
 //! What becomes of a command that the model was not sure of: `none`, and the reason.
 
-use crate::decider::Confidence;
+use crate::choice::Confidence;
 use ganglion_site::{Command, ConfidenceSpec, Reason, Site};
 use std::fmt::Write;
 
@@ -20,6 +20,11 @@ pub(crate) fn settle(site: &Site, confidence: Confidence, command: Command) -> (
             (Command::none(site), reason)
         }
     }
+}
+
+/// Whether every score is what the site asks for, so far.
+pub(crate) fn is_sure(site: &Site, confidence: Confidence) -> bool {
+    shortfall(site.model.confidence, confidence).is_none()
 }
 
 /// The first score that is too low: its name, what it is, and what was asked for.

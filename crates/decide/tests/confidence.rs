@@ -29,13 +29,14 @@ fn below_the_threshold_the_answer_is_none_with_the_reason() {
     let mut site = Site::load(&folder).unwrap();
     let model = LoadedModel::new(&Gguf::open(&site.model.path).unwrap(), 2).unwrap();
     let events: Vec<_> = (1..).zip(SENTENCES).map(|(epoch, sentence)| event(epoch, sentence)).collect();
-    let mut plain = Decider::new(Arc::new(site.clone()), &model, Options::default()).unwrap();
+    let mut plain = Decider::new(Arc::new(site.clone()), &model, Options::PLAIN).unwrap();
     let answers: Vec<_> = events.iter().map(|event| plain.decide(event, &mut || 0)).collect();
     let mut margins: Vec<_> = answers.iter().map(|decision| decision.confidence).collect();
     margins.sort_by(f32::total_cmp);
     site.model.confidence.margin = f64::from(margins[SENTENCES.len() / 2]);
     let site = Arc::new(site);
-    let mut careful = Decider::new(Arc::clone(&site), &model, Options { memo: true }).unwrap();
+    let mut careful =
+        Decider::new(Arc::clone(&site), &model, Options { memo: true, ..Options::PLAIN }).unwrap();
     let mut unsure = 0;
     for round in 0..2 {
         for (event, answer) in events.iter().zip(&answers) {
@@ -61,7 +62,7 @@ fn feasible_mass_is_measured_where_the_site_asks_for_some() {
     let model = LoadedModel::new(&Gguf::open(&site.model.path).unwrap(), 2).unwrap();
     for (least, measured) in [(0.0, false), (1e-9, true)] {
         site.model.confidence.feasible_mass = least;
-        let mut decider = Decider::new(Arc::new(site.clone()), &model, Options::default()).unwrap();
+        let mut decider = Decider::new(Arc::new(site.clone()), &model, Options::PLAIN).unwrap();
         decider.decide(&event(1, SENTENCES[0]), &mut || 0);
         assert_eq!(decider.confidence().feasible_mass.is_some(), measured);
     }

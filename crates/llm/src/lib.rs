@@ -48,6 +48,7 @@ mod model;
 mod packed_file;
 mod parts;
 mod plan;
+mod prefix_file;
 mod profile;
 mod sampling;
 mod sequence;
@@ -60,6 +61,7 @@ pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_te
 pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};
 pub use plan::MemoryPlan;
+pub use prefix_file::PrefixFile;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Overflow, Part, Session, SessionOptions};

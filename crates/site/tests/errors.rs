@@ -211,6 +211,8 @@ arguments = [
   { name = "c", choices = ["a", "a", "b c"] },
   { name = "t", text = 100 },
   { name = "u", text = 8, integer = [0, 1] },
+  { name = "d", number = [0, 1], step = 0.5, default = 0.7 },
+  { name = "e", choices = ["a", "b"], default = "c" },
 ]
 [[command]]
 name = "writes"

@@ -24,8 +24,15 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
     let kv = KvStorage::default();
     let path = PathBuf::new();
     let confidence = ConfidenceSpec::default();
-    let (threads, lock_memory, parallel) = (0, false, PARALLEL);
-    let mut model = ModelSpec { path, context_tokens: 1024, threads, lock_memory, kv, parallel, confidence };
+    let mut model = ModelSpec {
+        path,
+        context_tokens: 1024,
+        threads: 0,
+        lock_memory: false,
+        kv,
+        parallel: PARALLEL,
+        confidence,
+    };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
         root.missing("model", "a table [model] with path = \"…\"", report);
