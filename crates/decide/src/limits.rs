@@ -16,3 +16,9 @@ pub const HISTORY_COMMANDS: usize = 16;
 pub const HISTORY_CHOICES_MAX: usize = 32;
 /// A choice among more tokens is not guessed from the event's words: looking would take longer than it saves.
 pub const GUESS_ALLOWED_MAX: usize = 64;
+/// Bytes that two windows of a longer text share at most.
+pub const WINDOW_OVERLAP_BYTES: usize = 120;
+/// Different commands kept of one text.
+pub const JOIN_COMMANDS_MAX: usize = 64;
+/// Windows named for one command.
+pub const JOIN_RANGES_MAX: usize = 8;

@@ -5,7 +5,7 @@
 //! writes none, the command itself.
 
 use crate::registers::register_writes;
-use ganglion_site::{Command, Epoch, Site, WriteSource, WriteTarget};
+use ganglion_site::{ArgumentKind, Command, Epoch, Site, WriteTarget};
 
 /// The youngest event that each output follows; 0 = none.
 #[derive(Debug, Clone)]
@@ -24,9 +24,12 @@ impl Outputs {
         let mut registers: Vec<(bool, u16)> = Vec::new();
         for spec in &site.commands {
             for write in &spec.writes {
-                let choices = write.select.and_then(|index| spec.arguments.get(index));
-                let count = choices.map_or(1, |argument| argument.choice_count().max(1));
-                let last = u16::try_from(count - 1).unwrap_or(u16::MAX);
+                let selected = write.select.and_then(|index| spec.arguments.get(index));
+                let count = match selected.map(|argument| &argument.kind) {
+                    Some(ArgumentKind::Enum(choices)) => choices.len(),
+                    _ => 1,
+                };
+                let last = u16::try_from(count.saturating_sub(1)).unwrap_or(u16::MAX);
                 let addresses = write.address..=write.address.saturating_add(last);
                 registers.extend(addresses.map(|address| key(write.target, address)));
             }
@@ -48,7 +51,8 @@ impl Outputs {
         }
         let Ok(writes) = register_writes(site, command) else { return };
         for write in writes.iter() {
-            if let Some(of) = self.place(write.target, write.address).and_then(|i| self.of_registers.get_mut(i))
+            if let Some(of) =
+                self.place(write.target, write.address).and_then(|i| self.of_registers.get_mut(i))
             {
                 *of = (*of).max(epoch);
             }

@@ -115,9 +115,10 @@ impl PendingTable {
         self.iter().filter(of).count()
     }
 
-    /// The first deadline of those that have no answer yet.
-    pub fn first_deadline_us(&self) -> Option<Micros> {
-        self.iter().filter(|pending| pending.is_waiting()).map(|pending| pending.deadline_us).min()
+    /// The first deadline of those that have no answer yet, without this one.
+    pub fn first_deadline_us(&self, without: Epoch) -> Option<Micros> {
+        let waiting = self.iter().filter(|pending| pending.is_waiting() && pending.event.epoch != without);
+        waiting.map(|pending| pending.deadline_us).min()
     }
 
     /// The oldest event younger than `after` whose fate is known.
@@ -130,5 +131,13 @@ impl PendingTable {
 impl Pending {
     pub fn is_waiting(&self) -> bool {
         matches!(self.fate, Fate::Waiting)
+    }
+
+    /// The command that is still to go out ahead of this event's own.
+    pub fn owes_announcement(&self) -> Option<u16> {
+        match self.announcement {
+            Announcement::Due(verb) if self.is_waiting() => Some(verb),
+            _ => None,
+        }
     }
 }
