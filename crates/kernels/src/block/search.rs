@@ -14,6 +14,10 @@ use crate::math::{f16_to_f32, round_even};
 /// Starting points of a sub-block's search, and their distance in quants.
 const STARTS: i32 = 9;
 const START_STEP: f32 = 0.2;
+/// The same with weights, which may make it worth cutting off large values: quants are stretched by these factors.
+const WEIGHED_STARTS: i32 = 24;
+const WEIGHED_STRETCH_LEAST: f32 = 0.8;
+const WEIGHED_STRETCH_STEP: f32 = 1.045;
 /// The largest half.
 const HALF_MAX: f32 = 65504.0;
 /// Turns of "round, then solve" from the best starting point.
@@ -170,8 +174,13 @@ impl Grid {
         // Without minima the scale may have either sign, and the range reaches further on the negative side.
         let ends = [self.high(), self.low()];
         for end in &ends[..if self.has_mins { 1 } else { 2 }] {
-            for step in 0..STARTS {
-                let stretched = end + end.signum() * START_STEP * (step - STARTS / 2) as f32;
+            let mut factor = WEIGHED_STRETCH_LEAST;
+            for step in 0..if W { WEIGHED_STARTS } else { STARTS } {
+                let stretched = match W {
+                    true => end * factor,
+                    false => end + end.signum() * START_STEP * (step - STARTS / 2) as f32,
+                };
+                factor *= WEIGHED_STRETCH_STEP;
                 let fit = self.solve(sample, min, stretched / span);
                 best.offer(fit, self.error(sample, fit));
             }
