@@ -6,6 +6,7 @@
 mod answer;
 mod commands;
 mod display;
+mod document;
 mod hgrm;
 mod load;
 mod plot;

@@ -11,4 +11,5 @@ pub mod generate;
 pub mod measure;
 pub mod model;
 pub mod plant;
+pub mod quantize;
 pub mod run;

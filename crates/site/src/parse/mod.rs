@@ -7,6 +7,7 @@ mod confidence;
 mod reader;
 mod sections;
 mod tags;
+mod triggers;
 
 use crate::error::SiteError;
 use crate::limits::{NAME_BYTES_MAX, SITE_FILE_BYTES_MAX};
@@ -87,10 +88,11 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let prompt = sections::read_prompt(&mut root, &tags.list, report);
     let plant = sections::read_plant(&mut root, &guard, report);
     let http = sections::read_http(&mut root, report);
-    let commands = commands::read_commands(&mut root, plant.as_ref(), report);
+    let commands = commands::read_commands(&mut root, plant.as_ref(), guard.commands, report);
     let limits = behaviour::read_limits(&mut root, &tags, &commands, report);
     let scope = behaviour::Scope { tags: &tags, commands: &commands, limits: &limits };
     let rules = behaviour::read_rules(&mut root, &scope, report);
+    let triggers = triggers::read_triggers(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
     root.finish(report);
     Some(Site {
@@ -105,6 +107,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         commands: commands.list,
         limits,
         rules,
+        triggers,
         safe: safe?,
     })
 }
