@@ -104,7 +104,7 @@ fn a_peer_is_asked_in_turn_with_the_same_prompt() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     // The properties, three requests to warm up, the rounds.
-    let server = std::thread::spawn(move || serve(&listener, 1 + 3 + ROUNDS + COLD));
+    let server = std::thread::spawn(move || serve(&listener, 1 + 3 + ROUNDS + 2 * COLD));
     let site = repository().join("examples/hvac");
     let output = ganglion(&[
         "bench",
@@ -126,7 +126,7 @@ fn a_peer_is_asked_in_turn_with_the_same_prompt() {
     assert_eq!(number(&report, "memo_hits"), 0.0, "a server has no memory of answers");
     let peer = &report["peer"];
     check_percentiles(&peer["ours"]);
-    for side in ["warm", "cold"] {
+    for side in ["warm", "cold", "free"] {
         check_percentiles(&peer[side]);
         let ratio = number(&peer[side], "p50_ms") / number(&peer["ours"], "p50_ms");
         assert!((number(peer, &format!("{side}_over_ours")) / ratio - 1.0).abs() < 1e-9, "{peer}");
@@ -146,8 +146,11 @@ fn a_peer_is_asked_in_turn_with_the_same_prompt() {
     assert_eq!(asked.iter().filter(|body| body["cache_prompt"] == false).count(), COLD);
     for body in &asked[1..] {
         assert_eq!((&body["temperature"], &body["id_slot"]), (&json!(0), &json!(0)));
-        assert!(body["json_schema"]["anyOf"].is_array());
+        assert!(body["json_schema"]["anyOf"].is_array() || body["ignore_eos"] == true);
     }
+    let free: Vec<_> = asked.iter().filter(|body| body["ignore_eos"] == true).collect();
+    assert!(free.len() == COLD && free.iter().all(|body| body["n_predict"].as_u64().unwrap() > 3));
+    assert!(number(peer, "free_over_ours") > 0.0);
     let output = ganglion(&["bench", "decide", text(&site), "-n", "4", "--peer", &format!("{url}/v1")]);
     assert!(output.code == 1 && output.err.contains("expected http://HOST:PORT"), "{output:?}");
 }
