@@ -23,6 +23,7 @@
 //!
 //! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
 
+pub mod calibrate;
 mod choice;
 mod cost;
 mod decider;

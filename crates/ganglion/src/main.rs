@@ -7,7 +7,9 @@ mod answer;
 mod commands;
 mod display;
 mod document;
+mod hgrm;
 mod load;
+mod plot;
 mod sandbox;
 
 use clap::{Parser, Subcommand};
