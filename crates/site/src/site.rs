@@ -46,6 +46,8 @@ pub struct ModelSpec {
     pub threads: usize,
     /// Whether the brain keeps all its memory resident, weights included.
     pub lock_memory: bool,
+    /// Whether an event seen before is answered from memory, in microseconds.
+    pub memo: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
     /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
