@@ -9,6 +9,7 @@ use crate::envelope::{Checked, Envelope, Judging, check_tags, undecided, well_fo
 use crate::error::GuardError;
 use crate::limits::{BRAIN_MARGIN_US_MAX, GUARD_MARGIN_US_MAX, RECORDS_PER_CYCLE_MAX};
 use crate::mode::Mode;
+use crate::policy::Notice;
 use crate::rules::{ActiveRule, RuleChoice};
 use crate::sense::{Readings, Sense, bit};
 use crate::status::*;
@@ -28,20 +29,17 @@ pub struct Guard {
     pub(crate) safe: Approved<Command>,
     pub(crate) conditions: Conditions,
     pub(crate) bucket: Bucket,
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     prompt_mask: u64,
-    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
-    pub(crate) trip_mask: u64,
-    deadline_us: Micros,
-    guard_margin_us: Micros,
-    brain_margin_us: Micros,
+    pub(crate) times: Times,
+    pub(crate) noted: Option<Notice>,
 
     pub(crate) now: Micros,
     pub(crate) mode: Mode,
     pub(crate) breaker: Breaker,
     pub(crate) brain: BrainWatch,
     pub(crate) sense: Sense,
-    readings: Readings,
+    pub(crate) readings: Readings,
     pub(crate) link: Link,
     pub(crate) sole_writer: bool,
     pub(crate) link_was_up: bool,
@@ -50,7 +48,7 @@ pub struct Guard {
     pub(crate) held_by_link: bool,
     pub(crate) safe_owed: bool,
     pub(crate) safe_latched: bool,
-    epoch: Epoch,
+    pub(crate) epoch: Epoch,
     pub(crate) pending: Option<Pending>,
     pub(crate) last_rule: Option<Command>,
     pub(crate) active: ActiveRule,
@@ -59,11 +57,37 @@ pub struct Guard {
     pub(crate) actuation: Option<Actuation>,
     records: Vec<Record>,
     pub(crate) counters: Counters,
-    status: Status,
+    pub(crate) status: Status,
+}
+
+/// What follows from a site's policy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
+    pub trip_mask: u64,
+    deadline_us: Micros,
+    guard_margin_us: Micros,
+    brain_margin_us: Micros,
+}
+
+impl Times {
+    pub fn new(site: &Site) -> Self {
+        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
+        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
+            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
+            _ => mask,
+        });
+        Self {
+            trip_mask,
+            deadline_us,
+            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
+            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+        }
+    }
 }
 
 /// An event that the brain is thinking about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Pending {
     request: Request,
     event: Event,
@@ -71,6 +95,15 @@ pub(crate) struct Pending {
     deadline_us: Micros,
     cutoff_us: Micros,
     shadow: bool,
+}
+
+impl Pending {
+    /// With stand-ins for what somebody wrote.
+    pub(crate) fn without_text(mut self) -> Self {
+        self.request.sentence = crate::replica::stand_in(&self.request.sentence);
+        self.event.sentence = crate::replica::stand_in(&self.event.sentence);
+        self
+    }
 }
 
 impl Guard {
@@ -82,19 +115,12 @@ impl Guard {
     pub fn new(site: &Site) -> Result<Self, GuardError> {
         let envelope = Envelope::new(site)?;
         let safe = envelope.seal_safe(site)?;
-        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
-        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
-            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
-            _ => mask,
-        });
         let breaker = Breaker::new(&site.guard);
         let mode = Mode::Stopped;
         Ok(Self {
             prompt_mask: site.prompt.tags.iter().fold(0, |mask, &index| mask | bit(index)),
-            trip_mask,
-            deadline_us,
-            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
-            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+            times: Times::new(site),
+            noted: None,
             now: 0,
             mode,
             breaker,
@@ -246,6 +272,9 @@ impl Guard {
         self.event_out = None;
         self.actuation = None;
         self.records.clear();
+        if let Some(Notice { kind, reason }) = self.noted.take() {
+            self.notice(kind, reason);
+        }
     }
 
     fn sense_plant(&mut self, tags: &[TagSample], link: Link) {
@@ -372,7 +401,7 @@ impl Guard {
         if let Some(reason) = self.link_fault() {
             return refuse(reason);
         }
-        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.times.trip_mask) {
             return refuse(reason);
         }
         let event = self.sense.with(&self.site, given);
@@ -417,7 +446,7 @@ impl Guard {
         // A question is decided, checked and recorded like anything else, and never actuated.
         let request = &Request { dry_run: request.dry_run || is_question(&request.sentence), ..*request };
         let needed = self.prompt_needed() | request.tags.present();
-        if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
+        if let Err(why) = check_tags(&self.site, &sense, needed | self.times.trip_mask) {
             return self.answer_by_rule(
                 request,
                 self.now,
@@ -446,7 +475,7 @@ impl Guard {
         let deadline_us = self.now.saturating_add(span_us);
         let event = Event {
             epoch: self.epoch,
-            deadline_us: deadline_us - self.brain_margin_us.min(span_us / 2),
+            deadline_us: deadline_us - self.times.brain_margin_us.min(span_us / 2),
             dry_run: request.dry_run || shadow || self.dry_run,
             ..self.event_of(request)
         };
@@ -457,7 +486,7 @@ impl Guard {
             event,
             accepted_us: self.now,
             deadline_us,
-            cutoff_us: deadline_us - self.guard_margin_us.min(span_us / 4),
+            cutoff_us: deadline_us - self.times.guard_margin_us.min(span_us / 4),
             shadow,
         });
     }
@@ -579,7 +608,7 @@ impl Guard {
 
     /// Time that a request has, in µs.
     fn span_us(&self, request: &Request) -> Micros {
-        request.deadline_ms.map_or(self.deadline_us, |ms| {
+        request.deadline_ms.map_or(self.times.deadline_us, |ms| {
             (Micros::from(ms) * 1000).clamp(1000, Micros::from(self.site.guard.brain_timeout_ms) * 1000)
         })
     }
@@ -726,7 +755,7 @@ impl Guard {
 }
 
 /// A sentence that ends in a question mark, ASCII, full-width or Arabic.
-fn is_question(sentence: &Sentence) -> bool {
+pub(crate) fn is_question(sentence: &Sentence) -> bool {
     let text = sentence.as_str().trim_end().trim_end_matches(['"', '\'', ')', '!', '.']);
     text.ends_with(['?', '\u{ff1f}', '\u{61f}'])
 }

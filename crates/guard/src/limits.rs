@@ -6,6 +6,8 @@ use ganglion_site::Micros;
 pub const PI_PERIODS_MAX: u64 = 4;
 /// Pause between two tries to become the plant's writer.
 pub const LEASE_RETRY_US: Micros = 1_000_000;
+/// Bytes of a saved state without the histories of arguments and conditions.
+pub const STATE_BYTES_MIN: usize = 32 * 1024;
 /// Buckets of 1 µs in a measurement of wake-up delays.
 pub const WAKE_HISTOGRAM_US: usize = 100_000;
 /// Records one cycle may produce; more are counted as dropped.

@@ -30,7 +30,7 @@ pub struct Input<'a> {
 }
 
 /// An event as it comes from outside.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// The asker's own number, repeated in the record.
     pub id: u64,
@@ -65,7 +65,7 @@ impl Request {
 }
 
 /// The plant's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// The transport is up.
     pub connected: bool,
@@ -81,7 +81,7 @@ impl Link {
 }
 
 /// State of the device's comms watchdog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DeviceWatchdog {
     /// The device would hold its last outputs for ever.
     Off,
@@ -92,7 +92,7 @@ pub enum DeviceWatchdog {
 }
 
 /// The brain's process as its supervisor sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainProcess {
     /// None is configured; the rule controller decides everything.
     Absent,
@@ -106,7 +106,7 @@ pub enum BrainProcess {
 }
 
 /// What an operator may ask of the mode machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum OperatorCommand {
     /// Idle → Execute, once the plant is ready.
     Start,
@@ -172,7 +172,7 @@ pub struct Actuation {
 }
 
 /// What to do with the brain's process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainAction {
     /// Nothing.
     Keep,
@@ -184,7 +184,7 @@ pub enum BrainAction {
 }
 
 /// The brain as the guard sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainState {
     /// None configured.
     Absent,
@@ -209,7 +209,7 @@ impl BrainState {
 }
 
 /// How bad it is; the highest wins and decides what the guard does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Severity {
     /// All well.
     Nominal,
@@ -243,7 +243,7 @@ impl Severity {
 }
 
 /// The guard's state after a cycle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Time of the cycle.
     pub time_us: Micros,
@@ -274,7 +274,7 @@ pub struct Status {
 }
 
 /// Running counts since start. All wrap never in practice and saturate by type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Cycles run.
     pub cycles: u64,

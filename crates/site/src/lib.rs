@@ -55,4 +55,4 @@ pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sen
 pub use prompt::PROMPT_FORM;
 pub use site::*;
 pub use units::{UNITS, Unit, find_unit};
-pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES};
+pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES, crc32};

@@ -21,6 +21,8 @@ pub struct Site {
     pub plant: Option<PlantSpec>,
     /// Where HTTP listens, loopback only in this version.
     pub http: Option<std::net::SocketAddr>,
+    /// What is kept of a run; `None` = nothing but the audit log.
+    pub record: Option<RecordSpec>,
     /// Signals, in file order; index = tag index everywhere.
     pub tags: Vec<Tag>,
     /// Commands; the last one is always `none`.
@@ -46,6 +48,82 @@ pub struct ModelSpec {
     pub lock_memory: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Other models for the same site, each less demanding than the one before.
+    pub variants: Vec<Variant>,
+    /// When they take over.
+    pub switch: SwitchSpec,
+}
+
+/// `[[model.variant]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Short name.
+    pub name: String,
+    /// GGUF file, resolved against the site's folder.
+    pub path: PathBuf,
+}
+
+/// `[model.switch]`: when to leave a variant for the next one, and when to go back. Pairs are `(leave, return)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SwitchSpec {
+    /// Of the hottest thermal zone.
+    pub temperature_c: Option<(f64, f64)>,
+    /// One-minute load average per core.
+    pub load: Option<(f64, f64)>,
+    /// Of a battery that is being discharged.
+    pub battery_percent: Option<(f64, f64)>,
+    /// Deadlines missed within the dwell time.
+    pub misses: Option<u32>,
+    /// Least time between two switches; also for how long all has to be well before one goes back.
+    pub dwell_s: u32,
+}
+
+impl SwitchSpec {
+    /// No reason is ever good enough.
+    pub const NEVER: Self =
+        Self { temperature_c: None, load: None, battery_percent: None, misses: None, dwell_s: 30 };
+}
+
+impl ModelSpec {
+    /// The variant's file; 0 is the first choice.
+    pub fn variant_path(&self, level: usize) -> Option<&std::path::Path> {
+        match level.checked_sub(1) {
+            None => Some(&self.path),
+            Some(index) => self.variants.get(index).map(|variant| variant.path.as_path()),
+        }
+    }
+
+    /// The variant's name; that of the first choice is `main`.
+    pub fn variant_name(&self, level: usize) -> &str {
+        match level.checked_sub(1) {
+            None => "main",
+            Some(index) => self.variants.get(index).map_or("?", |variant| variant.name.as_str()),
+        }
+    }
+}
+
+/// `[record]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordSpec {
+    /// Resolved against the site's folder.
+    pub folder: PathBuf,
+    /// What goes to disk.
+    pub keep: RecordKeep,
+    /// Sentences too. Without it the guard's part can be run again, the model's only for events without a sentence.
+    pub keep_text: bool,
+    /// Most that the recording may take.
+    pub size_mib: u32,
+    /// How far back the flight recorder goes.
+    pub minutes: u32,
+}
+
+/// What of a run goes to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKeep {
+    /// Every cycle.
+    Everything,
+    /// The minutes before a fault.
+    Faults,
 }
 
 /// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.
@@ -86,7 +164,7 @@ pub struct GuardSpec {
 }
 
 /// A token bucket for commands: `burst` at once, `per_minute` in the long run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CommandBudget {
     /// Size of the bucket; it starts full.
     pub burst: u32,
