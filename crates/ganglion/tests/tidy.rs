@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 5] = [
     &["kernels", "gguf", "tokenizer", "site"],
     &["llm", "grammar", "audit"],
     &["decide", "guard", "compress"],
-    &["server", "io", "plant"],
+    &["server", "io", "plant", "record"],
     &["ganglion"],
 ];
 /// Dependencies inside one layer: the tokenizer and the model code read GGUF files, the server and the plant use io's tables.

@@ -363,6 +363,10 @@ impl Guard {
         if checked.verdict == Verdict::Approved && is_question(&pending.request.sentence) {
             checked.reason = reason!("a question: answered, not acted on");
         }
+        if checked.reason.as_str().is_empty() {
+            // The brain's own: why it is not what the model first said.
+            checked.reason = decision.reason;
+        }
         let mut actuated = false;
         if let (Some(approved), false) = (approved, pending.shadow) {
             actuated = self.actuate(approved, decision.outcome, &pending.event, &pending.request);
@@ -628,6 +632,7 @@ impl Guard {
             sentence: request.sentence,
             client: request.client,
             dry_run: request.dry_run || self.dry_run,
+            stream: false,
         }
     }
 

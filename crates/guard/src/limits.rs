@@ -38,6 +38,8 @@ pub const REQUEST_QUEUE_MAX: usize = 64;
 pub const OPERATOR_QUEUE_MAX: usize = 16;
 /// Approved commands waiting for the driver.
 pub const ACTUATION_QUEUE_MAX: usize = 16;
+/// Policies and notices waiting for the guard, and policies waiting to be freed.
+pub const NEWS_QUEUE_MAX: usize = 8;
 /// Status changes and records waiting for a reader.
 pub const STATUS_QUEUE_MAX: usize = 64;
 /// Real-time priority asked for (SCHED_FIFO).
@@ -48,5 +50,7 @@ pub const RESTART_PAUSE_MS_MIN: u64 = 100;
 pub const RESTART_PAUSE_MS_MAX: u64 = 5_000;
 /// A brain that lived this long starts again with the shortest pause.
 pub const RESTART_PAUSE_RESET_MS: u64 = 10_000;
+/// Time for which a brain that was followed by another is left alive.
+pub const RETIRE_MS: u64 = 2_000;
 /// How often the supervisor looks after its child.
 pub const SUPERVISOR_POLL_MS: u64 = 2;

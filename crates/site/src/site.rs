@@ -1,6 +1,7 @@
 //! The site as the rest of Ganglion sees it, after parsing and validation.
 
 use crate::command::{Command, CommandSpec};
+use crate::kept::{RecordSpec, SwitchSpec, Variant};
 use std::path::PathBuf;
 
 /// Everything a site file says, checked. Fields are public and plain; only [`Site::load`] and [`Site::parse`] make one,
@@ -52,78 +53,22 @@ pub struct ModelSpec {
     pub variants: Vec<Variant>,
     /// When they take over.
     pub switch: SwitchSpec,
+    /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
+    pub parallel: usize,
+    /// How sure the model must be for its command to count.
+    pub confidence: ConfidenceSpec,
 }
 
-/// `[[model.variant]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Variant {
-    /// Short name.
-    pub name: String,
-    /// GGUF file, resolved against the site's folder.
-    pub path: PathBuf,
-}
-
-/// `[model.switch]`: when to leave a variant for the next one, and when to go back. Pairs are `(leave, return)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SwitchSpec {
-    /// Of the hottest thermal zone.
-    pub temperature_c: Option<(f64, f64)>,
-    /// One-minute load average per core.
-    pub load: Option<(f64, f64)>,
-    /// Of a battery that is being discharged.
-    pub battery_percent: Option<(f64, f64)>,
-    /// Deadlines missed within the dwell time.
-    pub misses: Option<u32>,
-    /// Least time between two switches; also for how long all has to be well before one goes back.
-    pub dwell_s: u32,
-}
-
-impl SwitchSpec {
-    /// No reason is ever good enough.
-    pub const NEVER: Self =
-        Self { temperature_c: None, load: None, battery_percent: None, misses: None, dwell_s: 30 };
-}
-
-impl ModelSpec {
-    /// The variant's file; 0 is the first choice.
-    pub fn variant_path(&self, level: usize) -> Option<&std::path::Path> {
-        match level.checked_sub(1) {
-            None => Some(&self.path),
-            Some(index) => self.variants.get(index).map(|variant| variant.path.as_path()),
-        }
-    }
-
-    /// The variant's name; that of the first choice is `main`.
-    pub fn variant_name(&self, level: usize) -> &str {
-        match level.checked_sub(1) {
-            None => "main",
-            Some(index) => self.variants.get(index).map_or("?", |variant| variant.name.as_str()),
-        }
-    }
-}
-
-/// `[record]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordSpec {
-    /// Resolved against the site's folder.
-    pub folder: PathBuf,
-    /// What goes to disk.
-    pub keep: RecordKeep,
-    /// Sentences too. Without it the guard's part can be run again, the model's only for events without a sentence.
-    pub keep_text: bool,
-    /// Most that the recording may take.
-    pub size_mib: u32,
-    /// How far back the flight recorder goes.
-    pub minutes: u32,
-}
-
-/// What of a run goes to disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordKeep {
-    /// Every cycle.
-    Everything,
-    /// The minutes before a fault.
-    Faults,
+/// The least that each score of a command must have, from 0 to 1; below any of them the answer is `none`. 0 asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ConfidenceSpec {
+    /// Probability of the best allowed token less that of the second, at the least sure of the command's tokens.
+    pub margin: f64,
+    /// 1 less the entropy over the allowed tokens, as a share of the largest there can be, at the least sure token.
+    pub certainty: f64,
+    /// Probability that the model gave to all allowed tokens together where the action is chosen. Costs one product with
+    /// the whole head a decision.
+    pub feasible_mass: f64,
 }
 
 /// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.

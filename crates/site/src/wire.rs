@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `GEVT` |
 //! | 4 | 2 | version |
-//! | 6 | 2 | flags: bit 0 = dry run |
+//! | 6 | 2 | flags: bit 0 = dry run, bit 1 = stream |
 //! | 8 | 8 | epoch |
 //! | 16 | 8 | deadline, µs |
 //! | 24 | 8 | client |
@@ -29,10 +29,20 @@
 //! | 590 | 2 | reason size |
 //! | 592 | 160 | reason, UTF-8, zeros behind |
 //! | 752 | 4 | CRC-32 of all before |
+//!
+//! | progress, at | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `GPRG` |
+//! | 4 | 2 | version |
+//! | 6 | 2 | argument's index + 1; 0 = the verb itself |
+//! | 8 | 8 | epoch |
+//! | 16 | 2 | verb |
+//! | 18 | 66 | value: kind, size, 64 bytes |
+//! | 84 | 4 | CRC-32 of all before |
 
 use crate::command::{Command, Value};
 use crate::error::FrameError;
-use crate::frame::{Decision, Event, InlineText, Outcome, Timings};
+use crate::frame::{BrainMessage, Decision, Event, InlineText, Outcome, Progress, Timings};
 use crate::limits::{ARGUMENTS_MAX, REASON_BYTES_MAX, SENTENCE_BYTES_MAX, TAGS_MAX, TEXT_ARGUMENT_BYTES_MAX};
 
 /// Size of an encoded [`Event`].
@@ -40,10 +50,13 @@ pub const EVENT_FRAME_BYTES: usize = 40 + 8 * TAGS_MAX + 2 + SENTENCE_BYTES_MAX 
 /// Size of an encoded [`Decision`].
 pub const DECISION_FRAME_BYTES: usize =
     62 + ARGUMENTS_MAX * (2 + TEXT_ARGUMENT_BYTES_MAX) + 2 + REASON_BYTES_MAX + 4;
+/// Size of an encoded [`Progress`].
+pub const PROGRESS_FRAME_BYTES: usize = 18 + 2 + TEXT_ARGUMENT_BYTES_MAX + 4;
 
 const EVENT_MAGIC: u32 = u32::from_le_bytes(*b"GEVT");
 const DECISION_MAGIC: u32 = u32::from_le_bytes(*b"GDEC");
-const VERSION: u16 = 2;
+const PROGRESS_MAGIC: u32 = u32::from_le_bytes(*b"GPRG");
+const VERSION: u16 = 3;
 
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -183,7 +196,7 @@ impl Event {
         let mut writer = Writer { bytes: frame, at: 0 };
         writer.put(&EVENT_MAGIC.to_le_bytes());
         writer.put(&VERSION.to_le_bytes());
-        writer.put(&u16::from(self.dry_run).to_le_bytes());
+        writer.put(&(u16::from(self.dry_run) | u16::from(self.stream) << 1).to_le_bytes());
         writer.put(&self.epoch.to_le_bytes());
         writer.put(&self.deadline_us.to_le_bytes());
         writer.put(&self.client.to_le_bytes());
@@ -200,9 +213,8 @@ impl Event {
     pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader::open(frame, EVENT_FRAME_BYTES, EVENT_MAGIC)?;
         let offset = reader.at;
-        let dry_run = match reader.u16("flags")? {
-            0 => false,
-            1 => true,
+        let (dry_run, stream) = match reader.u16("flags")? {
+            flags @ 0..=3 => (flags & 1 == 1, flags & 2 == 2),
             _ => return Err(FrameError::Field { field: "flags", offset }),
         };
         let epoch = reader.u64("epoch")?;
@@ -218,7 +230,7 @@ impl Event {
             }
         }
         let sentence = reader.text("sentence")?;
-        Ok(Self { epoch, deadline_us, client, tags, tags_present, sentence, dry_run })
+        Ok(Self { epoch, deadline_us, client, tags, tags_present, sentence, dry_run, stream })
     }
 }
 
@@ -303,6 +315,55 @@ impl Decision {
     }
 }
 
+impl Progress {
+    /// Writes the frame; fields of any value are written as they are, [`decode`](Self::decode) judges them.
+    pub fn encode(&self, frame: &mut [u8; PROGRESS_FRAME_BYTES]) {
+        let mut writer = Writer { bytes: frame, at: 0 };
+        writer.put(&PROGRESS_MAGIC.to_le_bytes());
+        writer.put(&VERSION.to_le_bytes());
+        let argument = self.argument.map_or(Some(0), |index| u16::try_from(index).ok()?.checked_add(1));
+        writer.put(&argument.unwrap_or(u16::MAX).to_le_bytes());
+        writer.put(&self.epoch.to_le_bytes());
+        writer.put(&self.verb.to_le_bytes());
+        write_value(&mut writer, &self.value);
+        writer.finish();
+    }
+
+    /// Reads a frame. No heap. Whether verb and value are the site's is not known here.
+    ///
+    /// # Errors
+    /// [`FrameError`] for a wrong size, magic, version, checksum, or a field that holds what it cannot.
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        let mut reader = Reader::open(frame, PROGRESS_FRAME_BYTES, PROGRESS_MAGIC)?;
+        let offset = reader.at;
+        let argument = usize::from(reader.u16("argument")?).checked_sub(1);
+        if argument.is_some_and(|index| index >= ARGUMENTS_MAX) {
+            return Err(FrameError::Field { field: "argument", offset });
+        }
+        let epoch = reader.u64("epoch")?;
+        let verb = reader.u16("verb")?;
+        let offset = reader.at;
+        let value = read_value(&mut reader)?;
+        if argument.is_none() != (value == Value::Absent) {
+            return Err(FrameError::Field { field: "value", offset });
+        }
+        Ok(Self { epoch, verb, argument, value })
+    }
+}
+
+impl BrainMessage {
+    /// Reads whichever frame it is, by its size. No heap.
+    ///
+    /// # Errors
+    /// [`FrameError`], as [`Decision::decode`] and [`Progress::decode`].
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        match frame.len() {
+            PROGRESS_FRAME_BYTES => Progress::decode(frame).map(Self::Progress),
+            _ => Decision::decode(frame).map(Self::Decision),
+        }
+    }
+}
+
 /// One value: a byte for its kind, one for its size, and its bytes with zeros behind.
 fn write_value(writer: &mut Writer<'_>, value: &Value) {
     let mut put = |kind: u8, bytes: &[u8]| {
@@ -358,6 +419,6 @@ mod tests {
 
     #[test]
     fn sizes_are_as_documented() {
-        assert_eq!((EVENT_FRAME_BYTES, DECISION_FRAME_BYTES), (1070, 756));
+        assert_eq!((EVENT_FRAME_BYTES, DECISION_FRAME_BYTES, PROGRESS_FRAME_BYTES), (1070, 756, 88));
     }
 }

@@ -1,7 +1,7 @@
 //! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
 
 use expect_test::{Expect, expect};
-use ganglion_site::{KvStorage, Site};
+use ganglion_site::{ConfidenceSpec, KvStorage, Site};
 use std::path::Path;
 
 /// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
@@ -60,6 +60,21 @@ fn storage_of_keys_and_values() {
 }
 
 #[test]
+fn events_in_parallel() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.parallel, 4);
+    assert_eq!(parse("parallel = 1\n").model.parallel, 1);
+    check(
+        "parallel = 0",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 0"],
+    );
+    check(
+        "parallel = 9",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 9"],
+    );
+}
+
+#[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
     assert!(!parse("").model.lock_memory);
@@ -67,6 +82,38 @@ fn memory_is_locked_on_request() {
     check(
         "lock_memory = 1",
         &expect![[r#"site.toml:4: [model] lock_memory: expected true or false, found 1"#]],
+    );
+}
+
+#[test]
+fn how_sure_the_model_must_be() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.confidence, ConfidenceSpec::default());
+    let margin = ConfidenceSpec { margin: 0.35, ..ConfidenceSpec::default() };
+    assert_eq!(parse("confidence = 0.35").model.confidence, margin);
+    assert_eq!(parse("confidence = { margin = 0.35 }").model.confidence, margin);
+    let all = ConfidenceSpec { margin: 1.0, certainty: 0.0, feasible_mass: 0.5 };
+    assert_eq!(
+        parse("confidence = { margin = 1, certainty = 0, feasible_mass = 0.5 }").model.confidence,
+        all
+    );
+    check(
+        "confidence = 35",
+        &expect![
+            "site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found 35"
+        ],
+    );
+    check(
+        "confidence = \"high\"",
+        &expect![[
+            r#"site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found "high""#
+        ]],
+    );
+    check(
+        "confidence = { margin = -0.1, certanty = 0.5 }",
+        &expect![[r#"
+        site.toml:4: [model] confidence margin: expected a share from 0 to 1, found -0.1
+        site.toml:4: [model] confidence: expected one of margin, certainty, feasible_mass (did you mean certainty?), found unknown field certanty"#]],
     );
 }
 
@@ -164,6 +211,8 @@ arguments = [
   { name = "c", choices = ["a", "a", "b c"] },
   { name = "t", text = 100 },
   { name = "u", text = 8, integer = [0, 1] },
+  { name = "d", number = [0, 1], step = 0.5, default = 0.7 },
+  { name = "e", choices = ["a", "b"], default = "c" },
 ]
 [[command]]
 name = "writes"
@@ -530,12 +579,15 @@ fn recording() {
     assert_eq!(record.folder, Path::new("a/tape"));
     assert_eq!((record.keep, record.keep_text), (ganglion_site::RecordKeep::Faults, true));
     assert_eq!((record.size_mib, record.minutes), (10, 2));
-    check("[record]\nkeep_text = \"yes\"\nkeep = \"all\"\nsize_mib = 0\nminute = 1", &expect![[r#"
+    check(
+        "[record]\nkeep_text = \"yes\"\nkeep = \"all\"\nsize_mib = 0\nminute = 1",
+        &expect![[r#"
         site.toml:4: [record] folder: expected a folder, relative to the site's, found nothing
         site.toml:5: [record] keep_text: expected true or false, found "yes"
         site.toml:6: [record] keep: expected "everything" or "faults", found "all"
         site.toml:7: [record] size_mib: expected a whole number from 1 to 1048576, found 0
-        site.toml:8: [record]: expected one of folder, keep, keep_text, size_mib, minutes (did you mean minutes?), found unknown field minute"#]]);
+        site.toml:8: [record]: expected one of folder, keep, keep_text, size_mib, minutes (did you mean minutes?), found unknown field minute"#]],
+    );
 }
 
 #[test]
@@ -549,7 +601,12 @@ fn variants_of_a_model() {
     assert_eq!(model.variant_path(2), None);
     assert_eq!(model.switch.temperature_c, Some((85.0, 70.0)));
     assert_eq!((model.switch.misses, model.switch.dwell_s), (Some(3), 5));
-    check("[model.switch]\nmisses = 3", &expect!["site.toml:4: [model.switch]: expected a [[model.variant]] to switch to, found [model.switch]"]);
+    check(
+        "[model.switch]\nmisses = 3",
+        &expect![
+            "site.toml:4: [model.switch]: expected a [[model.variant]] to switch to, found [model.switch]"
+        ],
+    );
     check(
         "[[model.variant]]\nname = \"a\"\n[[model.variant]]\nname = \"a\"\npath = 3\n\
          [model.switch]\ntemperature_c = [70, 85]\nbattery_percent = [40, 20]\nload = 1\nheat = 1",
@@ -562,5 +619,10 @@ fn variants_of_a_model() {
             site.toml:12: [model.switch] load: expected [leave, return]: two numbers from 0 up, the first one higher, found 1
             site.toml:13: [model.switch]: expected one of temperature_c, load, battery_percent, misses, dwell_s, found unknown field heat"#]],
     );
-    check("[[model.variant]]\nname = \"a\"\npath = \"b\"\n[model.switch]\ndwell_s = 3", &expect!["site.toml:7: [model.switch]: expected one of temperature_c, load, battery_percent, misses, found none of them"]);
+    check(
+        "[[model.variant]]\nname = \"a\"\npath = \"b\"\n[model.switch]\ndwell_s = 3",
+        &expect![
+            "site.toml:7: [model.switch]: expected one of temperature_c, load, battery_percent, misses, found none of them"
+        ],
+    );
 }

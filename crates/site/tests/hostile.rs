@@ -1,8 +1,9 @@
 //! Bytes nobody meant: every parser answers with a value or an error, never a panic.
 
 use ganglion_site::{
-    ArgumentKind, Command, DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event, FrameError, InlineText,
-    Outcome, Reason, Sentence, ShortText, Site, Timings, Value,
+    ArgumentKind, BrainMessage, Command, DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event,
+    FrameError, InlineText, Outcome, PROGRESS_FRAME_BYTES, Progress, Reason, Sentence, ShortText, Site,
+    Timings, Value,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -145,6 +146,7 @@ fn event() -> Event {
     event.sentence = Sentence::new("mach die Küche wärmer").unwrap();
     event.dry_run = true;
     event.client = 0x0123_4567_89AB_CDEF;
+    event.stream = true;
     event
 }
 
@@ -245,7 +247,7 @@ fn check_decision_field(at: usize, bytes: &[u8], field: &'static str) {
 
 #[test]
 fn fields_with_values_they_cannot_have() {
-    check_event_field(6, &[2, 0], "flags");
+    check_event_field(6, &[4, 0], "flags");
     check_event_field(40, &f64::NAN.to_le_bytes(), "tags");
     check_event_field(40 + 63 * 8, &f64::INFINITY.to_le_bytes(), "tags");
     check_event_field(552, &513u16.to_le_bytes(), "sentence");
@@ -265,6 +267,58 @@ fn fields_with_values_they_cannot_have() {
     check_decision_field(62 + 4 * 66 + 2, &[0xff], "values");
     check_decision_field(62 + 65, &[1], "values");
     check_decision_field(590, &161u16.to_le_bytes(), "reason");
+}
+
+fn progress() -> Progress {
+    let value = Value::Text(ShortText::new("left a bit").unwrap());
+    Progress { epoch: 9, verb: 3, argument: Some(7), value }
+}
+
+#[test]
+fn parts_of_answers_come_back_and_nothing_else_passes_for_one() {
+    let values = [
+        Value::Choice(3),
+        Value::Integer(-4),
+        Value::Number(2.5),
+        Value::Bool(true),
+        Value::Text(ShortText::new("küche").unwrap()),
+    ];
+    let parts = values.map(|value| Progress { epoch: 77, verb: 2, argument: Some(1), value });
+    let verb = Progress { epoch: 78, verb: 63, argument: None, value: Value::Absent };
+    for part in parts.into_iter().chain([verb, progress()]) {
+        let mut frame = [0; PROGRESS_FRAME_BYTES];
+        part.encode(&mut frame);
+        assert_eq!(Progress::decode(&frame), Ok(part));
+        assert_eq!(BrainMessage::decode(&frame), Ok(BrainMessage::Progress(part)));
+        for bit in 0..8 * PROGRESS_FRAME_BYTES {
+            frame[bit / 8] ^= 1 << (bit % 8);
+            assert!(Progress::decode(&frame).is_err(), "bit {bit}");
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(Progress::decode(&frame[..PROGRESS_FRAME_BYTES - 1]).is_err());
+    }
+    let mut frame = [0; DECISION_FRAME_BYTES];
+    decision().encode(&mut frame);
+    assert_eq!(BrainMessage::decode(&frame), Ok(BrainMessage::Decision(decision())));
+    let wrong = |at: usize, bytes: &[u8], field: &'static str| {
+        let mut frame = [0; PROGRESS_FRAME_BYTES];
+        progress().encode(&mut frame);
+        frame[at..at + bytes.len()].copy_from_slice(bytes);
+        seal(&mut frame);
+        let found = Progress::decode(&frame);
+        assert!(
+            matches!(found, Err(FrameError::Field { field: name, .. }) if name == field),
+            "{at}: {found:?}"
+        );
+    };
+    wrong(6, &[9, 0], "argument");
+    wrong(6, &[0, 0], "value");
+    wrong(18, &[0, 0], "values");
+    wrong(18, &[9], "values");
+    wrong(19, &[65], "values");
+    let mut frame = [0; PROGRESS_FRAME_BYTES];
+    Progress { argument: Some(1), value: Value::Absent, ..progress() }.encode(&mut frame);
+    assert!(matches!(Progress::decode(&frame), Err(FrameError::Field { field: "value", .. })));
 }
 
 #[test]

@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Decide one sentence; nothing is actuated
 #[derive(Args)]
@@ -53,11 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Err(error) => Some(error.to_string()),
     };
     let (gguf, _) = load::model_file(&site)?;
-    let identity = Identity {
-        site: Arc::clone(&site),
-        model_sha256: gguf.sha256(),
-        schema_sha256: site.schema_sha256(),
-    };
+    let identity = Identity::new(&site, vec![gguf.sha256()]);
     let deadline_ms = arguments.deadline_ms.unwrap_or(site.guard.deadline_ms);
     let guard = Guard::new(&site)?;
     let (decision, latency_us) = match refused {

@@ -4,13 +4,14 @@ use crate::{load, sandbox};
 use anyhow::{Context, Result};
 use clap::Args;
 use ganglion_decide::Options;
-use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
+use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event, Site};
 use std::fmt;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The model's process; started by `ganglion run`
@@ -18,6 +19,12 @@ use std::time::Duration;
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
+    /// The site's text, where it is not the file's of now
+    #[arg(long, hide = true)]
+    text: Option<PathBuf>,
+    /// The variant of the model, by its place in the site file
+    #[arg(long, hide = true, default_value_t = 0)]
+    variant: usize,
     /// Failure injection for tests: loop-after=N answers N events and spins for ever on the next
     #[arg(long, hide = true)]
     fault: Option<Fault>,
@@ -49,9 +56,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Fails at once when standard input is no socket, that is, when a person starts this by hand.
     socket.peer_addr().context("standard input is no socket: the brain is started by `ganglion run`")?;
     ganglion_guard::die_with_parent().context("cannot tie the brain to its guard")?;
-    let site = load::site(&arguments.site)?;
+    let site = load::variant(&site_of(arguments)?, arguments.variant)?;
     let (gguf, _) = load::model_file(&site)?;
-    let mut decider = load::decider(&site, &gguf, Options { memo: true })?;
+    let mut decider = load::decider(&site, &gguf, Options::default())?;
     drop(gguf);
     if site.model.lock_memory
         && let Err(error) = ganglion_guard::lock_memory()
@@ -73,6 +80,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         left -= 1;
         decider.decide(event, &mut load::clock())
     })
+}
+
+/// The site that the guard runs with: its file may say something else by now.
+fn site_of(arguments: &Arguments) -> Result<Arc<Site>> {
+    let Some(text) = &arguments.text else { return load::site(&arguments.site) };
+    let (_, text) = Site::read(text)?;
+    let folder = arguments.site.is_dir();
+    let file = if folder { arguments.site.join("site.toml") } else { arguments.site.clone() };
+    Ok(Arc::new(Site::parse(&text, &file)?))
 }
 
 /// Answers until the guard's end closes. Between events it gives a sign of life, so that a brain that hangs can be told

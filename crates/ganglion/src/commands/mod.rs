@@ -10,4 +10,5 @@ pub mod generate;
 pub mod measure;
 pub mod model;
 pub mod plant;
+pub mod replay;
 pub mod run;

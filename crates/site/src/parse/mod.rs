@@ -3,6 +3,7 @@
 mod behaviour;
 mod commands;
 pub(crate) mod condition;
+mod confidence;
 mod reader;
 mod record;
 mod sections;

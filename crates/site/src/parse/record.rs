@@ -3,8 +3,8 @@
 use super::is_line;
 use super::reader::{Fields, Report};
 use super::sections::section;
+use crate::kept::{RecordKeep, RecordSpec};
 use crate::limits::{PATH_BYTES_MAX, RECORD_MIB, RECORD_MINUTES};
-use crate::site::{RecordKeep, RecordSpec};
 use std::path::Path;
 
 pub(super) fn read_record(root: &mut Fields<'_>, file: &Path, report: &mut Report<'_>) -> Option<RecordSpec> {

@@ -2,8 +2,8 @@
 
 use super::reader::{Fields, Report};
 use super::{is_line, place_of, read_name};
+use crate::kept::{SwitchSpec, Variant};
 use crate::limits::{BREAKER_COUNT_MAX, PATH_BYTES_MAX, SWITCH_DWELL_S, VARIANTS_MAX};
-use crate::site::{SwitchSpec, Variant};
 use std::path::Path;
 
 pub(super) fn read_variants(model: &mut Fields<'_>, file: &Path, report: &mut Report<'_>) -> Vec<Variant> {

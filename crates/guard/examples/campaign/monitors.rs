@@ -1,0 +1,366 @@
+//! One monitor per invariant, written from its wording and not from the guard's code.
+
+use crate::world::Numbers;
+use ganglion_guard::*;
+use ganglion_site::{Command, Micros, Outcome, Site, Value};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Those that a simulation can show. 1 is shown by the compiler, 14 and the real-process part of 13 by `ganglion`'s campaign
+/// over processes, 29 and 30 by the plan verifier's tests.
+pub const INVARIANTS: [(u8, &str); 27] = [
+    (2, "any input gives a verdict, no panic"),
+    (3, "limits hold for any number, after scaling too"),
+    (4, "the slew limit holds across sources"),
+    (5, "unknown verb or field: rejected"),
+    (6, "a question never actuates"),
+    (7, "words cannot widen the envelope"),
+    (8, "a missed deadline gives a safe action in time"),
+    (9, "an old epoch is discarded"),
+    (10, "stale, frozen or bad readings: rejected"),
+    (11, "a step of the clock changes nothing"),
+    (12, "the watchdog is fed by completed cycles only"),
+    (13, "a brain that is gone: fallback at once"),
+    (15, "the breaker opens at exactly N"),
+    (16, "open: the rule controller is sole writer"),
+    (17, "half-open: shadow only, one failure reopens"),
+    (18, "minimum dwell of the open breaker"),
+    (19, "every mode and event is defined"),
+    (20, "a safe stop is one step away"),
+    (21, "the emergency stop wins and latches"),
+    (22, "the operator beats the model"),
+    (23, "a restart never resumes Execute"),
+    (24, "duplicates and reorder change nothing"),
+    (25, "a lost link: nothing goes out"),
+    (26, "no lease, no command and no heartbeat"),
+    (27, "the command budget holds, stopping bypasses it"),
+    (28, "one record per actuation, replay bit-exact"),
+    (31, "a bad policy is refused, a good one holds at once"),
+];
+
+/// One cycle, seen from outside.
+pub struct Scene<'s> {
+    pub cycle: u64,
+    pub numbers: Numbers,
+    pub site: &'s Site,
+    pub before: Status,
+    pub time: Micros,
+    pub input: &'s Input<'s>,
+    pub seen: Seen<'s>,
+    pub approved: Option<Command>,
+    pub twin: Option<Actuated>,
+    pub replayed: Option<(String, String)>,
+}
+
+/// Counts, and what a monitor has to remember.
+#[derive(Default)]
+pub struct Monitors {
+    counts: BTreeMap<u8, (u64, u64)>,
+    examples: Vec<String>,
+    asked: BTreeMap<u64, (Micros, bool)>,
+    open: BTreeMap<u64, (Micros, Micros)>,
+    actuated_epochs: BTreeSet<u64>,
+    fan: Option<(f64, Micros)>,
+    sent: VecDeque<Micros>,
+    failures: u64,
+    opened_us: Micros,
+    latched: bool,
+    frozen: Option<(u64, Micros)>,
+    new_policy: bool,
+}
+
+impl Monitors {
+    pub fn check(&mut self, number: u8, holds: bool, what: impl FnOnce() -> String) {
+        let count = self.counts.entry(number).or_default();
+        count.0 += 1;
+        if !holds {
+            count.1 += 1;
+            if self.examples.len() < 20 {
+                self.examples.push(format!("{number}: {}", what()));
+            }
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (number, (checks, violations)) in &other.counts {
+            let count = self.counts.entry(*number).or_default();
+            (count.0, count.1) = (count.0 + checks, count.1 + violations);
+        }
+        self.examples.extend(other.examples.iter().take(20 - self.examples.len().min(20)).cloned());
+    }
+
+    pub fn checks(&self, number: u8) -> u64 {
+        self.counts.get(&number).map_or(0, |count| count.0)
+    }
+
+    pub fn violations(&self, number: u8) -> u64 {
+        self.counts.get(&number).map_or(0, |count| count.1)
+    }
+
+    pub fn examples(&self) -> &[String] {
+        &self.examples
+    }
+
+    pub fn adopted(&mut self, _: &Numbers) {
+        self.new_policy = true;
+    }
+
+    pub fn watch(&mut self, scene: &Scene<'_>) {
+        self.authority(scene);
+        self.time(scene);
+        self.brain_and_breaker(scene);
+        self.modes(scene);
+        self.outputs(scene);
+        self.new_policy = false;
+    }
+
+    fn authority(&mut self, scene: &Scene<'_>) {
+        let at = |what: &str| format!("cycle {}: {what}", scene.cycle);
+        let records = scene.seen.records;
+        // Every event is answered once, in time: those asked are kept until then.
+        if let Some(event) = scene.input.event {
+            let span_us = event.deadline_ms.map_or(scene.numbers.deadline_us, |ms| {
+                (Micros::from(ms) * 1000).clamp(1000, scene.numbers.brain_timeout_us)
+            });
+            self.open.insert(event.id, (scene.seen.status.time_us, span_us));
+        }
+        for record in records.iter().filter(|r| r.kind == RecordKind::Decision && r.request != 0) {
+            let known = self.open.remove(&record.request);
+            self.check(2, known.is_some() && record.verdict.is_some(), || at("a second answer"));
+            let Some((from_us, span_us)) = known else { continue };
+            let took_us = scene.seen.status.time_us - from_us;
+            self.check(8, took_us <= span_us + scene.numbers.period_us, || at(&format!("answered after {took_us} us of {span_us}")));
+        }
+        if let Some(event) = scene.input.event.filter(|e| e.sentence.as_str().ends_with('?')) {
+            self.open.entry(event.id).or_insert((scene.time, 0));
+        }
+        let actuated = scene.seen.actuated;
+        for record in records.iter().filter(|r| r.event.sentence.as_str().ends_with('?')) {
+            self.check(6, !record.actuated, || at("a question was acted on"));
+        }
+        // The words alone change nothing.
+        let bare = |a: Option<Actuated>| a.map(|a| format!("{:?}", a.command));
+        self.check(7, bare(actuated) == bare(scene.twin), || at("other words, another command"));
+        for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
+            let known = decision.command.is_none_or(|c| c.verb < 4)
+                && decision.confidence >= 0.0
+                && decision.outcome == Outcome::Model;
+            if !known {
+                let used = actuated.is_some_and(|a| a.epoch == decision.epoch && a.outcome == Outcome::Model);
+                self.check(5, !used || self.actuated_epochs.contains(&decision.epoch), || at("nonsense was acted on"));
+            }
+        }
+        let Some(command) = scene.approved else { return };
+        let number = match (command.verb, command.values.first()) {
+            (0, Some(Value::Number(celsius))) => Some((*celsius, 15.0, scene.numbers.hi, 0.1)),
+            (1, Some(Value::Integer(percent))) => Some((*percent as f64, 0.0, 100.0, 1.0)),
+            _ => None,
+        };
+        if let Some((value, lo, hi, scale)) = number {
+            let decoded = (value / scale).round() * scale;
+            let inside = |x: f64| x.is_finite() && x >= lo - 1e-9 && x <= hi + 1e-9;
+            self.check(3, inside(value) && inside(decoded), || at(&format!("{value} outside {lo} to {hi}")));
+            if self.new_policy {
+                self.check(31, inside(value), || at("the old policy's limit"));
+            }
+        }
+        if let (1, Some((value, ..))) = (command.verb, number) {
+            let now = scene.seen.status.time_us;
+            if let Some((last, last_us)) = self.fan {
+                let reach = scene.numbers.rate_per_s * (now - last_us) as f64 / 1e6;
+                self.check(4, (value - last).abs() <= reach + 1e-6, || at(&format!("{last} to {value}, reach {reach}")));
+            }
+            self.fan = Some((value, now));
+        }
+    }
+
+    fn time(&mut self, scene: &Scene<'_>) {
+        let at = |what: &str| format!("cycle {}: {what}", scene.cycle);
+        let (now, seen) = (scene.seen.status.time_us, &scene.seen);
+        self.check(11, now >= scene.before.time_us, || at("time ran backwards"));
+        if scene.time < scene.before.time_us {
+            self.check(11, now == scene.before.time_us, || at("a step back was followed"));
+        }
+        self.check(12, seen.heartbeat == scene.input.sole_writer, || at("heartbeat"));
+        if let Some(event) = seen.event {
+            self.asked.insert(event.epoch, (now, event.dry_run));
+        }
+        let by_model = seen.actuated.filter(|a| a.outcome == Outcome::Model);
+        if let Some(actuated) = by_model {
+            let latest = self.asked.last_key_value().map(|(epoch, _)| *epoch);
+            self.check(9, latest == Some(actuated.epoch), || at(&format!("epoch {} is not {latest:?}", actuated.epoch)));
+            self.check(24, self.actuated_epochs.insert(actuated.epoch), || at("an answer acted on twice"));
+        }
+        for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
+            let latest = self.asked.range(..).next_back().map(|(epoch, _)| *epoch);
+            if Some(decision.epoch) != latest || self.actuated_epochs.contains(&decision.epoch) {
+                let now_used = by_model.is_some_and(|a| a.epoch == decision.epoch && Some(a.epoch) != latest);
+                self.check(9, !now_used, || at("an old answer"));
+            }
+        }
+        // A reading that cannot be believed: not a number, not good, too old, or the same to the last bit for too long.
+        let sample = scene.input.tags.first().copied().unwrap_or(TagSample::MISSING);
+        let bits = sample.value.to_bits();
+        let same_from = self.frozen.filter(|(last, _)| *last == bits).map_or(sample.time_us, |(_, from)| from);
+        self.frozen = Some((bits, same_from));
+        let frozen = sample.time_us.saturating_sub(same_from) > scene.numbers.frozen_us + 200_000;
+        let unusable = scene.input.tags.iter().any(|tag| {
+            !tag.value.is_finite()
+                || tag.quality != Quality::Good
+                || now.saturating_sub(tag.time_us) > scene.numbers.stale_us.max(1_000_000)
+        }) || now.saturating_sub(sample.time_us) > scene.numbers.stale_us
+            || (frozen && sample.quality == Quality::Good && sample.value.is_finite());
+        if unusable {
+            self.check(10, by_model.is_none(), || at("decided on a reading that cannot be believed"));
+        }
+    }
+
+    fn brain_and_breaker(&mut self, scene: &Scene<'_>) {
+        let at = |what: &str| format!("cycle {}: {what}", scene.cycle);
+        let (before, after) = (&scene.before, scene.seen.status);
+        let by_model = scene.seen.actuated.is_some_and(|a| a.outcome == Outcome::Model);
+        if scene.input.brain == BrainProcess::Restarting {
+            let fallback = !by_model && (after.mode != Mode::Execute || after.rule_in_control) && !after.pending;
+            self.check(13, fallback, || at("the brain is gone"));
+        }
+        if before.breaker != BreakerState::Closed && after.breaker != BreakerState::Closed {
+            self.check(16, !by_model, || at("the model wrote beside an open breaker"));
+        }
+        if before.breaker == BreakerState::HalfOpen
+            && let Some(event) = scene.seen.event
+        {
+            self.check(17, event.dry_run, || at("a probe that would be acted on"));
+        }
+        let failed = after.counters.deadline_misses + after.counters.malformed_answers
+            - before.counters.deadline_misses
+            - before.counters.malformed_answers;
+        let lost = after.counters.brain_losses > before.counters.brain_losses;
+        if before.breaker == BreakerState::HalfOpen && failed > 0 {
+            self.check(17, after.breaker == BreakerState::Open, || at("a failed probe"));
+        }
+        // Consecutive failures: a good answer or any opening starts the count anew.
+        let good = after.counters.approved + after.counters.clamped + after.counters.rejected
+            > before.counters.approved + before.counters.clamped + before.counters.rejected;
+        if before.breaker == BreakerState::Closed {
+            self.failures += failed;
+            let opens = after.breaker == BreakerState::Open;
+            if lost {
+                self.check(15, opens, || at("a lost brain opens it"));
+            } else if failed > 0 && !self.new_policy {
+                self.check(15, opens == (self.failures >= scene.numbers.failures), || {
+                    at(&format!("{} failures of {}", self.failures, scene.numbers.failures))
+                });
+            }
+            let answered = scene.seen.records.iter().any(|r| {
+                r.kind == RecordKind::Decision && r.outcome == Some(Outcome::Model) && !r.reason.as_str().contains("malformed")
+            });
+            if opens || (good && answered) {
+                self.failures = 0;
+            }
+        } else {
+            self.failures = 0;
+        }
+        if after.breaker == BreakerState::Open && (before.breaker != BreakerState::Open || lost) {
+            self.opened_us = after.time_us;
+        }
+        if before.breaker == BreakerState::Open && after.breaker != BreakerState::Open {
+            let rested = after.time_us - self.opened_us >= scene.numbers.open_us;
+            self.check(18, rested && after.breaker == BreakerState::HalfOpen, || at("left too early"));
+        }
+    }
+
+    fn modes(&mut self, scene: &Scene<'_>) {
+        use Mode::{Aborted, Aborting, Clearing, Execute, Stopped, Stopping};
+        let at = |what: &str| format!("cycle {}: {what}", scene.cycle);
+        let (before, after) = (scene.before.mode, scene.seen.status.mode);
+        self.check(19, may_follow(before, after), || at(&format!("{before:?} to {after:?}")));
+        let operator = scene.input.operator;
+        if operator == Some(OperatorCommand::Stop) {
+            let stopping = matches!(after, Stopping | Stopped | Aborting | Aborted | Clearing);
+            self.check(20, stopping, || at(&format!("Stop in {before:?} leads to {after:?}")));
+        }
+        let pressed = scene.input.estop || operator == Some(OperatorCommand::Abort);
+        if pressed {
+            self.latched = true;
+            self.check(21, matches!(after, Aborting | Aborted), || at(&format!("pressed, and {after:?}")));
+        } else if self.latched {
+            let cleared = operator == Some(OperatorCommand::Clear) && before == Aborted;
+            if cleared && !matches!(after, Aborting | Aborted) {
+                self.latched = false;
+            } else {
+                self.check(21, matches!(after, Aborting | Aborted), || at(&format!("latched, and {after:?}")));
+            }
+        }
+        let takes_away = matches!(operator, Some(OperatorCommand::Stop | OperatorCommand::Hold | OperatorCommand::Abort));
+        if takes_away {
+            let by_model = scene.seen.actuated.is_some_and(|a| a.outcome != Outcome::Safe);
+            self.check(22, !by_model, || at("the model wrote in the cycle of an operator's command"));
+        }
+        if after != Execute {
+            let wrote = scene.seen.actuated.is_some_and(|a| a.outcome != Outcome::Safe);
+            self.check(22, !wrote, || at("written outside Execute"));
+        }
+    }
+
+    fn outputs(&mut self, scene: &Scene<'_>) {
+        let at = |what: &str| format!("cycle {}: {what}", scene.cycle);
+        let actuated = scene.seen.actuated;
+        let link = scene.input.link;
+        if !link.connected || link.watchdog != DeviceWatchdog::Armed {
+            self.check(25, actuated.is_none(), || at("written over a lost link"));
+        }
+        if !scene.input.sole_writer {
+            self.check(26, actuated.is_none() && !scene.seen.heartbeat, || at("written without the lease"));
+        }
+        let written = scene.seen.records.iter().filter(|record| record.actuated).count();
+        self.check(28, written == usize::from(actuated.is_some()), || at(&format!("{written} records of an actuation")));
+        if let Some((replica, original)) = &scene.replayed {
+            self.check(28, replica == original, || at("the replica came out differently"));
+        }
+        if let Some(actuated) = actuated.filter(|a| a.outcome != Outcome::Safe) {
+            let (now, numbers) = (scene.seen.status.time_us, scene.numbers);
+            self.sent.push_back(now);
+            let mut count = 0;
+            let mut holds = true;
+            for at_us in self.sent.iter().rev() {
+                count += 1;
+                let allowed = numbers.burst * 60_000_000 + (now - at_us) * numbers.per_minute;
+                holds &= count * 60_000_000 <= allowed;
+            }
+            self.check(27, holds, || at(&format!("{count} commands, the last one {:?}", actuated.outcome)));
+        }
+    }
+}
+
+/// The table of ISA-TR88.00.02 as `docs/safety.md` has it, and what can follow within one cycle: an event and the
+/// completion of what it began.
+fn may_follow(before: Mode, after: Mode) -> bool {
+    use Mode::*;
+    let next = |mode: Mode| -> &'static [Mode] {
+        match mode {
+            Stopped => &[Resetting, Aborting],
+            Resetting => &[Idle, Stopping, Aborting],
+            Idle => &[Starting, Stopping, Aborting],
+            Starting => &[Execute, Stopping, Aborting],
+            Execute => &[Holding, Suspending, Completing, Stopping, Aborting],
+            Holding => &[Held, Stopping, Aborting],
+            Held => &[Unholding, Stopping, Aborting],
+            Unholding => &[Execute, Stopping, Aborting],
+            Suspending => &[Suspended, Stopping, Aborting],
+            Suspended => &[Unsuspending, Stopping, Aborting],
+            Unsuspending => &[Execute, Stopping, Aborting],
+            Completing => &[Complete, Stopping, Aborting],
+            Complete => &[Resetting, Stopping, Aborting],
+            Stopping => &[Stopped, Aborting],
+            Aborting => &[Aborted],
+            Aborted => &[Clearing],
+            Clearing => &[Stopped, Aborting],
+        }
+    };
+    // Work that is done, and an event, in one cycle.
+    let mut reach = vec![before];
+    for _ in 0..2 {
+        let further: Vec<Mode> = reach.iter().flat_map(|mode| next(*mode)).copied().collect();
+        reach.extend(further);
+    }
+    reach.contains(&after)
+}
