@@ -53,7 +53,9 @@ fn main() -> ExitCode {
 }
 
 fn report(all: &Monitors, runs: u64) -> (String, String) {
-    let mut text = format!("{runs} runs of {CYCLES} cycles\n\n| # | invariant | checks | violations |\n|---|---|---|---|\n");
+    let mut text = format!(
+        "{runs} runs of {CYCLES} cycles\n\n| # | invariant | checks | violations |\n|---|---|---|---|\n"
+    );
     let mut rows = Vec::new();
     for (number, name) in INVARIANTS {
         let (checks, violations) = (all.checks(number), all.violations(number));
@@ -65,6 +67,7 @@ fn report(all: &Monitors, runs: u64) -> (String, String) {
     for example in all.examples() {
         let _ = writeln!(text, "VIOLATION {example}");
     }
-    let json = format!("{{\"runs\": {runs}, \"cycles\": {CYCLES}, \"invariants\": [\n{}\n]}}\n", rows.join(",\n"));
+    let json =
+        format!("{{\"runs\": {runs}, \"cycles\": {CYCLES}, \"invariants\": [\n{}\n]}}\n", rows.join(",\n"));
     (text, json)
 }

@@ -128,7 +128,9 @@ impl Monitors {
             self.check(2, known.is_some() && record.verdict.is_some(), || at("a second answer"));
             let Some((from_us, span_us)) = known else { continue };
             let took_us = scene.seen.status.time_us - from_us;
-            self.check(8, took_us <= span_us + scene.numbers.period_us, || at(&format!("answered after {took_us} us of {span_us}")));
+            self.check(8, took_us <= span_us + scene.numbers.period_us, || {
+                at(&format!("answered after {took_us} us of {span_us}"))
+            });
         }
         if let Some(event) = scene.input.event.filter(|e| e.sentence.as_str().ends_with('?')) {
             self.open.entry(event.id).or_insert((scene.time, 0));
@@ -146,7 +148,9 @@ impl Monitors {
                 && decision.outcome == Outcome::Model;
             if !known {
                 let used = actuated.is_some_and(|a| a.epoch == decision.epoch && a.outcome == Outcome::Model);
-                self.check(5, !used || self.actuated_epochs.contains(&decision.epoch), || at("nonsense was acted on"));
+                self.check(5, !used || self.actuated_epochs.contains(&decision.epoch), || {
+                    at("nonsense was acted on")
+                });
             }
         }
         let Some(command) = scene.approved else { return };
@@ -167,7 +171,9 @@ impl Monitors {
             let now = scene.seen.status.time_us;
             if let Some((last, last_us)) = self.fan {
                 let reach = scene.numbers.rate_per_s * (now - last_us) as f64 / 1e6;
-                self.check(4, (value - last).abs() <= reach + 1e-6, || at(&format!("{last} to {value}, reach {reach}")));
+                self.check(4, (value - last).abs() <= reach + 1e-6, || {
+                    at(&format!("{last} to {value}, reach {reach}"))
+                });
             }
             self.fan = Some((value, now));
         }
@@ -187,7 +193,9 @@ impl Monitors {
         let by_model = seen.actuated.filter(|a| a.outcome == Outcome::Model);
         if let Some(actuated) = by_model {
             let latest = self.asked.last_key_value().map(|(epoch, _)| *epoch);
-            self.check(9, latest == Some(actuated.epoch), || at(&format!("epoch {} is not {latest:?}", actuated.epoch)));
+            self.check(9, latest == Some(actuated.epoch), || {
+                at(&format!("epoch {} is not {latest:?}", actuated.epoch))
+            });
             self.check(24, self.actuated_epochs.insert(actuated.epoch), || at("an answer acted on twice"));
         }
         for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
@@ -200,7 +208,8 @@ impl Monitors {
         // A reading that cannot be believed: not a number, not good, too old, or the same to the last bit for too long.
         let sample = scene.input.tags.first().copied().unwrap_or(TagSample::MISSING);
         let bits = sample.value.to_bits();
-        let same_from = self.frozen.filter(|(last, _)| *last == bits).map_or(sample.time_us, |(_, from)| from);
+        let same_from =
+            self.frozen.filter(|(last, _)| *last == bits).map_or(sample.time_us, |(_, from)| from);
         self.frozen = Some((bits, same_from));
         let frozen = sample.time_us.saturating_sub(same_from) > scene.numbers.frozen_us + 200_000;
         let unusable = scene.input.tags.iter().any(|tag| {
@@ -219,7 +228,8 @@ impl Monitors {
         let (before, after) = (&scene.before, scene.seen.status);
         let by_model = scene.seen.actuated.is_some_and(|a| a.outcome == Outcome::Model);
         if scene.input.brain == BrainProcess::Restarting {
-            let fallback = !by_model && (after.mode != Mode::Execute || after.rule_in_control) && !after.pending;
+            let fallback =
+                !by_model && (after.mode != Mode::Execute || after.rule_in_control) && !after.pending;
             self.check(13, fallback, || at("the brain is gone"));
         }
         if before.breaker != BreakerState::Closed && after.breaker != BreakerState::Closed {
@@ -251,7 +261,9 @@ impl Monitors {
                 });
             }
             let answered = scene.seen.records.iter().any(|r| {
-                r.kind == RecordKind::Decision && r.outcome == Some(Outcome::Model) && !r.reason.as_str().contains("malformed")
+                r.kind == RecordKind::Decision
+                    && r.outcome == Some(Outcome::Model)
+                    && !r.reason.as_str().contains("malformed")
             });
             if opens || (good && answered) {
                 self.failures = 0;
@@ -287,10 +299,13 @@ impl Monitors {
             if cleared && !matches!(after, Aborting | Aborted) {
                 self.latched = false;
             } else {
-                self.check(21, matches!(after, Aborting | Aborted), || at(&format!("latched, and {after:?}")));
+                self.check(21, matches!(after, Aborting | Aborted), || {
+                    at(&format!("latched, and {after:?}"))
+                });
             }
         }
-        let takes_away = matches!(operator, Some(OperatorCommand::Stop | OperatorCommand::Hold | OperatorCommand::Abort));
+        let takes_away =
+            matches!(operator, Some(OperatorCommand::Stop | OperatorCommand::Hold | OperatorCommand::Abort));
         if takes_away {
             let by_model = scene.seen.actuated.is_some_and(|a| a.outcome != Outcome::Safe);
             self.check(22, !by_model, || at("the model wrote in the cycle of an operator's command"));
@@ -312,7 +327,9 @@ impl Monitors {
             self.check(26, actuated.is_none() && !scene.seen.heartbeat, || at("written without the lease"));
         }
         let written = scene.seen.records.iter().filter(|record| record.actuated).count();
-        self.check(28, written == usize::from(actuated.is_some()), || at(&format!("{written} records of an actuation")));
+        self.check(28, written == usize::from(actuated.is_some()), || {
+            at(&format!("{written} records of an actuation"))
+        });
         if let Some((replica, original)) = &scene.replayed {
             self.check(28, replica == original, || at("the replica came out differently"));
         }

@@ -344,7 +344,8 @@ impl World {
         let time = if stepped_back { self.now.saturating_sub(self.random.below(50_000)) } else { self.now };
         self.draw_tags();
         let due = |cycle: u64| move |(at, _): &&(u64, Decision)| *at <= cycle;
-        let mut decisions: Vec<Decision> = self.mail.iter().filter(due(self.cycle)).map(|(_, d)| *d).collect();
+        let mut decisions: Vec<Decision> =
+            self.mail.iter().filter(due(self.cycle)).map(|(_, d)| *d).collect();
         self.mail.retain(|(at, _)| *at > self.cycle);
         let down = self.cycle < self.down_until;
         if down {
@@ -358,7 +359,8 @@ impl World {
             (false, 1) => DeviceWatchdog::Tripped,
             _ => DeviceWatchdog::Armed,
         };
-        let link = Link { connected: connected || self.link_until % 3 < 2, watchdog, heartbeat_ack_us: self.now };
+        let link =
+            Link { connected: connected || self.link_until % 3 < 2, watchdog, heartbeat_ack_us: self.now };
         let (event, operator) = (self.draw_event(), self.draw_operator());
         let input = Input {
             tags: &self.samples,
@@ -366,7 +368,11 @@ impl World {
             sole_writer: self.cycle >= self.writer_until,
             event: event.as_ref(),
             decisions: &decisions,
-            brain: if down { BrainProcess::Restarting } else { BrainProcess::Running { generation: self.generation } },
+            brain: if down {
+                BrainProcess::Restarting
+            } else {
+                BrainProcess::Running { generation: self.generation }
+            },
             operator,
             estop: self.cycle < self.estop_until,
         };
@@ -433,13 +439,17 @@ impl World {
         if self.random.one_in(3) {
             next.period_us *= 2;
             let refused = Policy::new((&self.site, prints.0), (&next.site(), prints.1));
-            monitors.check(31, matches!(refused, Err(GuardError::NeedsRestart { .. })), || "an identity changed".into());
+            monitors.check(31, matches!(refused, Err(GuardError::NeedsRestart { .. })), || {
+                "an identity changed".into()
+            });
             let mut unsafe_one = self.site.clone();
             let mut values = [Value::Absent; ganglion_site::limits::ARGUMENTS_MAX];
             values[0] = Value::Number(60.0);
             unsafe_one.safe = Command { verb: 0, values };
             let refused = Policy::new((&self.site, prints.0), (&unsafe_one, prints.1));
-            monitors.check(31, matches!(refused, Err(GuardError::SafeCommand { .. })), || "an unsafe safe command".into());
+            monitors.check(31, matches!(refused, Err(GuardError::SafeCommand { .. })), || {
+                "an unsafe safe command".into()
+            });
             monitors.check(31, Guard::new(&unsafe_one).is_err(), || "a start with a bad policy".into());
             return;
         }
