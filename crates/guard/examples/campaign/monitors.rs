@@ -2,7 +2,7 @@
 
 use crate::world::Numbers;
 use ganglion_guard::*;
-use ganglion_site::{Command, Micros, Outcome, Site, Value};
+use ganglion_site::{Command, Decision, Micros, Outcome, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Those that a simulation can show. 1 is shown by the compiler, 14 and the real-process part of 13 by `ganglion`'s campaign
@@ -41,7 +41,6 @@ pub const INVARIANTS: [(u8, &str); 27] = [
 pub struct Scene<'s> {
     pub cycle: u64,
     pub numbers: Numbers,
-    pub site: &'s Site,
     pub before: Status,
     pub time: Micros,
     pub input: &'s Input<'s>,
@@ -127,31 +126,29 @@ impl Monitors {
             let known = self.open.remove(&record.request);
             self.check(2, known.is_some() && record.verdict.is_some(), || at("a second answer"));
             let Some((from_us, span_us)) = known else { continue };
+            // One cycle to look, and one that a clock that stepped back has swallowed.
             let took_us = scene.seen.status.time_us - from_us;
-            self.check(8, took_us <= span_us + scene.numbers.period_us, || {
+            self.check(8, took_us <= span_us + 2 * scene.numbers.period_us, || {
                 at(&format!("answered after {took_us} us of {span_us}"))
             });
         }
-        if let Some(event) = scene.input.event.filter(|e| e.sentence.as_str().ends_with('?')) {
-            self.open.entry(event.id).or_insert((scene.time, 0));
-        }
         let actuated = scene.seen.actuated;
-        for record in records.iter().filter(|r| r.event.sentence.as_str().ends_with('?')) {
+        // A reading beyond a trip limit is no question, whatever is asked along with it: that is answered by the safe command.
+        let asked =
+            |r: &&Record| r.event.sentence.as_str().ends_with('?') && r.outcome != Some(Outcome::Safe);
+        for record in records.iter().filter(asked) {
             self.check(6, !record.actuated, || at("a question was acted on"));
         }
         // The words alone change nothing.
         let bare = |a: Option<Actuated>| a.map(|a| format!("{:?}", a.command));
         self.check(7, bare(actuated) == bare(scene.twin), || at("other words, another command"));
-        for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
-            let known = decision.command.is_none_or(|c| c.verb < 4)
-                && decision.confidence >= 0.0
-                && decision.outcome == Outcome::Model;
-            if !known {
-                let used = actuated.is_some_and(|a| a.epoch == decision.epoch && a.outcome == Outcome::Model);
-                self.check(5, !used || self.actuated_epochs.contains(&decision.epoch), || {
-                    at("nonsense was acted on")
-                });
-            }
+        let sound = |d: &Decision| {
+            d.command.is_none_or(|c| c.verb < 4) && d.confidence >= 0.0 && d.outcome == Outcome::Model
+        };
+        for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0 && !sound(d)) {
+            let other = scene.input.decisions.iter().any(|d| d.epoch == decision.epoch && sound(d));
+            let used = actuated.is_some_and(|a| a.epoch == decision.epoch && a.outcome == Outcome::Model);
+            self.check(5, !used || other, || at("nonsense was acted on"));
         }
         let Some(command) = scene.approved else { return };
         let number = match (command.verb, command.values.first()) {
@@ -187,16 +184,14 @@ impl Monitors {
             self.check(11, now == scene.before.time_us, || at("a step back was followed"));
         }
         self.check(12, seen.heartbeat == scene.input.sole_writer, || at("heartbeat"));
-        if let Some(event) = seen.event {
-            self.asked.insert(event.epoch, (now, event.dry_run));
-        }
         let by_model = seen.actuated.filter(|a| a.outcome == Outcome::Model);
         if let Some(actuated) = by_model {
             let latest = self.asked.last_key_value().map(|(epoch, _)| *epoch);
             self.check(9, latest == Some(actuated.epoch), || {
                 at(&format!("epoch {} is not {latest:?}", actuated.epoch))
             });
-            self.check(24, self.actuated_epochs.insert(actuated.epoch), || at("an answer acted on twice"));
+            let first = self.actuated_epochs.insert(actuated.epoch);
+            self.check(24, first, || at("an answer acted on twice"));
         }
         for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
             let latest = self.asked.range(..).next_back().map(|(epoch, _)| *epoch);
@@ -221,6 +216,10 @@ impl Monitors {
         if unusable {
             self.check(10, by_model.is_none(), || at("decided on a reading that cannot be believed"));
         }
+        // Only now: an answer taken in this cycle was to a question of an earlier one.
+        if let Some(event) = seen.event {
+            self.asked.insert(event.epoch, (now, event.dry_run));
+        }
     }
 
     fn brain_and_breaker(&mut self, scene: &Scene<'_>) {
@@ -236,6 +235,7 @@ impl Monitors {
             self.check(16, !by_model, || at("the model wrote beside an open breaker"));
         }
         if before.breaker == BreakerState::HalfOpen
+            && after.breaker == BreakerState::HalfOpen
             && let Some(event) = scene.seen.event
         {
             self.check(17, event.dry_run, || at("a probe that would be acted on"));
@@ -256,9 +256,8 @@ impl Monitors {
             if lost {
                 self.check(15, opens, || at("a lost brain opens it"));
             } else if failed > 0 && !self.new_policy {
-                self.check(15, opens == (self.failures >= scene.numbers.failures), || {
-                    at(&format!("{} failures of {}", self.failures, scene.numbers.failures))
-                });
+                let (count, most) = (self.failures, scene.numbers.failures);
+                self.check(15, opens == (count >= most), || at(&format!("{count} failures of {most}")));
             }
             let answered = scene.seen.records.iter().any(|r| {
                 r.kind == RecordKind::Decision
@@ -295,7 +294,7 @@ impl Monitors {
             self.latched = true;
             self.check(21, matches!(after, Aborting | Aborted), || at(&format!("pressed, and {after:?}")));
         } else if self.latched {
-            let cleared = operator == Some(OperatorCommand::Clear) && before == Aborted;
+            let cleared = operator == Some(OperatorCommand::Clear) && matches!(before, Aborting | Aborted);
             if cleared && !matches!(after, Aborting | Aborted) {
                 self.latched = false;
             } else {

@@ -343,6 +343,9 @@ impl World {
         let stepped_back = self.random.one_in(40);
         let time = if stepped_back { self.now.saturating_sub(self.random.below(50_000)) } else { self.now };
         self.draw_tags();
+        if self.random.one_in(50) {
+            self.save(monitors);
+        }
         let due = |cycle: u64| move |(at, _): &&(u64, Decision)| *at <= cycle;
         let mut decisions: Vec<Decision> =
             self.mail.iter().filter(due(self.cycle)).map(|(_, d)| *d).collect();
@@ -376,9 +379,6 @@ impl World {
             operator,
             estop: self.cycle < self.estop_until,
         };
-        if self.random.one_in(50) {
-            self.save(monitors);
-        }
         let before = *self.guard.status();
         let output = self.guard.cycle(time, &input);
         let proof = output.actuation.map(|a| *a.approved.get());
@@ -401,7 +401,6 @@ impl World {
         let scene = Scene {
             cycle: self.cycle,
             numbers: self.numbers,
-            site: &self.site,
             before,
             time,
             input: &input,
