@@ -6,7 +6,10 @@
 mod answer;
 mod commands;
 mod display;
+mod document;
+mod hgrm;
 mod load;
+mod plot;
 mod sandbox;
 
 use clap::{Parser, Subcommand};

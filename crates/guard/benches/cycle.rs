@@ -10,7 +10,9 @@
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
 use ganglion_guard::*;
-use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings};
+use ganglion_site::{
+    BrainMessage, Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
@@ -206,6 +208,7 @@ impl Port for Busy {
             tags: TagValues::NONE,
             deadline_ms: None,
             dry_run: false,
+            stream: false,
         })
     }
 
@@ -223,7 +226,7 @@ impl Port for Busy {
         if self.cycle % 8000 > 7000 { BrainProcess::Restarting } else { BrainProcess::Running { generation } }
     }
 
-    fn decision(&mut self) -> Option<Decision> {
+    fn message(&mut self) -> Option<BrainMessage> {
         let command = Some(self.answer);
         let confidence = 0.9;
         let decided = self.epoch.take().map(|epoch| Decision {
@@ -237,7 +240,7 @@ impl Port for Busy {
         // A sign of life once in its cycle, not for every look.
         let due =
             self.cycle.is_multiple_of(20) && std::mem::replace(&mut self.signed, self.cycle) != self.cycle;
-        decided.or_else(|| due.then_some(Decision::SIGN_OF_LIFE))
+        decided.or_else(|| due.then_some(Decision::SIGN_OF_LIFE)).map(BrainMessage::Decision)
     }
 
     fn ask(&mut self, event: &Event) {
@@ -253,6 +256,8 @@ impl Port for Busy {
     fn heartbeat(&mut self) {}
 
     fn record(&mut self, _: &Record) {}
+
+    fn field(&mut self, _: &Field) {}
 
     fn show(&mut self, _: &Status) {}
 

@@ -5,12 +5,12 @@ use crate::limits::*;
 use crate::policy::{News, Notice, Policy};
 use crate::rt;
 use crate::runner::Port;
-use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Link, OperatorCommand, Request, Status};
+use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Field, Link, OperatorCommand, Request, Status};
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
 use crate::text::reason;
 use ganglion_audit::{Record, RecordKind, Sink};
-use ganglion_site::{Decision, Event, Micros, Reason, Site};
+use ganglion_site::{BrainMessage, Event, Micros, Reason, Site};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -94,7 +94,9 @@ pub struct Outside {
     pub actuations: rtrb::Consumer<Actuation>,
     /// A copy of every record, for live display and for answering requests by their number.
     pub records: rtrb::Consumer<Record>,
-    /// The status whenever it changed in more than time and counters.
+    /// Fields of answers that are still being decided, for those who asked for them.
+    pub fields: rtrb::Consumer<Field>,
+    /// The status whenever it changed in more than time.
     pub statuses: rtrb::Consumer<Status>,
     /// Policies and notices in.
     pub news: rtrb::Producer<News>,
@@ -113,6 +115,7 @@ pub struct Channels {
     statuses: rtrb::Producer<Status>,
     news: rtrb::Consumer<News>,
     retired: rtrb::Producer<Box<Policy>>,
+    fields: rtrb::Producer<Field>,
     shown: Option<Status>,
     actuation_stuck: bool,
     brain: Option<BrainChannel>,
@@ -139,6 +142,7 @@ impl Channels {
         let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
         let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
+        let (fields, fields_out) = rtrb::RingBuffer::new(FIELD_QUEUE_MAX);
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let (news_in, news) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
         let (retired, retired_out) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
@@ -148,6 +152,7 @@ impl Channels {
             operator: operator_in,
             actuations: actuations_out,
             records: records_out,
+            fields: fields_out,
             statuses: statuses_out,
             news: news_in,
             retired: retired_out,
@@ -163,6 +168,7 @@ impl Channels {
             statuses,
             news,
             retired,
+            fields,
             shown,
             actuation_stuck,
             brain,
@@ -223,7 +229,7 @@ impl Port for Channels {
         self.brain.as_mut().map_or(BrainProcess::Absent, BrainChannel::process)
     }
 
-    fn decision(&mut self) -> Option<Decision> {
+    fn message(&mut self) -> Option<BrainMessage> {
         self.brain.as_mut()?.receive()
     }
 
@@ -257,10 +263,15 @@ impl Port for Channels {
         }
     }
 
+    fn field(&mut self, field: &Field) {
+        // A reader that is too slow for parts still gets the whole answer.
+        let _ = self.fields.push(*field);
+    }
+
     fn show(&mut self, status: &Status) {
         self.signals.deadline_misses.store(status.counters.deadline_misses, Ordering::Relaxed);
-        let still =
-            |s: &Status| Status { time_us: 0, counters: crate::Counters::default(), link: Link::DOWN, ..*s };
+        let counters = |s: &Status| crate::Counters { cycles: 0, ..s.counters };
+        let still = |s: &Status| Status { time_us: 0, counters: counters(s), link: Link::DOWN, ..*s };
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
         if changed && self.statuses.push(*status).is_ok() {
             self.shown = Some(*status);

@@ -133,6 +133,10 @@ fn same_identity(old: &Site, new: &Site) -> Result<(), GuardError> {
     policy_of_old.limits.clone_from(&old.limits);
     policy_of_old.rules.clone_from(&old.rules);
     policy_of_old.safe = old.safe;
+    // Their names are in records and on screens; how they come about is policy.
+    if new.triggers.iter().map(|t| &t.name).eq(old.triggers.iter().map(|t| &t.name)) {
+        policy_of_old.triggers.clone_from(&old.triggers);
+    }
     let (mine, its) = (&mut policy_of_old.guard, &old.guard);
     mine.deadline_ms = its.deadline_ms;
     mine.breaker_failures = its.breaker_failures;
@@ -154,6 +158,7 @@ fn same_identity(old: &Site, new: &Site) -> Result<(), GuardError> {
         ("[http]", old.http != new.http),
         ("[[tag]]", policy_of_old.tags != old.tags),
         ("[[command]]", old.commands != new.commands),
+        ("[[trigger]] names", policy_of_old.triggers != old.triggers),
     ];
     let what = differs.iter().find(|(_, differs)| *differs).map_or("another section", |(what, _)| *what);
     Err(GuardError::NeedsRestart { what })

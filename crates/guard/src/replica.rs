@@ -10,13 +10,16 @@ use crate::bucket::Bucket;
 use crate::condition::Moment;
 use crate::envelope::Sent;
 use crate::error::GuardError;
-use crate::guard::{Guard, Pending};
-use crate::limits::STATE_BYTES_MIN;
+use crate::guard::Guard;
+use crate::limits::{PENDING_BYTES_MAX, STATE_BYTES_MIN};
 use crate::mode::Mode;
+use crate::outputs::Outputs;
+use crate::pending::Pending;
 use crate::policy::{Notice, Policy};
 use crate::rules::ActiveRule;
 use crate::sense::{Readings, Sense};
-use crate::status::{BrainAction, Counters, Input, Link, Output, Severity, Status};
+use crate::status::{BrainAction, Counters, Field, Input, Link, Output, Severity, Status};
+use crate::triggers::TriggerState;
 use ganglion_audit::Record;
 use ganglion_site::{Command, Epoch, Event, Micros, Outcome, Sentence, Site};
 use serde::{Deserialize, Serialize};
@@ -47,6 +50,8 @@ pub struct Seen<'g> {
     pub brain: BrainAction,
     /// Whether the plant's heartbeat was counted up.
     pub heartbeat: bool,
+    /// Parts of answers, handed on.
+    pub fields: &'g [Field],
     /// Logged.
     pub records: &'g [Record],
     /// The state after the cycle.
@@ -63,8 +68,8 @@ impl<'g> Output<'g> {
             request: a.request,
             time_us: a.time_us,
         });
-        let Self { event, brain, heartbeat, records, status, .. } = *self;
-        Seen { event, actuated, brain, heartbeat, records, status }
+        let Self { event, brain, heartbeat, fields, records, status, .. } = *self;
+        Seen { event, actuated, brain, heartbeat, fields, records, status }
     }
 }
 
@@ -84,7 +89,7 @@ macro_rules! state {
         #[derive(Serialize)]
         struct Saved<'g> {
             $($field: &'g $kind,)*
-            pending: Option<Pending>,
+            pending: PendingPlaces<'g>,
             moments: &'g [Moment],
             sent: SentBefore<'g>,
         }
@@ -92,7 +97,7 @@ macro_rules! state {
         #[derive(Deserialize)]
         struct Loaded {
             $($field: $kind,)*
-            pending: Option<Pending>,
+            pending: Vec<Option<Pending>>,
             moments: Vec<Moment>,
             sent: Vec<Option<Sent>>,
         }
@@ -101,7 +106,7 @@ macro_rules! state {
             fn saved(&self, keep_text: bool) -> Saved<'_> {
                 Saved {
                     $($field: &self.$field,)*
-                    pending: if keep_text { self.pending } else { self.pending.map(Pending::without_text) },
+                    pending: PendingPlaces(self, keep_text),
                     moments: self.conditions.moments(),
                     sent: SentBefore(self),
                 }
@@ -109,8 +114,10 @@ macro_rules! state {
 
             fn take_up(&mut self, loaded: Loaded) -> bool {
                 $(self.$field = loaded.$field;)*
-                self.pending = loaded.pending;
-                self.conditions.set_moments(&loaded.moments) && self.envelope.set_history(&loaded.sent)
+                self.pending.set_places(loaded.pending)
+                    && self.conditions.set_moments(&loaded.moments)
+                    && self.envelope.set_history(&loaded.sent)
+                    && self.triggers.len() == self.site.triggers.len()
             }
         }
     };
@@ -136,9 +143,20 @@ state! {
     epoch: Epoch,
     last_rule: Option<Command>,
     active: ActiveRule,
+    outputs: Outputs,
+    triggers: Vec<TriggerState>,
     noted: Option<Notice>,
     counters: Counters,
     status: Status,
+}
+
+/// Events that the brain is thinking about, and whether their sentences are written.
+struct PendingPlaces<'g>(&'g Guard, bool);
+
+impl Serialize for PendingPlaces<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.pending.places(self.1))
+    }
 }
 
 /// What was last sent, by slot.
@@ -154,7 +172,8 @@ impl Guard {
     /// Room that [`Guard::save`] needs at most.
     pub fn state_bytes_max(&self) -> usize {
         let histories = self.envelope.history().len() + self.conditions.moments().len();
-        STATE_BYTES_MIN + histories * 48
+        let pending = self.pending.places(true).len();
+        STATE_BYTES_MIN + histories * 48 + pending * PENDING_BYTES_MAX
     }
 
     /// Writes the state between two cycles; how many bytes it took, or `None` when there is no room. No heap. Without

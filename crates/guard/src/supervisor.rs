@@ -11,7 +11,7 @@
 use crate::error::GuardError;
 use crate::limits::*;
 use crate::status::BrainProcess;
-use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
+use ganglion_site::{BrainMessage, DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
@@ -114,16 +114,16 @@ impl BrainChannel {
         }
     }
 
-    /// The next decision. What is no decision is counted and skipped, a bounded number per call.
-    pub fn receive(&mut self) -> Option<Decision> {
+    /// The next message. What is none is counted and skipped, a bounded number per call.
+    pub fn receive(&mut self) -> Option<BrainMessage> {
         if let Some(late) = self.receive_late() {
             return Some(late);
         }
         let current = self.current.as_ref()?;
         for _ in 0..DECISIONS_PER_CYCLE_MAX {
             let size = current.socket.recv(&mut self.frame).ok()?;
-            match self.frame.get(..size).map(Decision::decode) {
-                Some(Ok(decision)) => return Some(decision),
+            match self.frame.get(..size).map(BrainMessage::decode) {
+                Some(Ok(message)) => return Some(message),
                 _ => self.shared.garbage.fetch_add(1, Ordering::Relaxed),
             };
         }
@@ -131,12 +131,12 @@ impl BrainChannel {
     }
 
     /// What a retired brain still answers. Its signs of life say nothing about the one that is asked now.
-    fn receive_late(&mut self) -> Option<Decision> {
+    fn receive_late(&mut self) -> Option<BrainMessage> {
         for _ in 0..DECISIONS_PER_CYCLE_MAX {
             let size = self.retired.as_ref()?.socket.recv(&mut self.frame).ok()?;
-            match self.frame.get(..size).map(Decision::decode) {
-                Some(Ok(decision)) if decision.epoch != 0 => return Some(decision),
-                Some(Ok(_)) => {}
+            match self.frame.get(..size).map(BrainMessage::decode) {
+                Some(Ok(BrainMessage::Decision(decision))) if decision.epoch == 0 => {}
+                Some(Ok(message)) => return Some(message),
                 _ => {
                     self.shared.garbage.fetch_add(1, Ordering::Relaxed);
                 }
@@ -238,7 +238,7 @@ impl Supervisor {
         self.shared.start_failures.load(Ordering::Relaxed)
     }
 
-    /// Messages of the brain that were no decisions.
+    /// Messages of the brain that were none of its kinds.
     pub fn garbage(&self) -> u64 {
         self.shared.garbage.load(Ordering::Relaxed)
     }

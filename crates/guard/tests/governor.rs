@@ -1,7 +1,7 @@
 //! Which variant answers, from a machine made of files; and a brain that is followed by another without a gap.
 
 use ganglion_guard::*;
-use ganglion_site::{DECISION_FRAME_BYTES, Decision, Event, SwitchSpec};
+use ganglion_site::{BrainMessage, DECISION_FRAME_BYTES, Decision, Event, SwitchSpec};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -206,6 +206,13 @@ fn brain(folder: &Path, level: u8) -> Command {
     command
 }
 
+fn decision(channel: &mut BrainChannel) -> Option<Decision> {
+    match channel.receive()? {
+        BrainMessage::Decision(decision) => Some(decision),
+        BrainMessage::Progress(_) => None,
+    }
+}
+
 #[test]
 fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() {
     let machine = Machine::new("successor");
@@ -221,7 +228,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     let mut level = None;
     wait_for("the successor is ready", || {
         assert_eq!(channel.process(), running, "never a gap");
-        assert!(channel.receive().is_none_or(|decision| decision.epoch == 0));
+        assert!(decision(&mut channel).is_none_or(|decision| decision.epoch == 0));
         if level.is_none() && supervisor.generation() == 1 {
             // Asked just before the change: the one that is asked answers.
             level = channel.switch();
@@ -236,7 +243,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     channel.send(&Event::new(7, 0));
     let mut answer = None;
     wait_for("it answers", || {
-        answer = answer.or(channel.receive().filter(|decision| decision.epoch == 7));
+        answer = answer.or(decision(&mut channel).filter(|decision| decision.epoch == 7));
         answer.is_some()
     });
     assert_eq!(answer.unwrap().confidence, 0.3);
@@ -266,7 +273,7 @@ fn what_the_old_one_was_asked_it_still_answers() {
     let mut from = Vec::new();
     wait_for("the old one's answer", || {
         from.extend(
-            channel.receive().filter(|decision| decision.epoch == 7).map(|decision| decision.confidence),
+            decision(&mut channel).filter(|decision| decision.epoch == 7).map(|decision| decision.confidence),
         );
         !from.is_empty()
     });

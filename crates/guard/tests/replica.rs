@@ -38,6 +38,7 @@ fn draw(bench: &Bench, now: u64, cycle: u64, epoch: u64, r: u64) -> Lot {
     let event = (pick(21, 3) == 0).then(|| Request {
         tags,
         dry_run: pick(23, 9) == 0,
+        stream: false,
         deadline_ms: (pick(27, 4) == 0).then_some(15),
         ..request(cycle, if pick(30, 7) == 0 { "is it warm?" } else { "warm it" })
     });
@@ -78,6 +79,7 @@ impl Lot {
             sole_writer: self.sole_writer,
             event: self.event.as_ref(),
             decisions: &self.decisions,
+            progress: &[],
             brain: self.brain,
             operator: self.operator,
             estop: self.estop,

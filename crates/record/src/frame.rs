@@ -5,11 +5,11 @@
 //! written when they change; times relative to the cycle's own.
 
 use ganglion_guard::{
-    Actuated, BrainAction, BrainProcess, Fingerprint, Input, Link, OperatorCommand, Quality, Record, Request,
-    Seen, TagSample, stand_in,
+    Actuated, BrainAction, BrainProcess, Field, Fingerprint, Input, Link, OperatorCommand, Quality, Record,
+    Request, Seen, TagSample, stand_in,
 };
 use ganglion_site::limits::TAGS_MAX;
-use ganglion_site::{Decision, Event, Micros};
+use ganglion_site::{Decision, Event, Micros, Progress};
 use serde::{Deserialize, Serialize};
 
 /// What a frame is.
@@ -62,7 +62,7 @@ impl TagChange {
 
 /// What a cycle was given, less what is as in the cycle before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Begin<T, D> {
+pub(crate) struct Begin<T, D, P> {
     /// Since the cycle before; the first after a state: the time itself.
     pub elapsed_us: u64,
     tag_count: u8,
@@ -75,22 +75,24 @@ pub(crate) struct Begin<T, D> {
     event: Option<Request>,
     signs_of_life: u8,
     decisions: D,
+    progress: P,
 }
 
 /// What came out of a cycle. `quiet` stands for: nothing but a heartbeat as the lease has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct End<E, R> {
+pub(crate) struct End<E, F, R> {
     pub event: Option<E>,
     pub actuated: Option<Actuated>,
     pub brain: BrainAction,
     pub heartbeat: bool,
+    pub fields: F,
     pub records: R,
     /// CRC-32 of the status in postcard's encoding.
     pub status_crc: u32,
 }
 
-pub(crate) type OwnedBegin = Begin<Vec<TagChange>, Vec<Decision>>;
-pub(crate) type OwnedEnd = End<Event, Vec<Record>>;
+pub(crate) type OwnedBegin = Begin<Vec<TagChange>, Vec<Decision>, Vec<Progress>>;
+pub(crate) type OwnedEnd = End<Event, Vec<Field>, Vec<Record>>;
 
 /// What the cycle before was given; the base of the next one's changes, on both sides.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,6 +166,7 @@ pub(crate) fn write_begin<'o>(
         event: input.event.map(|event| if keep_text { *event } else { without_text(event) }),
         signs_of_life: u8::try_from(signs).unwrap_or(0),
         decisions: input.decisions.get(signs..).unwrap_or(&[]),
+        progress: input.progress,
     };
     (before.now, before.link, before.brain) = (now, input.link, input.brain);
     postcard::to_slice(&begin, out).ok()
@@ -181,6 +184,7 @@ pub(crate) fn write_end<'o>(seen: &Seen<'_>, keep_text: bool, out: &'o mut [u8])
         actuated: seen.actuated,
         brain: seen.brain,
         heartbeat: seen.heartbeat,
+        fields: seen.fields,
         records: Each(seen.records, as_kept),
         status_crc,
     };
@@ -203,6 +207,7 @@ pub(crate) struct Given {
     pub operator: Option<OperatorCommand>,
     pub event: Option<Request>,
     pub decisions: Vec<Decision>,
+    pub progress: Vec<Progress>,
 }
 
 impl Given {
@@ -213,6 +218,7 @@ impl Given {
             sole_writer: self.sole_writer,
             event: self.event.as_ref(),
             decisions: &self.decisions,
+            progress: &self.progress,
             brain: self.brain,
             operator: self.operator,
             estop: self.estop,
@@ -249,6 +255,7 @@ pub(crate) fn read_begin(before: &mut Before, begin: OwnedBegin) -> Option<Given
         operator: begin.operator,
         event: begin.event,
         decisions: signs.chain(begin.decisions).collect(),
+        progress: begin.progress,
     })
 }
 

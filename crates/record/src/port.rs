@@ -2,10 +2,10 @@
 
 use crate::tape::Tape;
 use ganglion_guard::{
-    Actuation, BrainProcess, Guard, Input, Link, News, OperatorCommand, Policy, Port, Record, Request, Seen,
-    Status, TagSample,
+    Actuation, BrainProcess, Field, Guard, Input, Link, News, OperatorCommand, Policy, Port, Record, Request,
+    Seen, Status, TagSample,
 };
-use ganglion_site::{Decision, Event, Micros};
+use ganglion_site::{BrainMessage, Event, Micros};
 
 /// Passes everything on to the port inside and writes down what the cycle is given and what comes out of it.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ impl<P: Port> Port for Recorded<P> {
         self.port.brain()
     }
 
-    fn decision(&mut self) -> Option<Decision> {
-        self.port.decision()
+    fn message(&mut self) -> Option<BrainMessage> {
+        self.port.message()
     }
 
     fn ask(&mut self, event: &Event) {
@@ -80,6 +80,10 @@ impl<P: Port> Port for Recorded<P> {
 
     fn record(&mut self, record: &Record) {
         self.port.record(record);
+    }
+
+    fn field(&mut self, field: &Field) {
+        self.port.field(field);
     }
 
     fn show(&mut self, status: &Status) {

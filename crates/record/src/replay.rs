@@ -398,6 +398,7 @@ fn first_difference(recorded: &OwnedEnd, seen: &Seen<'_>) -> (String, String, St
         }
     }
     compare("the command for the plant", &recorded.actuated, &seen.actuated);
+    compare("the parts of answers", &recorded.fields, &seen.fields);
     compare("what the brain is asked", &recorded.event.map(|e| e.epoch), &seen.event.map(|e| e.epoch));
     compare("what is done with the brain's process", &recorded.brain, &seen.brain);
     compare("the heartbeat", &recorded.heartbeat, &seen.heartbeat);

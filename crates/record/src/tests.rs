@@ -128,6 +128,7 @@ impl Plant {
             tags: given,
             deadline_ms: None,
             dry_run: pick(32, 9) == 0,
+            stream: false,
         });
         let operators =
             [OperatorCommand::Reset, OperatorCommand::Start, OperatorCommand::Clear, OperatorCommand::Abort];
@@ -142,6 +143,7 @@ impl Plant {
             sole_writer: pick(44, 99) > 0 || self.calm,
             event: event.as_ref(),
             decisions: decisions.get(..pick(48, 3) as usize).unwrap_or(&[]),
+            progress: &[],
             brain: if pick(51, 99) == 0 && !self.calm {
                 BrainProcess::Restarting
             } else {

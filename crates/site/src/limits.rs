@@ -76,6 +76,10 @@ pub const RECORD_MIB: (u32, u32) = (1, 1 << 20);
 pub const RECORD_MINUTES: (u32, u32) = (1, 60);
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
+/// Triggers a site may declare.
+pub const TRIGGERS_MAX: usize = 32;
+/// Least time between two events of a trigger where the site says nothing.
+pub const TRIGGER_PAUSE_MS: u32 = 1000;
 /// Most events that may share a forward pass.
 pub const PARALLEL_MAX: usize = 8;
 /// Events that share a forward pass where the site says nothing.

@@ -55,7 +55,9 @@ pub struct Scene<'s> {
 pub struct Monitors {
     counts: BTreeMap<u8, (u64, u64)>,
     examples: Vec<String>,
-    asked: BTreeMap<u64, (Micros, bool)>,
+    asked: BTreeMap<u64, Micros>,
+    followed: BTreeMap<u16, u64>,
+    unsure: bool,
     open: BTreeMap<u64, (Micros, Micros)>,
     actuated_epochs: BTreeSet<u64>,
     fan: Option<(f64, Micros)>,
@@ -186,19 +188,15 @@ impl Monitors {
         self.check(12, seen.heartbeat == scene.input.sole_writer, || at("heartbeat"));
         let by_model = seen.actuated.filter(|a| a.outcome == Outcome::Model);
         if let Some(actuated) = by_model {
-            let latest = self.asked.last_key_value().map(|(epoch, _)| *epoch);
-            self.check(9, latest == Some(actuated.epoch), || {
-                at(&format!("epoch {} is not {latest:?}", actuated.epoch))
-            });
+            let asked = self.asked.get(&actuated.epoch).copied();
+            let in_time = asked.is_some_and(|due_us| now <= due_us + 2 * scene.numbers.period_us);
+            self.check(9, in_time, || at(&format!("epoch {} was due at {asked:?}", actuated.epoch)));
+            // Whose command the output follows already is not asked again: an older event's is superseded.
+            let youngest = self.followed.insert(actuated.command.verb, actuated.epoch);
+            let newer = youngest.is_none_or(|youngest| youngest < actuated.epoch);
+            self.check(9, newer, || at(&format!("epoch {} after {youngest:?}", actuated.epoch)));
             let first = self.actuated_epochs.insert(actuated.epoch);
             self.check(24, first, || at("an answer acted on twice"));
-        }
-        for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0) {
-            let latest = self.asked.range(..).next_back().map(|(epoch, _)| *epoch);
-            if Some(decision.epoch) != latest || self.actuated_epochs.contains(&decision.epoch) {
-                let now_used = by_model.is_some_and(|a| a.epoch == decision.epoch && Some(a.epoch) != latest);
-                self.check(9, !now_used, || at("an old answer"));
-            }
         }
         // A reading that cannot be believed: not a number, not good, too old, or the same to the last bit for too long.
         let sample = scene.input.tags.first().copied().unwrap_or(TagSample::MISSING);
@@ -218,7 +216,7 @@ impl Monitors {
         }
         // Only now: an answer taken in this cycle was to a question of an earlier one.
         if let Some(event) = seen.event {
-            self.asked.insert(event.epoch, (now, event.dry_run));
+            self.asked.insert(event.epoch, event.deadline_us);
         }
     }
 
@@ -228,7 +226,7 @@ impl Monitors {
         let by_model = scene.seen.actuated.is_some_and(|a| a.outcome == Outcome::Model);
         if scene.input.brain == BrainProcess::Restarting {
             let fallback =
-                !by_model && (after.mode != Mode::Execute || after.rule_in_control) && !after.pending;
+                !by_model && (after.mode != Mode::Execute || after.rule_in_control) && after.pending == 0;
             self.check(13, fallback, || at("the brain is gone"));
         }
         if before.breaker != BreakerState::Closed && after.breaker != BreakerState::Closed {
@@ -247,28 +245,27 @@ impl Monitors {
         if before.breaker == BreakerState::HalfOpen && failed > 0 {
             self.check(17, after.breaker == BreakerState::Open, || at("a failed probe"));
         }
-        // Consecutive failures: a good answer or any opening starts the count anew.
-        let good = after.counters.approved + after.counters.clamped + after.counters.rejected
-            > before.counters.approved + before.counters.clamped + before.counters.rejected;
+        // Consecutive failures: a good answer or any opening starts the count anew. Good are those that are neither
+        // discarded nor malformed.
+        let decisions = scene.input.decisions.iter().filter(|decision| decision.epoch != 0).count() as u64;
+        let count = |c: &Counters| c.late_answers + c.unexpected_answers + c.malformed_answers;
+        let good = decisions > count(&after.counters) - count(&before.counters);
         if before.breaker == BreakerState::Closed {
-            self.failures += failed;
+            self.failures = if good { 0 } else { self.failures + failed };
+            // Of both in one cycle it is not known from outside which came last.
+            self.unsure = (self.unsure && !good) || (good && failed > 0);
             let opens = after.breaker == BreakerState::Open;
+            let (count, most) = (self.failures, scene.numbers.failures);
             if lost {
                 self.check(15, opens, || at("a lost brain opens it"));
-            } else if failed > 0 && !self.new_policy {
-                let (count, most) = (self.failures, scene.numbers.failures);
+            } else if !self.unsure && !self.new_policy {
                 self.check(15, opens == (count >= most), || at(&format!("{count} failures of {most}")));
             }
-            let answered = scene.seen.records.iter().any(|r| {
-                r.kind == RecordKind::Decision
-                    && r.outcome == Some(Outcome::Model)
-                    && !r.reason.as_str().contains("malformed")
-            });
-            if opens || (good && answered) {
-                self.failures = 0;
+            if opens {
+                (self.failures, self.unsure) = (0, false);
             }
         } else {
-            self.failures = 0;
+            (self.failures, self.unsure) = (0, false);
         }
         if after.breaker == BreakerState::Open && (before.breaker != BreakerState::Open || lost) {
             self.opened_us = after.time_us;

@@ -322,6 +322,7 @@ impl World {
             tags,
             deadline_ms: self.random.one_in(5).then(|| 1 + self.random.below(60) as u32),
             dry_run: self.random.one_in(12),
+            stream: false,
         })
     }
 
@@ -353,7 +354,7 @@ impl World {
         let down = self.cycle < self.down_until;
         if down {
             self.mail.clear();
-        } else if self.cycle >= self.silent_until && self.cycle % 2 == 0 {
+        } else if self.cycle >= self.silent_until && self.cycle.is_multiple_of(2) {
             decisions.push(Decision::SIGN_OF_LIFE);
         }
         let connected = self.cycle >= self.link_until;
@@ -371,6 +372,7 @@ impl World {
             sole_writer: self.cycle >= self.writer_until,
             event: event.as_ref(),
             decisions: &decisions,
+            progress: &[],
             brain: if down {
                 BrainProcess::Restarting
             } else {
@@ -476,6 +478,7 @@ impl World {
                 sole_writer: true,
                 event: None,
                 decisions: &[Decision::SIGN_OF_LIFE],
+                progress: &[],
                 brain: BrainProcess::Running { generation: 9 },
                 operator: None,
                 estop: false,

@@ -8,6 +8,7 @@ mod reader;
 mod record;
 mod sections;
 mod tags;
+mod triggers;
 mod variants;
 
 use crate::error::SiteError;
@@ -99,10 +100,11 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let plant = sections::read_plant(&mut root, &guard, report);
     let http = sections::read_http(&mut root, report);
     let record = record::read_record(&mut root, file, report);
-    let commands = commands::read_commands(&mut root, plant.as_ref(), report);
+    let commands = commands::read_commands(&mut root, plant.as_ref(), guard.commands, report);
     let limits = behaviour::read_limits(&mut root, &tags, &commands, report);
     let scope = behaviour::Scope { tags: &tags, commands: &commands, limits: &limits };
     let rules = behaviour::read_rules(&mut root, &scope, report);
+    let triggers = triggers::read_triggers(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
     root.finish(report);
     Some(Site {
@@ -118,6 +120,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         commands: commands.list,
         limits,
         rules,
+        triggers,
         safe: safe?,
     })
 }

@@ -9,6 +9,7 @@
 //! Threads: the guard's cycle; one for all network (tokio); two for typed lines or the script; one that prints, so that a
 //! terminal that does not take output holds up nothing; this one, which joins them.
 
+mod desk;
 mod governor;
 mod inbox;
 mod inputs;
@@ -128,6 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         operator,
         actuations,
         mut records,
+        mut fields,
         mut statuses,
         news: to_guard,
         retired,
@@ -164,8 +166,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut stop_at_us = None;
     let mut audit_failing = false;
     let mut recording_failing = false;
+    let mut taken = Vec::new();
     while !guard.is_finished() {
-        while let Ok(record) = records.pop() {
+        // Taken before the fields, given after them: a field that came before its answer is there by now.
+        taken.extend(std::iter::from_fn(|| records.pop().ok()));
+        while let Ok(field) = fields.pop() {
+            inbox.decided(&field);
+        }
+        for record in taken.drain(..) {
             inbox.answered(&record);
             printer.show(Line::Record(Box::new(record)));
         }
