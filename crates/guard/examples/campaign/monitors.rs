@@ -57,6 +57,8 @@ pub struct Monitors {
     examples: Vec<String>,
     asked: BTreeMap<u64, Micros>,
     followed: BTreeMap<u16, u64>,
+    /// Epochs that had a proper answer, whatever else came for them.
+    sound: BTreeSet<u64>,
     unsure: bool,
     open: BTreeMap<u64, (Micros, Micros)>,
     actuated_epochs: BTreeSet<u64>,
@@ -148,8 +150,9 @@ impl Monitors {
         let sound = |d: &Decision| {
             d.command.is_none_or(|c| c.verb < 4) && d.confidence >= 0.0 && d.outcome == Outcome::Model
         };
+        self.sound.extend(scene.input.decisions.iter().filter(|d| sound(d)).map(|d| d.epoch));
         for decision in scene.input.decisions.iter().filter(|d| d.epoch != 0 && !sound(d)) {
-            let other = scene.input.decisions.iter().any(|d| d.epoch == decision.epoch && sound(d));
+            let other = self.sound.contains(&decision.epoch);
             let used = actuated.is_some_and(|a| a.epoch == decision.epoch && a.outcome == Outcome::Model);
             self.check(5, !used || other, || at("nonsense was acted on"));
         }
@@ -251,9 +254,11 @@ impl Monitors {
         // Consecutive failures: a good answer or any opening starts the count anew. An answer that had to wait for another
         // command until its deadline was over is no failure of the brain.
         let records = || scene.seen.records.iter();
-        let waited = records().filter(|r| r.reason.as_str().contains("waited for another command")).count() as u64;
+        let waited =
+            records().filter(|r| r.reason.as_str().contains("waited for another command")).count() as u64;
         let failed = failed - waited.min(failed);
-        let good = records().any(|r| r.outcome == Some(Outcome::Model) && !r.reason.as_str().contains("malformed"));
+        let good =
+            records().any(|r| r.outcome == Some(Outcome::Model) && !r.reason.as_str().contains("malformed"));
         if before.breaker == BreakerState::Closed {
             self.failures = if good { 0 } else { self.failures + failed };
             // Of both in one cycle it is not known from outside which came last.
