@@ -60,7 +60,8 @@ pub struct Monitors {
     /// Epochs that had a proper answer, whatever else came for them.
     sound: BTreeSet<u64>,
     unsure: bool,
-    open: BTreeMap<u64, (Micros, Micros)>,
+    /// Events without an answer: since when, for how long, and cycles in which time stood still or another command went.
+    open: BTreeMap<u64, (Micros, Micros, u64)>,
     actuated_epochs: BTreeSet<u64>,
     fan: Option<(f64, Micros)>,
     sent: VecDeque<Micros>,
@@ -125,16 +126,19 @@ impl Monitors {
             let span_us = event.deadline_ms.map_or(scene.numbers.deadline_us, |ms| {
                 (Micros::from(ms) * 1000).clamp(1000, scene.numbers.brain_timeout_us)
             });
-            self.open.insert(event.id, (scene.seen.status.time_us, span_us));
+            self.open.insert(event.id, (scene.seen.status.time_us, span_us, 0));
+        }
+        let stood_still = scene.time <= scene.before.time_us;
+        if stood_still || scene.seen.actuated.is_some() {
+            self.open.values_mut().for_each(|open| open.2 += 1);
         }
         for record in records.iter().filter(|r| r.kind == RecordKind::Decision && r.request != 0) {
             let known = self.open.remove(&record.request);
             self.check(2, known.is_some() && record.verdict.is_some(), || at("a second answer"));
-            let Some((from_us, span_us)) = known else { continue };
-            // One cycle to look, one that a clock that stepped back has swallowed, and one for the command of each event
-            // that waits as well: a cycle has one.
+            let Some((from_us, span_us, spent)) = known else { continue };
+            // One cycle to look, and those in which nothing could go out for it.
             let took_us = scene.seen.status.time_us - from_us;
-            let allowed_us = span_us + (2 + self.open.len() as u64) * scene.numbers.period_us;
+            let allowed_us = span_us + (1 + spent) * scene.numbers.period_us;
             self.check(8, took_us <= allowed_us, || at(&format!("answered after {took_us} us of {span_us}")));
         }
         let actuated = scene.seen.actuated;
@@ -205,12 +209,17 @@ impl Monitors {
         // A reading that cannot be believed: not a number, not good, too old, or the same to the last bit for too long.
         let sample = scene.input.tags.first().copied().unwrap_or(TagSample::MISSING);
         let bits = sample.value.to_bits();
-        // A pause of the line starts the time anew.
+        // A pause of readable samples starts the time anew.
         let paused = sample.time_us.saturating_sub(self.read_us) > scene.numbers.stale_us;
         let same = self.frozen.filter(|(last, _)| *last == bits && !paused);
         let same_from = same.map_or(sample.time_us, |(_, from)| from);
         self.frozen = Some((bits, same_from));
-        self.read_us = self.read_us.max(sample.time_us);
+        let readable = sample.quality == Quality::Good
+            && sample.value.is_finite()
+            && now.saturating_sub(sample.time_us) <= scene.numbers.stale_us;
+        if readable {
+            self.read_us = self.read_us.max(sample.time_us);
+        }
         let frozen = sample.time_us.saturating_sub(same_from) > scene.numbers.frozen_us + 200_000;
         let unusable = scene.input.tags.iter().any(|tag| {
             !tag.value.is_finite()
@@ -219,7 +228,9 @@ impl Monitors {
         }) || now.saturating_sub(sample.time_us) > scene.numbers.stale_us
             || (frozen && sample.quality == Quality::Good && sample.value.is_finite());
         if unusable {
-            self.check(10, by_model.is_none(), || at("decided on a reading that cannot be believed"));
+            self.check(10, by_model.is_none(), || {
+                at(&format!("decided on {:?} at {now}, frozen since {same_from}", scene.input.tags))
+            });
         }
         // Only now: an answer taken in this cycle was to a question of an earlier one.
         if let Some(event) = seen.event {
