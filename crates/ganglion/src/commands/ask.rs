@@ -70,11 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let event = readings(&site, &arguments.tags)?;
     let document = arguments.document.as_deref().map(open).transpose()?;
     let (gguf, _) = load::model_file(&site)?;
-    let identity = Identity {
-        site: Arc::clone(&site),
-        model_sha256: gguf.sha256(),
-        schema_sha256: site.schema_sha256(),
-    };
+    let identity = Identity::new(&site, vec![gguf.sha256()]);
     let deadline_ms = arguments.deadline_ms.unwrap_or(site.guard.deadline_ms);
     let guard = Guard::new(&site)?;
     let decider = || load::decider(&site, &gguf, Options::default());

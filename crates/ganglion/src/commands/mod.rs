@@ -12,4 +12,5 @@ pub mod measure;
 pub mod model;
 pub mod plant;
 pub mod quantize;
+pub mod replay;
 pub mod run;
