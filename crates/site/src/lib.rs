@@ -37,6 +37,7 @@ mod json;
 pub mod limits;
 mod number;
 mod parse;
+pub mod plan;
 mod prompt;
 mod schema;
 mod site;

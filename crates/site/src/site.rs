@@ -1,6 +1,7 @@
 //! The site as the rest of Ganglion sees it, after parsing and validation.
 
 use crate::command::{Command, CommandSpec};
+use crate::plan::PlanSpec;
 use std::path::PathBuf;
 
 /// Everything a site file says, checked. Fields are public and plain; only [`Site::load`] and [`Site::parse`] make one,
@@ -31,6 +32,8 @@ pub struct Site {
     pub rules: Vec<Rule>,
     /// What to do when nothing else may act.
     pub safe: Command,
+    /// What plans have to know and to keep; a site without one runs no missions.
+    pub plan: Option<PlanSpec>,
 }
 
 /// `[model]`.
@@ -112,6 +115,8 @@ pub struct PlantSpec {
     pub unit: u8,
     /// Name of the simulated plant that `ganglion run` starts on that address, if any.
     pub simulator: Option<String>,
+    /// Model seconds per real second of that simulated plant.
+    pub simulator_speed: f64,
     /// How often tags are polled.
     pub poll_ms: u32,
     /// Holding register that the guard's side increments.

@@ -3,6 +3,7 @@
 mod behaviour;
 mod commands;
 pub(crate) mod condition;
+mod plan;
 mod reader;
 mod sections;
 mod tags;
@@ -91,6 +92,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let scope = behaviour::Scope { tags: &tags, commands: &commands, limits: &limits };
     let rules = behaviour::read_rules(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
+    let plan = plan::read_plan(&mut root, &scope, report);
     root.finish(report);
     Some(Site {
         name: name?,
@@ -105,6 +107,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         limits,
         rules,
         safe: safe?,
+        plan,
     })
 }
 
