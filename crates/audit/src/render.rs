@@ -111,5 +111,6 @@ fn timings(timings: &Timings) -> Value {
         "prefill_ms": ms(timings.prefill_us), "decode_ms": ms(timings.decode_us), "mask_ms": ms(timings.mask_us),
         "cache_n": timings.cache_n, "prompt_n": timings.prompt_n,
         "predicted_n": timings.predicted_n, "forced_n": timings.forced_n,
+        "draft_n": timings.draft_n, "accepted_n": timings.accepted_n, "passes_n": timings.passes_n,
     })
 }

@@ -23,15 +23,27 @@
 //!
 //! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
 
+mod choice;
+mod cost;
 mod decider;
+mod declined;
+mod doubt;
 mod error;
+mod exchange;
+mod guess;
 pub mod limits;
+mod loaded;
 mod memo;
 mod prompt;
 mod reader;
+mod slot;
 pub mod suite;
 
-pub use decider::{Confidence, Decider, LoadedModel, Options, check_fit, memory_plan, ran_out_of_time};
+pub use choice::Confidence;
+pub use decider::{Decider, Options};
+pub use declined::ran_out_of_time;
 pub use error::{DecideError, Result};
+pub use exchange::Exchange;
 pub use ganglion_llm::MemoryPlan;
+pub use loaded::{LoadedModel, check_fit, memory_plan};
 pub use prompt::Prompt;

@@ -3,9 +3,10 @@
 //! A line is a site, `{"site": NAME, "toml": TEXT}`, or a case of one above it:
 //! `{"site": NAME, "kind": KIND, "text": SENTENCE, "tags": {NAME: VALUE}, "expect": COMMAND}`.
 
-use crate::decider::{Decider, LoadedModel, Options};
+use crate::decider::{Decider, Options};
 use crate::error::{DecideError, Result};
 use crate::limits::SUITE_CASES_MAX;
+use crate::loaded::LoadedModel;
 use ganglion_site::{ArgumentKind, Command, Event, Sentence, Site, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -157,7 +158,8 @@ pub fn run(loaded: &LoadedModel, suite: &Suite, progress: &mut dyn FnMut(usize))
     let mut score = SuiteScore::default();
     let mut done = 0;
     for (index, site) in suite.sites.iter().enumerate() {
-        let mut decider = Decider::new(Arc::clone(site), loaded, Options::default())?;
+        let mut decider =
+            Decider::new(Arc::clone(site), loaded, Options { memo: false, ..Options::default() })?;
         for case in suite.cases.iter().filter(|case| case.site == index) {
             let decision = decider.decide(&case.event, &mut || 0);
             let right = decision.command.as_ref() == Some(&case.expect);

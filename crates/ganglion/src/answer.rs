@@ -53,6 +53,7 @@ impl Answer<'_> {
             "timings": {
                 "prefill_ms": ms(t.prefill_us), "decode_ms": ms(t.decode_us), "mask_ms": ms(t.mask_us),
                 "cache_n": t.cache_n, "prompt_n": t.prompt_n, "predicted_n": t.predicted_n, "forced_n": t.forced_n,
+                "draft_n": t.draft_n, "accepted_n": t.accepted_n, "passes_n": t.passes_n,
             },
             "model": identity.model_sha256,
             "schema": identity.schema_sha256,

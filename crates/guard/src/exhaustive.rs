@@ -137,6 +137,7 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
     let request = Request {
         id: 1,
         source: Source::Operator,
+        client: 0,
         sentence: Sentence::cut("warm it"),
         tags: TagValues::NONE,
         deadline_ms: None,

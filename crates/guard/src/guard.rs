@@ -334,6 +334,10 @@ impl Guard {
         if checked.verdict == Verdict::Approved && is_question(&pending.request.sentence) {
             checked.reason = reason!("a question: answered, not acted on");
         }
+        if checked.reason.as_str().is_empty() {
+            // The brain's own: why it is not what the model first said.
+            checked.reason = decision.reason;
+        }
         let mut actuated = false;
         if let (Some(approved), false) = (approved, pending.shadow) {
             actuated = self.actuate(approved, decision.outcome, &pending.event, &pending.request);
@@ -597,7 +601,9 @@ impl Guard {
             tags: sense.values,
             tags_present: (self.prompt_mask | request.tags.present()) & sense.usable,
             sentence: request.sentence,
+            client: request.client,
             dry_run: request.dry_run || self.dry_run,
+            stream: false,
         }
     }
 
@@ -676,14 +682,7 @@ impl Guard {
     }
 
     fn blank(&self, kind: RecordKind, reason: Reason) -> Record {
-        let nobody = Event {
-            epoch: 0,
-            deadline_us: 0,
-            tags: [0.0; TAGS_MAX],
-            tags_present: 0,
-            sentence: Sentence::EMPTY,
-            dry_run: self.dry_run,
-        };
+        let nobody = Event { dry_run: self.dry_run, ..Event::new(0, 0) };
         Record {
             kind,
             time_us: self.now,

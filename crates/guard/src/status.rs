@@ -36,6 +36,8 @@ pub struct Request {
     pub id: u64,
     /// Who asks.
     pub source: Source,
+    /// [`Event::client`](ganglion_site::Event::client).
+    pub client: u64,
     /// The sentence; empty for a pure sensor event.
     pub sentence: Sentence,
     /// Readings that come with the event, such as a part's measurements. The model and the rules see them instead of the
@@ -53,6 +55,7 @@ impl Request {
         Self {
             id: 0,
             source: Source::Guard,
+            client: 0,
             sentence: Sentence::EMPTY,
             tags: TagValues::NONE,
             deadline_ms: None,

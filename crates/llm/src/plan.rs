@@ -38,13 +38,13 @@ impl MemoryPlan {
         let SessionOptions { context_tokens, batch_tokens, .. } = *options;
         let rotation = RopeTable::size_bytes(context_tokens, config.ropes.dimensions());
         let scratch = Buffers::size_bytes(&config, batch_tokens.min(context_tokens))
-            + kv.scratch_bytes(threads)
+            + options.sequences * kv.scratch_bytes(threads)
             + config.ropes.rotations().len() * rotation;
         Ok(Self {
             context_tokens,
             weights_bytes,
-            kv_bytes: (kv.size_bytes() - kv.spill_bytes()) as u64,
-            kv_spill_bytes: kv.spill_bytes() as u64,
+            kv_bytes: (options.sequences * (kv.size_bytes() - kv.spill_bytes())) as u64,
+            kv_spill_bytes: (options.sequences * kv.spill_bytes()) as u64,
             scratch_bytes: scratch as u64,
         })
     }

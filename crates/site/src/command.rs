@@ -25,6 +25,9 @@ pub struct ArgumentSpec {
     pub kind: ArgumentKind,
     /// Unit symbol as printed (for example `C`, `m/s`, `%`), or empty.
     pub unit: String,
+    /// What stands in for it when the deadline comes before the model has decided it. An argument without one is critical:
+    /// undecided, it leaves no command.
+    pub default: Option<Value>,
 }
 
 /// The type and range of an argument.

@@ -2,7 +2,7 @@
 //!
 //! Times are microseconds of the host's monotonic clock, which both processes share. Wall-clock time never appears.
 
-use crate::command::Command;
+use crate::command::{Command, Value};
 use crate::limits::{REASON_BYTES_MAX, SENTENCE_BYTES_MAX, TAGS_MAX};
 
 /// Identifies one request to the brain; answers to an older one are discarded. Never reused within a run.
@@ -18,6 +18,9 @@ pub struct Event {
     pub epoch: Epoch,
     /// Monotonic time by which the answer must be back.
     pub deadline_us: Micros,
+    /// Whose event this is: nothing that is kept of one client's events is of use to another's, so that nobody learns from
+    /// an answer's time what others asked. 0 is the site itself.
+    pub client: u64,
     /// Tag values shown to the model; only those whose bit is set in `tags_present`.
     pub tags: [f64; TAGS_MAX],
     /// Bit `i` = tag `i` has a usable value.
@@ -26,6 +29,8 @@ pub struct Event {
     pub sentence: Sentence,
     /// Decide, check and record, but never actuate.
     pub dry_run: bool,
+    /// Whoever asked wants each field as soon as it is decided: a [`Progress`] per field, before the [`Decision`].
+    pub stream: bool,
 }
 
 /// Inline UTF-8 text of at most [`SENTENCE_BYTES_MAX`] bytes.
@@ -98,8 +103,32 @@ pub struct Decision {
     pub confidence: f32,
     /// Where the time and the tokens went.
     pub timings: Timings,
-    /// Why there is no command, or empty.
+    /// Why there is no command, or why it is `none` although the model chose another; else empty.
     pub reason: Reason,
+}
+
+/// One field of a command that is still being decided. The action comes first, then the arguments in the site's order;
+/// what is decided does not change any more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The event it belongs to.
+    pub epoch: Epoch,
+    /// The command's verb.
+    pub verb: u16,
+    /// `None`: the verb itself has just been decided. Else the index of the argument that has.
+    pub argument: Option<usize>,
+    /// The argument's value; [`Value::Absent`] with the verb.
+    pub value: Value,
+}
+
+/// Everything that a brain may say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "fixed size, no heap")]
+pub enum BrainMessage {
+    /// An answer, or a sign of life.
+    Decision(Decision),
+    /// A part of an answer.
+    Progress(Progress),
 }
 
 impl Decision {
@@ -117,6 +146,9 @@ impl Decision {
             prompt_n: 0,
             predicted_n: 0,
             forced_n: 0,
+            draft_n: 0,
+            accepted_n: 0,
+            passes_n: 0,
         },
         reason: Reason::EMPTY,
     };
@@ -139,6 +171,12 @@ pub struct Timings {
     pub predicted_n: u32,
     /// Those of them the grammar left no choice for.
     pub forced_n: u32,
+    /// Tokens that were guessed and evaluated ahead of being chosen.
+    pub draft_n: u32,
+    /// Those of them that the model then chose.
+    pub accepted_n: u32,
+    /// Passes through the model.
+    pub passes_n: u32,
 }
 
 impl<const N: usize> InlineText<N> {
@@ -167,6 +205,20 @@ impl<const N: usize> InlineText<N> {
     }
 }
 
+/// Appends; an error says that the text was cut, at a character boundary.
+impl<const N: usize> std::fmt::Write for InlineText<N> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let start = usize::from(self.size_bytes);
+        let room = N.saturating_sub(start);
+        let end = (0..=text.len().min(room)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        for (to, from) in self.bytes.iter_mut().skip(start).zip(text.as_bytes().iter().take(end)) {
+            *to = *from;
+        }
+        self.size_bytes = u16::try_from(start + end).unwrap_or(self.size_bytes);
+        if end == text.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
+}
+
 impl<const N: usize> std::fmt::Debug for InlineText<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.as_str())
@@ -177,7 +229,7 @@ impl Event {
     /// An event without tags and words.
     pub fn new(epoch: Epoch, deadline_us: Micros) -> Self {
         let (tags, sentence) = ([0.0; TAGS_MAX], Sentence::EMPTY);
-        Self { epoch, deadline_us, tags, tags_present: 0, sentence, dry_run: false }
+        Self { epoch, deadline_us, client: 0, tags, tags_present: 0, sentence, dry_run: false, stream: false }
     }
 
     /// The value of tag `index`, if the event has one.

@@ -52,8 +52,11 @@ pub use command::{
     WriteTarget,
 };
 pub use error::{CommandError, FrameError, Problem, SiteError, TagValueError};
-pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, TagValues, Timings};
+pub use frame::{
+    BrainMessage, Decision, Epoch, Event, InlineText, Micros, Outcome, Progress, Reason, Sentence, TagValues,
+    Timings,
+};
 pub use prompt::PROMPT_FORM;
 pub use site::*;
 pub use units::{UNITS, Unit, find_unit};
-pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES};
+pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES, PROGRESS_FRAME_BYTES};

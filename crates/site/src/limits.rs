@@ -68,6 +68,10 @@ pub const PI_EVERY_MS: u32 = 1000;
 pub const CONTEXT_TOKENS: (usize, usize) = (64, 131_072);
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
+/// Most events that may share a forward pass.
+pub const PARALLEL_MAX: usize = 8;
+/// Events that share a forward pass where the site says nothing.
+pub const PARALLEL: usize = 4;
 
 const _: () = assert!(TEXT_ARGUMENT_BYTES_MAX <= u8::MAX as usize, "a value's size is one byte of a frame");
 const _: () = assert!(CHOICES_MAX <= u16::MAX as usize);

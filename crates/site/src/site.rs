@@ -49,6 +49,22 @@ pub struct ModelSpec {
     pub lock_memory: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
+    pub parallel: usize,
+    /// How sure the model must be for its command to count.
+    pub confidence: ConfidenceSpec,
+}
+
+/// The least that each score of a command must have, from 0 to 1; below any of them the answer is `none`. 0 asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ConfidenceSpec {
+    /// Probability of the best allowed token less that of the second, at the least sure of the command's tokens.
+    pub margin: f64,
+    /// 1 less the entropy over the allowed tokens, as a share of the largest there can be, at the least sure token.
+    pub certainty: f64,
+    /// Probability that the model gave to all allowed tokens together where the action is chosen. Costs one product with
+    /// the whole head a decision.
+    pub feasible_mass: f64,
 }
 
 /// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.

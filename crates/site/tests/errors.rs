@@ -1,7 +1,7 @@
 //! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
 
 use expect_test::{Expect, expect};
-use ganglion_site::{KvStorage, Site};
+use ganglion_site::{ConfidenceSpec, KvStorage, Site};
 use std::path::Path;
 
 /// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
@@ -60,6 +60,21 @@ fn storage_of_keys_and_values() {
 }
 
 #[test]
+fn events_in_parallel() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.parallel, 4);
+    assert_eq!(parse("parallel = 1\n").model.parallel, 1);
+    check(
+        "parallel = 0",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 0"],
+    );
+    check(
+        "parallel = 9",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 9"],
+    );
+}
+
+#[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
     assert!(!parse("").model.lock_memory);
@@ -67,6 +82,38 @@ fn memory_is_locked_on_request() {
     check(
         "lock_memory = 1",
         &expect![[r#"site.toml:4: [model] lock_memory: expected true or false, found 1"#]],
+    );
+}
+
+#[test]
+fn how_sure_the_model_must_be() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.confidence, ConfidenceSpec::default());
+    let margin = ConfidenceSpec { margin: 0.35, ..ConfidenceSpec::default() };
+    assert_eq!(parse("confidence = 0.35").model.confidence, margin);
+    assert_eq!(parse("confidence = { margin = 0.35 }").model.confidence, margin);
+    let all = ConfidenceSpec { margin: 1.0, certainty: 0.0, feasible_mass: 0.5 };
+    assert_eq!(
+        parse("confidence = { margin = 1, certainty = 0, feasible_mass = 0.5 }").model.confidence,
+        all
+    );
+    check(
+        "confidence = 35",
+        &expect![
+            "site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found 35"
+        ],
+    );
+    check(
+        "confidence = \"high\"",
+        &expect![[
+            r#"site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found "high""#
+        ]],
+    );
+    check(
+        "confidence = { margin = -0.1, certanty = 0.5 }",
+        &expect![[r#"
+        site.toml:4: [model] confidence margin: expected a share from 0 to 1, found -0.1
+        site.toml:4: [model] confidence: expected one of margin, certainty, feasible_mass (did you mean certainty?), found unknown field certanty"#]],
     );
 }
 
@@ -164,6 +211,8 @@ arguments = [
   { name = "c", choices = ["a", "a", "b c"] },
   { name = "t", text = 100 },
   { name = "u", text = 8, integer = [0, 1] },
+  { name = "d", number = [0, 1], step = 0.5, default = 0.7 },
+  { name = "e", choices = ["a", "b"], default = "c" },
 ]
 [[command]]
 name = "writes"

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     ganglion_guard::die_with_parent().context("cannot tie the brain to its guard")?;
     let site = load::site(&arguments.site)?;
     let (gguf, _) = load::model_file(&site)?;
-    let mut decider = load::decider(&site, &gguf, Options { memo: true })?;
+    let mut decider = load::decider(&site, &gguf, Options::default())?;
     drop(gguf);
     if site.model.lock_memory
         && let Err(error) = ganglion_guard::lock_memory()

@@ -100,6 +100,7 @@ pub fn request(id: u64, text: &str) -> Request {
     Request {
         id,
         source: Source::Operator,
+        client: 0,
         sentence: Sentence::cut(text),
         tags: TagValues::NONE,
         deadline_ms: None,

@@ -10,8 +10,6 @@ use crate::limits::{ARGUMENTS_MAX, LIMITS_MAX, PI_EVERY_MS, PI_MAX, RULES_MAX, T
 use crate::number::Grid;
 use crate::site::{How, Limit, LimitAction, LimitTarget, PACKML_STATES, PiSpec, Rule, TagKind};
 use crate::units::close_name;
-use crate::value::Scalar;
-use toml::de::DeValue;
 
 /// What rules and the safe command are checked against.
 pub(super) struct Scope<'a> {
@@ -467,7 +465,7 @@ pub(super) fn read_do(
         let (Some(argument), Some(value)) = (spec.arguments.get(place), values.get_mut(place)) else {
             continue;
         };
-        match argument.read(scalar(item)) {
+        match argument.read(reader::scalar(item)) {
             Ok(read) => {
                 *value = read;
                 check_limits(item, (index, place), read, safe, scope, &fields, report);
@@ -489,16 +487,6 @@ pub(super) fn read_do(
 fn argument_names(spec: &CommandSpec) -> String {
     let names: Vec<&str> = spec.arguments.iter().map(|argument| argument.name.as_str()).collect();
     if names.is_empty() { "it has none".into() } else { names.join(", ") }
-}
-
-fn scalar<'a>(item: &'a Item<'_>) -> Scalar<'a> {
-    match item.get_ref() {
-        DeValue::String(text) => Scalar::Text(text),
-        DeValue::Boolean(flag) => Scalar::Bool(*flag),
-        DeValue::Integer(_) => reader::whole(item).map_or(Scalar::Other("a number"), Scalar::Integer),
-        DeValue::Float(float) => float.as_str().parse().map_or(Scalar::Other("a number"), Scalar::Number),
-        _ => Scalar::Other("something else"),
-    }
 }
 
 fn check_limits(

@@ -2,7 +2,9 @@
 
 use super::reader::{self, Fields, Item, Report};
 use super::{is_line, is_name, place_of, read_name, read_unit};
-use crate::command::{ArgumentKind, ArgumentSpec, CommandSpec, RegisterWrite, WriteSource, WriteTarget};
+use crate::command::{
+    ArgumentKind, ArgumentSpec, CommandSpec, RegisterWrite, Value, WriteSource, WriteTarget,
+};
 use crate::limits::{
     ABOUT_BYTES_MAX, ARGUMENTS_MAX, CHOICES_MAX, COMMANDS_MAX, INTEGER_MAX, NAME_BYTES_MAX, STEPS_MAX,
     TEXT_ARGUMENT_BYTES_MAX, WRITES_MAX,
@@ -145,8 +147,20 @@ fn read_argument(fields: &mut Fields<'_>, others: &[ArgumentSpec], report: &mut 
     if let (Some(item), false) = (step, matches!(kind, ArgumentKind::Number { .. })) {
         report.reject(item, fields.field("step"), "no step on an argument without number = [lo, hi]");
     }
+    let mut argument = ArgumentSpec { name, kind, unit, default: None };
+    argument.default = read_default(fields, &argument, report);
     fields.finish(report);
-    ArgumentSpec { name, kind, unit }
+    argument
+}
+
+/// The value that completes a command whose time is over.
+fn read_default(fields: &mut Fields<'_>, argument: &ArgumentSpec, report: &mut Report<'_>) -> Option<Value> {
+    let item = fields.item("default")?;
+    let value = argument.read(reader::scalar(item)).ok();
+    if value.is_none() {
+        report.reject(item, fields.field("default"), argument.expected());
+    }
+    value
 }
 
 fn read_choices(item: &Item<'_>, place: &str, report: &mut Report<'_>) -> ArgumentKind {

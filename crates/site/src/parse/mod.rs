@@ -3,6 +3,7 @@
 mod behaviour;
 mod commands;
 pub(crate) mod condition;
+mod confidence;
 mod plan;
 mod reader;
 mod sections;

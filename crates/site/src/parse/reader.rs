@@ -5,6 +5,7 @@ use crate::error::Problem;
 use crate::limits::{NUMBER_MAX, PROBLEMS_MAX, QUOTE_BYTES_MAX};
 use crate::number::shortest;
 use crate::units::close_name;
+use crate::value::Scalar;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -326,4 +327,15 @@ pub(super) fn range(item: &Item<'_>, equal_allowed: bool) -> Option<(f64, f64)> 
 /// A number as problems show it.
 pub(super) fn show(value: f64) -> String {
     shortest(value)
+}
+
+/// A value before it is known what it is for.
+pub(super) fn scalar<'a>(item: &'a Item<'_>) -> Scalar<'a> {
+    match item.get_ref() {
+        DeValue::String(text) => Scalar::Text(text),
+        DeValue::Boolean(flag) => Scalar::Bool(*flag),
+        DeValue::Integer(_) => whole(item).map_or(Scalar::Other("a number"), Scalar::Integer),
+        DeValue::Float(float) => float.as_str().parse().map_or(Scalar::Other("a number"), Scalar::Number),
+        _ => Scalar::Other("something else"),
+    }
 }

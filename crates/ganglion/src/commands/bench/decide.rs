@@ -49,7 +49,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let site = std::sync::Arc::new(site);
     let sentences = sentences(arguments, &site)?;
     let (gguf, _) = load::model_file(&site)?;
-    let mut decider = load::decider(&site, &gguf, Options { memo: !arguments.no_memo })?;
+    let mut decider =
+        load::decider(&site, &gguf, Options { memo: !arguments.no_memo, ..Options::default() })?;
     let totals = measure(&mut decider, &sentences, arguments.count)?;
     let us = |quantile: f64| totals.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
     let per = |total: u64| total as f64 / totals.commands.max(1) as f64;
@@ -116,8 +117,7 @@ fn measure(decider: &mut Decider, sentences: &[Sentence], count: u64) -> Result<
         } else {
             let t = decision.timings;
             totals.tokens += u64::from(t.predicted_n);
-            // Every token with a choice takes a pass; forced ones ride along with the next.
-            totals.passes += u64::from(t.predicted_n - t.forced_n);
+            totals.passes += u64::from(t.passes_n);
         }
     }
     Ok(totals)

@@ -67,7 +67,7 @@ impl Inbox {
         open.last_id += 1;
         let id = open.last_id;
         let Question { source, sentence, tags, deadline_ms, dry_run } = question;
-        let request = Request { id, source, sentence, tags, deadline_ms, dry_run };
+        let request = Request { id, source, client: 0, sentence, tags, deadline_ms, dry_run };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)
