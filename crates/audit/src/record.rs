@@ -21,6 +21,8 @@ pub enum RecordKind {
     Brain,
     /// The breaker changed state.
     Breaker,
+    /// A mission went on to its next state.
+    Mission,
 }
 
 /// Who asked.
@@ -36,6 +38,8 @@ pub enum Source {
     Sensor,
     /// The guard itself (takeover, safe command, probe).
     Guard,
+    /// A step of a mission whose plan was verified.
+    Mission,
 }
 
 /// What the checks said about a command.
@@ -98,6 +102,7 @@ impl RecordKind {
             Self::Link => "link",
             Self::Brain => "brain",
             Self::Breaker => "breaker",
+            Self::Mission => "mission",
         }
     }
 }
@@ -111,6 +116,7 @@ impl Source {
             Self::Http => "http",
             Self::Sensor => "sensor",
             Self::Guard => "guard",
+            Self::Mission => "mission",
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::runner::Port;
 use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Link, OperatorCommand, Request, Status};
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
-use ganglion_audit::{Record, Sink};
-use ganglion_site::{Decision, Event, Micros, Site};
+use ganglion_audit::{Record, RecordKind, Sink, Source};
+use ganglion_site::{Decision, Event, Micros, Reason, Site, Timings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -88,6 +88,8 @@ pub struct Outside {
     pub records: rtrb::Consumer<Record>,
     /// The status whenever it changed in more than time and counters.
     pub statuses: rtrb::Consumer<Status>,
+    /// What a mission does, for the log: one sentence per cycle is taken.
+    pub notes: rtrb::Producer<Reason>,
 }
 
 /// The guard's end: the [`Port`] of `ganglion run`.
@@ -99,6 +101,7 @@ pub struct Channels {
     actuations: rtrb::Producer<Actuation>,
     records: rtrb::Producer<Record>,
     statuses: rtrb::Producer<Status>,
+    notes: rtrb::Consumer<Reason>,
     shown: Option<Status>,
     actuation_stuck: bool,
     brain: Option<BrainChannel>,
@@ -123,6 +126,7 @@ impl Channels {
         let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
+        let (notes_in, notes) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let outside = Outside {
             signals: Arc::clone(&signals),
             requests: requests_in,
@@ -130,6 +134,7 @@ impl Channels {
             actuations: actuations_out,
             records: records_out,
             statuses: statuses_out,
+            notes: notes_in,
         };
         let shown = None;
         let actuation_stuck = false;
@@ -140,6 +145,7 @@ impl Channels {
             actuations,
             records,
             statuses,
+            notes,
             shown,
             actuation_stuck,
             brain,
@@ -230,6 +236,9 @@ impl Port for Channels {
     }
 
     fn show(&mut self, status: &Status) {
+        if let Ok(note) = self.notes.pop() {
+            self.record(&note_of(status, note));
+        }
         let still =
             |s: &Status| Status { time_us: 0, counters: crate::Counters::default(), link: Link::DOWN, ..*s };
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
@@ -240,5 +249,27 @@ impl Port for Channels {
 
     fn stopping(&mut self) -> bool {
         self.signals.stop.load(Ordering::Acquire)
+    }
+}
+
+/// A mission's sentence as a record, with the time and the state of the cycle that took it up.
+fn note_of(status: &Status, note: Reason) -> Record {
+    Record {
+        kind: RecordKind::Mission,
+        time_us: status.time_us,
+        mode: status.mode.as_str(),
+        breaker: status.breaker.as_str(),
+        source: Source::Mission,
+        request: 0,
+        event: Event::new(0, 0),
+        outcome: None,
+        command: None,
+        clamped: None,
+        verdict: None,
+        reason: note,
+        confidence: 0.0,
+        latency_us: 0,
+        timings: Timings::default(),
+        actuated: false,
     }
 }

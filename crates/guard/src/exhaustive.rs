@@ -142,6 +142,7 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
         tags: TagValues::NONE,
         deadline_ms: None,
         dry_run: false,
+        command: None,
     };
     let input = Input {
         tags: &[TagSample::good(letter.heat, now)],

@@ -47,6 +47,9 @@ pub struct Request {
     pub deadline_ms: Option<u32>,
     /// Decide, check and record, never actuate.
     pub dry_run: bool,
+    /// What is to be done, where that is known already: the step of a verified plan. It is judged like a decision of the
+    /// brain's, which is not asked.
+    pub command: Option<Command>,
 }
 
 impl Request {
@@ -60,6 +63,7 @@ impl Request {
             tags: TagValues::NONE,
             deadline_ms: None,
             dry_run,
+            command: None,
         }
     }
 }
@@ -122,6 +126,8 @@ pub enum OperatorCommand {
     Clear,
     /// Safe command, then Aborted, latched.
     Abort,
+    /// Execute → Complete: the job is done, nothing is sent.
+    Complete,
 }
 
 impl OperatorCommand {
@@ -135,6 +141,7 @@ impl OperatorCommand {
             Self::Reset => ModeEvent::Reset,
             Self::Clear => ModeEvent::Clear,
             Self::Abort => ModeEvent::Abort,
+            Self::Complete => ModeEvent::Complete,
         }
     }
 }

@@ -105,6 +105,7 @@ pub fn request(id: u64, text: &str) -> Request {
         tags: TagValues::NONE,
         deadline_ms: None,
         dry_run: false,
+        command: None,
     }
 }
 

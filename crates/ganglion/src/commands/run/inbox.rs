@@ -2,7 +2,7 @@
 
 use super::SharedSignals;
 use ganglion_guard::{OperatorCommand, Record, RecordKind, Request, Source, Status};
-use ganglion_site::{Sentence, TagValues};
+use ganglion_site::{Command, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,16 @@ pub struct Question {
     pub deadline_ms: Option<u32>,
     /// Never actuate.
     pub dry_run: bool,
+    /// The step of a verified plan; the brain is not asked.
+    pub command: Option<Command>,
+}
+
+impl Question {
+    /// What the questions of a mission have in common.
+    pub const fn of_mission() -> Self {
+        let (sentence, tags) = (Sentence::EMPTY, TagValues::NONE);
+        Self { source: Source::Mission, sentence, tags, deadline_ms: None, dry_run: false, command: None }
+    }
 }
 
 /// Shared by the input thread and the network thread; the guard's side of it is lock-free.
@@ -34,6 +44,10 @@ pub struct Inbox {
     open: Mutex<Open>,
     status: Mutex<Option<Status>>,
     held_back: AtomicBool,
+    /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
+    foreign: Mutex<(u64, &'static str)>,
+    /// What the driver said last: how often, which command, and what went wrong.
+    written: Mutex<(u64, Option<(Command, Option<String>)>)>,
     pub signals: SharedSignals,
 }
 
@@ -57,6 +71,8 @@ impl Inbox {
             open: Mutex::default(),
             status: Mutex::default(),
             held_back: AtomicBool::new(false),
+            foreign: Mutex::default(),
+            written: Mutex::default(),
             signals,
         }
     }
@@ -66,8 +82,8 @@ impl Inbox {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
-        let Question { source, sentence, tags, deadline_ms, dry_run } = question;
-        let request = Request { id, source, client: 0, sentence, tags, deadline_ms, dry_run };
+        let Question { source, sentence, tags, deadline_ms, dry_run, command } = question;
+        let request = Request { id, source, client: 0, sentence, tags, deadline_ms, dry_run, command };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)
@@ -80,6 +96,10 @@ impl Inbox {
 
     /// Gives an answer to whoever waits for it.
     pub fn answered(&self, record: &Record) {
+        if record.actuated && record.source != Source::Mission {
+            let mut foreign = lock(&self.foreign);
+            *foreign = (foreign.0 + 1, record.source.as_str());
+        }
         if record.request == 0 || record.kind != RecordKind::Decision {
             return;
         }
@@ -87,6 +107,22 @@ impl Inbox {
             // The client may have left.
             let _ = reply.send(*record);
         }
+    }
+
+    /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
+    pub fn foreign(&self) -> (u64, &'static str) {
+        *lock(&self.foreign)
+    }
+
+    /// The driver has written a command, or failed to.
+    pub fn wrote(&self, command: &Command, failure: Option<String>) {
+        let mut written = lock(&self.written);
+        *written = (written.0 + 1, Some((*command, failure)));
+    }
+
+    /// What the driver said last.
+    pub fn last_write(&self) -> (u64, Option<(Command, Option<String>)>) {
+        lock(&self.written).clone()
     }
 
     /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.

@@ -263,7 +263,7 @@ impl Decider for Desk {
         let (source, deadline_ms, dry_run) =
             (ganglion_guard::Source::Http, request.deadline_ms, request.dry_run);
         self.inbox
-            .ask(Question { source, sentence, tags, deadline_ms, dry_run }, Some(reply))
+            .ask(Question { source, sentence, tags, deadline_ms, dry_run, command: None }, Some(reply))
             .map_err(|_| DecideError::Unavailable("too many requests wait; try again".into()))?;
         let record = answer.await.map_err(|_| DecideError::Unavailable("the guard is ending".into()))?;
         let deadline_ms = deadline_ms.unwrap_or(self.identity.site.guard.deadline_ms);
