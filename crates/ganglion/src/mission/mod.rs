@@ -14,6 +14,8 @@
 //! guard, which judges every step like any other command.
 
 pub mod forecast;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use ganglion_guard::Mode;

@@ -28,12 +28,12 @@ pub fn split(instruction: &str) -> Result<Vec<Clause>, String> {
     };
     for line in instruction.lines() {
         for word in line.split_whitespace() {
-            if word.eq_ignore_ascii_case("and") || word.eq_ignore_ascii_case("then") {
+            let bare = word.trim_end_matches([',', ';', '.']);
+            if bare.eq_ignore_ascii_case("and") || bare.eq_ignore_ascii_case("then") {
                 close(&mut words, &mut then, &mut clauses);
-                then |= word.eq_ignore_ascii_case("then");
+                then |= bare.eq_ignore_ascii_case("then");
                 continue;
             }
-            let bare = word.trim_end_matches([',', ';', '.']);
             if !bare.is_empty() {
                 words.push(bare);
             }

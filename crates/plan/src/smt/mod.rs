@@ -3,6 +3,7 @@
 pub mod search;
 pub mod verify;
 
+use ganglion_site::plan::Span;
 use ganglion_site::{Compare, Comparison};
 use std::fmt::Write;
 
@@ -24,6 +25,19 @@ pub(crate) fn number(value: f64) -> String {
         }
     };
     if value < 0.0 { format!("(- {digits})") } else { digits }
+}
+
+/// The nearest number of at most 24 bits: sums and products of such ones stay small, and the solver fast.
+pub(crate) fn near(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+/// The interval between numbers of at most 24 bits inside this one; this one itself where there are none.
+pub(crate) fn inner(span: Span) -> Span {
+    let (lo, hi) = (span.lo as f32, span.hi as f32);
+    let lo = if f64::from(lo) < span.lo { lo.next_up() } else { lo };
+    let hi = if f64::from(hi) > span.hi { hi.next_down() } else { hi };
+    if lo <= hi { Span { lo: lo.into(), hi: hi.into() } } else { span }
 }
 
 /// `compare` of the term `left`.

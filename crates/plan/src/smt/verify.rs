@@ -1,15 +1,16 @@
 //! A second opinion on a plan, written apart from the fast check: is there any course of events in which it breaks a rule?
 //!
 //! Rates and times are variables inside their intervals and keep what they share (one step's time is the same for all tags),
-//! so that this check is the sharper one: what it refuses, the fast check has to refuse too.
+//! so that this check is the sharper one: what it refuses, the fast check has to refuse too. Ends of intervals are rounded
+//! inwards to 24 bits, for the solver's speed; what it refuses is a violation all the same.
 
-use super::{Script, all, any, holds, max, min, moved, number};
+use super::{Script, all, any, holds, inner, max, min, moved, number};
 use crate::check::{Start, Step};
 use crate::error::PlanError;
 use crate::solver::Solver;
 use ganglion_site::limits::TAGS_MAX;
 use ganglion_site::plan::{Action, EffectHow, PlanSpec, Span, Takes, numeric};
-use ganglion_site::{Limit, LimitTarget, Site, Term, Value, WriteSource};
+use ganglion_site::{Comparison, Limit, LimitTarget, Site, Term, Value, WriteSource};
 
 /// Asks the solver whether the plan can break a rule. `true`: it cannot.
 ///
@@ -52,7 +53,8 @@ pub fn question(site: &Site, start: &Start, steps: &[Step]) -> Option<String> {
         here = Some(map.places.iter().position(|place| place.number == reading.lo)?);
     }
     let state = course.state.clone();
-    course.rules(&state);
+    let points: Vec<Vec<String>> = state.iter().map(|value| vec![value.clone()]).collect();
+    course.rules(&state, &points);
     for (index, step) in steps.iter().enumerate() {
         here = course.step(index, step, steps, here)?;
     }
@@ -78,6 +80,7 @@ struct Course<'a> {
 
 impl Course<'_> {
     fn within(&mut self, name: &str, span: Span) {
+        let span = inner(span);
         let (lo, hi) = (number(span.lo), number(span.hi));
         self.script.assert(&format!("(and (<= {lo} {name}) (<= {name} {hi}))"));
     }
@@ -90,28 +93,66 @@ impl Course<'_> {
         all(&terms.iter().map(|term| self.term(term, state)).collect::<Vec<_>>())
     }
 
-    /// The rules of every moment, broken by this state.
-    fn rules(&mut self, state: &[String]) {
+    /// The rules of every moment, broken by what a tag reads at one of its `points` or at any moment. Only tags with
+    /// points have changed; the rules about the others were looked at before.
+    fn rules(&mut self, moment: &[String], points: &[Vec<String>]) {
         let mut wrong = Vec::new();
-        wrong.extend(self.spec.always.iter().map(|term| format!("(not {})", self.term(term, state))));
-        wrong.extend(self.spec.never.iter().map(|terms| self.terms(terms, state)));
-        let changed = |tag: usize| {
+        let changed = |tag: usize| points.get(tag).is_some_and(|points| !points.is_empty());
+        let points_of = |tag: usize| points.get(tag).map_or(&[][..], Vec::as_slice);
+        for term in self.spec.always.iter().filter(|term| changed(term.compare.tag)) {
+            wrong.extend(
+                self.somewhere(term, moment, points_of(term.compare.tag))
+                    .iter()
+                    .map(|h| format!("(not {h})")),
+            );
+        }
+        for terms in self.spec.never.iter().filter(|terms| terms.iter().any(|term| changed(term.compare.tag)))
+        {
+            match terms.as_slice() {
+                [term] => wrong.extend(self.somewhere(term, moment, points_of(term.compare.tag))),
+                terms => wrong.push(self.terms(terms, moment)),
+            }
+        }
+        let planned = |tag: usize| {
             let mut effects = self.spec.actions.iter().flatten().flat_map(|action| &action.effects);
             effects.any(|effect| effect.tag.of.contains(&tag)) || self.spec.drift.iter().any(|d| d.tag == tag)
         };
         for limit in &self.site.limits {
             let LimitTarget::Tag(tag) = limit.on else { continue };
             // 6 is PackML's Execute.
-            if !changed(tag) || limit.modes.is_some_and(|modes| modes >> 6 & 1 == 0) {
+            if !changed(tag) || !planned(tag) || limit.modes.is_some_and(|modes| modes >> 6 & 1 == 0) {
                 continue;
             }
-            let value = state.get(tag).map_or("0.0", String::as_str);
             let bounds = [("<", limit.lo), ("<=", limit.lolo), (">", limit.hi), (">=", limit.hihi)];
-            let broken =
-                |(op, bound): (&str, Option<f64>)| Some(format!("({op} {value} {})", number(bound?)));
-            wrong.extend(bounds.into_iter().filter_map(broken));
+            for value in points_of(tag) {
+                let broken =
+                    |(op, bound): (&str, Option<f64>)| Some(format!("({op} {value} {})", number(bound?)));
+                wrong.extend(bounds.into_iter().filter_map(broken));
+            }
         }
         self.wrong.extend(wrong);
+    }
+
+    /// The term at the places where it is decided: the ends of ways for an order, any moment for an equality.
+    fn somewhere(&self, term: &Term, moment: &[String], points: &[String]) -> Vec<String> {
+        match term.compare.op {
+            Comparison::Equal | Comparison::NotEqual => vec![self.term(term, moment)],
+            _ => points.iter().map(|point| holds(&term.compare, point)).collect(),
+        }
+    }
+
+    /// Tags that some rule is about.
+    fn matters(&self, tag: usize) -> bool {
+        let spec = self.spec;
+        let actions = spec.actions.iter().flatten();
+        let places = spec.map.iter().flat_map(|map| map.places.iter().map(|place| &place.avoid));
+        let roads = spec.map.iter().flat_map(|map| map.roads.iter().map(|road| &road.avoid));
+        let lists = [&spec.always, &spec.end].into_iter().chain(&spec.never).chain(places).chain(roads);
+        let lists = lists.chain(actions.flat_map(|action| &action.needs.of));
+        let lists = lists.chain(self.site.limits.iter().map(|limit| &limit.when));
+        let mut terms = lists.flatten();
+        let limited = self.site.limits.iter().any(|limit| limit.on == LimitTarget::Tag(tag));
+        limited || terms.any(|term| term.compare.tag == tag)
     }
 
     fn step(
@@ -143,8 +184,8 @@ impl Course<'_> {
         self.wrong.push(format!("(not {needs})"));
         self.arguments(index, step, steps, &before);
         self.time(index, step, action, length_m)?;
-        let during = self.effects(index, step, action, length_m, &before, here, there)?;
-        self.rules(&during);
+        let (during, points) = self.effects(index, (step, action), length_m, &before, (here, there))?;
+        self.rules(&during, &points);
         if let Some(map) = &self.spec.map {
             let mut places: Vec<_> =
                 [here, there].into_iter().flatten().filter_map(|p| map.places.get(p)).collect();
@@ -178,7 +219,7 @@ impl Course<'_> {
                 time
             }
             Takes::Travel => {
-                let speed = self.spec.map.as_ref().map_or(Span::exactly(1.0), |map| map.m_per_s);
+                let speed = inner(self.spec.map.as_ref().map_or(Span::exactly(1.0), |map| map.m_per_s));
                 let (slow, fast) = (number(speed.lo), number(speed.hi));
                 if step.duration_s.is_none() {
                     self.script.assert(&format!(
@@ -202,77 +243,79 @@ impl Course<'_> {
         Some(())
     }
 
-    /// Moves the state on; the values of one moment on the way, any moment for any tag.
+    /// Moves the state on. What every tag reads at one moment on the way, any moment for any tag; and for tags that change,
+    /// the points between which they move.
     fn effects(
         &mut self,
         index: usize,
-        step: &Step,
-        action: &Action,
+        (step, action): (&Step, &Action),
         length_m: f64,
         before: &[String],
-        here: Option<usize>,
-        there: Option<usize>,
-    ) -> Option<Vec<String>> {
+        (here, there): (Option<usize>, Option<usize>),
+    ) -> Option<(Vec<String>, Vec<Vec<String>>)> {
         let mut during = before.to_vec();
+        let mut points: Vec<Vec<String>> = vec![Vec::new(); before.len()];
         let time = format!("d{index}");
-        for tag in 0..self.site.tags.len() {
+        for tag in (0..self.site.tags.len()).filter(|tag| self.matters(*tag)).collect::<Vec<_>>() {
             let effect = action.effects.iter().find(|effect| effect.tag.of(&step.command) == Some(&tag));
             let drift = self.spec.drift.iter().find(|drift| drift.tag == tag).map(|drift| drift.per_s);
             if effect.is_none() && drift.is_none() {
                 continue;
             }
             let value = before.get(tag)?.clone();
-            let (a, m, next) =
-                (format!("a{tag}_{index}"), format!("m{tag}_{index}"), format!("v{tag}_{}", index + 1));
             let span = match effect {
                 Some(effect) => Some((effect.how, effect.amount.of(&step.command)?)),
                 None => None,
             };
-            let (mut low, mut high) = (vec!["0.0".to_string()], vec!["0.0".to_string()]);
-            let mut part = |span: Span, factor: &str| {
-                low.push(format!("(* {} {factor})", number(span.lo)));
-                high.push(format!("(* {} {factor})", number(span.hi)));
+            let rate = match span {
+                Some((EffectHow::PerSecond, span)) => Some((span, time.clone())),
+                Some((EffectHow::PerMetre, span)) => Some((span, number(length_m))),
+                _ => None,
             };
-            drift.iter().for_each(|span| part(*span, &time));
-            match span {
-                Some((EffectHow::PerSecond, span)) => part(span, &time),
-                Some((EffectHow::PerMetre, span)) => part(span, &number(length_m)),
-                _ => {}
-            }
-            self.script.real(&a);
-            self.script.assert(&format!(
-                "(and (<= (+ {}) {a}) (<= {a} (+ {})))",
-                low.join(" "),
-                high.join(" ")
-            ));
-            let moved_to = format!("w{tag}_{index}");
-            self.script.define(&moved_to, &moved(&value, &a, effect.and_then(|effect| effect.until)));
+            let rates: Vec<(Span, String)> =
+                drift.map(|span| (span, time.clone())).into_iter().chain(rate).collect();
+            let until = effect.and_then(|effect| effect.until);
+            let way = self.way(&format!("{tag}_{index}"), &value, &rates, until);
+            let (m, jump) = (format!("m{tag}_{index}"), format!("j{tag}_{index}"));
             self.script.real(&m);
-            let mut moments = vec![between(&m, &value, &moved_to)];
-            let mut end = moved_to.clone();
-            let jump = format!("j{tag}_{index}");
+            let mut moments = vec![way.between(&m, &value, &way.end)];
+            let mut ends = vec![way.end.clone()];
+            let mut end = way.end.clone();
             if let Some((EffectHow::Set | EffectHow::Add | EffectHow::During, span)) = span {
                 self.script.real(&jump);
                 self.within(&jump, span);
             }
             match span.map(|(how, _)| how) {
+                Some(EffectHow::Set) if way.is_still() => {
+                    end = jump.clone();
+                    moments.push(format!("(= {m} {jump})"));
+                    ends.push(jump);
+                }
                 Some(EffectHow::Set) => {
                     let rest = format!("r{tag}_{index}");
                     self.script.real(&rest);
-                    self.script.assert(&between(&rest, "0.0", &a));
+                    self.script.assert(&way.between(&rest, "0.0", &way.amount));
                     end = format!("(+ {jump} {rest})");
-                    moments.push(between(&m, &jump, &end));
+                    moments.push(way.between(&m, &jump, &end));
+                    ends.extend([jump, end.clone()]);
                 }
                 Some(EffectHow::Add) => {
-                    end = format!("(+ {moved_to} {jump})");
-                    moments.push(between(&m, &format!("(+ {value} {jump})"), &end));
+                    end = format!("(+ {} {jump})", way.end);
+                    let begin = format!("(+ {value} {jump})");
+                    moments.push(way.between(&m, &begin, &end));
+                    ends.extend([begin, end.clone()]);
                 }
-                Some(EffectHow::During) => moments.push(format!("(= {m} {jump})")),
+                Some(EffectHow::During) => {
+                    moments.push(format!("(= {m} {jump})"));
+                    ends.push(jump);
+                }
                 _ => {}
             }
             self.script.assert(&any(&moments));
+            let next = format!("v{tag}_{}", index + 1);
             self.script.define(&next, &end);
             *during.get_mut(tag)? = m;
+            *points.get_mut(tag)? = ends;
             *self.state.get_mut(tag)? = next;
         }
         if let (Some(map), Some(from), Some(to)) = (&self.spec.map, here, there) {
@@ -281,9 +324,47 @@ impl Course<'_> {
             self.script.real(&m);
             self.script.assert(&between(&m, &reads(from)?, &reads(to)?));
             *during.get_mut(map.tag)? = m;
+            *points.get_mut(map.tag)? = vec![reads(from)?, reads(to)?];
             *self.state.get_mut(map.tag)? = reads(to)?;
         }
-        Some(during)
+        Some((during, points))
+    }
+
+    /// A tag's movement by rates times a factor that is not negative.
+    fn way(&mut self, name: &str, value: &str, rates: &[(Span, String)], until: Option<f64>) -> Way {
+        let rates: Vec<(Span, &str)> = rates
+            .iter()
+            .map(|(span, factor)| (inner(*span), factor.as_str()))
+            .filter(|(span, _)| *span != Span::exactly(0.0))
+            .collect();
+        if rates.is_empty() {
+            return Way { amount: "0.0".into(), end: value.to_string(), direction: Direction::Still };
+        }
+        let sum = |end: &dyn Fn(&Span) -> f64| {
+            let parts = rates.iter().map(|(span, factor)| format!("(* {} {factor})", number(end(span))));
+            let parts: Vec<String> = parts.collect();
+            if parts.len() == 1 { parts.concat() } else { format!("(+ {})", parts.join(" ")) }
+        };
+        let (low, high) = (sum(&|span| span.lo), sum(&|span| span.hi));
+        let amount = format!("a{name}");
+        self.script.real(&amount);
+        self.script.assert(&format!("(and (<= {low} {amount}) (<= {amount} {high}))"));
+        let direction = match () {
+            () if rates.iter().all(|(span, _)| span.lo >= 0.0) => Direction::Up,
+            () if rates.iter().all(|(span, _)| span.hi <= 0.0) => Direction::Down,
+            () => Direction::Either,
+        };
+        let end = format!("w{name}");
+        let plain = format!("(+ {value} {amount})");
+        let stop = until.map(number);
+        let formula = match (direction, &stop) {
+            (_, None) => plain,
+            (Direction::Up, Some(stop)) => min(&plain, &max(value, stop)),
+            (Direction::Down, Some(stop)) => max(&plain, &min(value, stop)),
+            _ => moved(value, &amount, until),
+        };
+        self.script.define(&end, &formula);
+        Way { amount, end, direction }
     }
 
     /// Limits on the step's arguments.
@@ -341,6 +422,38 @@ fn order(value: &Value) -> Option<f64> {
     match value {
         Value::Choice(choice) => Some(f64::from(*choice)),
         other => numeric(other),
+    }
+}
+
+/// How a tag moves in one step.
+struct Way {
+    amount: String,
+    /// Where it ends without a jump.
+    end: String,
+    direction: Direction,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Still,
+    Up,
+    Down,
+    Either,
+}
+
+impl Way {
+    fn is_still(&self) -> bool {
+        self.direction == Direction::Still
+    }
+
+    /// `name` lies between two values that are this way apart, from `a` to `b`.
+    fn between(&self, name: &str, a: &str, b: &str) -> String {
+        match self.direction {
+            Direction::Still => format!("(= {name} {a})"),
+            Direction::Up => format!("(and (<= {a} {name}) (<= {name} {b}))"),
+            Direction::Down => format!("(and (<= {b} {name}) (<= {name} {a}))"),
+            Direction::Either => between(name, a, b),
+        }
     }
 }
 
