@@ -150,3 +150,27 @@ fn an_operators_command_ends_a_mission_that_a_line_began() {
     run.type_line("!stop");
     run.wait_for("stopped", |line| line["kind"] == "status" && line["mode"] == "Stopped");
 }
+
+/// The share of sentences that the default model decides rightly: measured, and kept from falling.
+#[test]
+fn the_default_model_decides_the_examples_sentences() {
+    let site = site();
+    let file = repository().join("examples/inspection/sentences.txt");
+    let sentences = std::fs::read_to_string(file).unwrap();
+    let (mut right, mut wrong) = (0, Vec::new());
+    let mut run = site.run(&["--dry-run"]);
+    run.wait_for_execute();
+    for line in sentences.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (sentence, meant) = line.split_once(" => ").unwrap();
+        let command = decide(&site, sentence)["command"].clone();
+        let object = command.as_object().unwrap();
+        let words = object.iter().map(|(key, value)| match key.as_str() {
+            "action" => value.as_str().unwrap().to_owned(),
+            key => format!("{key}={}", value.as_str().unwrap()),
+        });
+        let found = words.collect::<Vec<_>>().join(" ");
+        if found == meant { right += 1 } else { wrong.push(format!("{sentence}: {found}")) }
+    }
+    println!("{right} right, {} wrong: {wrong:?}", wrong.len());
+    assert!(right >= 26 && wrong.len() <= 4, "{right} right, wrong: {wrong:?}");
+}

@@ -114,7 +114,7 @@ impl Planner {
         self.checker.check(start, &plain(steps)).map(|end| end.elapsed_s)
     }
 
-    /// Other orders, with no added command, with one, and so on. What the solver proposes has to pass the check like
+    /// Other orders, with no added command, with one, and so on; the site's first choice of them first. What the solver proposes has to pass the check like
     /// anything else.
     fn replan(
         &mut self,
@@ -124,18 +124,18 @@ impl Planner {
         let site = Arc::clone(self.checker.site());
         let Some(spec) = &site.plan else { return Ok(Err(String::new())) };
         let mut excluded = Vec::new();
-        for extra in 0..=spec.insert_max {
+        let kinds = |extra: usize| if extra == 0 { 0..=0 } else { 1..=spec.insert.len() };
+        let rounds = (0..=spec.insert_max).flat_map(|extra| kinds(extra).map(move |kinds| (extra, kinds)));
+        for round in rounds {
             let solver = self.solver.as_mut().map_err(|error| error.clone())?;
-            match search::find(solver, &site, start, tasks, extra)? {
+            match search::find(solver, &site, start, tasks, round)? {
                 Found::Order(order) => {
                     let steps = with_ways(&site, spec, start, &order);
                     match self.judge(start, &steps) {
                         Ok(time_s) => return Ok(Ok((steps, time_s))),
                         Err(violation) => {
-                            excluded = vec![format!(
-                                "{} (in the best other order)",
-                                violation.sentence(&site, &plain(&steps))
-                            )];
+                            let why = violation.sentence(&site, &plain(&steps));
+                            excluded = vec![format!("{why} (in the best other order)")];
                         }
                     }
                 }

@@ -2,7 +2,8 @@
 
 mod common;
 use common::*;
-use ganglion_plan::{Planner, Rule, Start, Task};
+use ganglion_plan::smt::search::judge;
+use ganglion_plan::{Planner, Rule, Solver, Start, Task};
 use ganglion_site::{Command, Site};
 use std::path::Path;
 use std::sync::Arc;
@@ -151,6 +152,26 @@ fn heat_torque_and_time_are_refused_in_words() {
     blind.tags[site.find_tag("battery").unwrap()] = None;
     let blind = refusal(&mut planner, &blind, &["return_home"]);
     assert!(blind.contains("tag battery has no usable reading"), "{blind}");
+}
+
+#[test]
+fn the_core_of_a_plan_that_is_asked_about_names_its_rules() {
+    let site = example();
+    let Some(mut solver) = solver() else { return };
+    let commands = |lines: &[&str]| tasks(&site, lines).iter().map(|task| task.command).collect::<Vec<_>>();
+    let good =
+        commands(&["go_to place=gallery", "go_to place=valve_2", "photograph valve=valve_2", "return_home"]);
+    let from = start(&site, 90.0, 60.0, 0.0);
+    assert_eq!(judge(&mut solver, &site, &from, &good), Ok(Ok(())));
+    let broken = |solver: &mut Solver, from: &Start, lines: &[&str]| {
+        judge(solver, &site, from, &commands(lines)).unwrap().unwrap_err()
+    };
+    let stiff = broken(&mut solver, &from, &["open_valve valve=valve_5", "return_home"]);
+    assert_eq!(stiff, ["arm_torque <= 45 Nm"]);
+    let away = broken(&mut solver, &from, &["photograph valve=valve_2"]);
+    assert_eq!(away, ["place == 0 at the end"]);
+    let flat = broken(&mut solver, &start(&site, 30.0, 60.0, 5.0), &["return_home"]);
+    assert_eq!(flat, ["battery >= 20 %"]);
 }
 
 #[test]

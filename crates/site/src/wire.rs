@@ -235,8 +235,7 @@ impl Event {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] =
-        [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe, Self::Plan];
+    const ALL: [Self; 6] = [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe, Self::Plan];
 
     fn code(self) -> u8 {
         match self {

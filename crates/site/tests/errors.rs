@@ -35,7 +35,7 @@ fn unknown_fields() {
     check(
         "[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80",
         &expect![[r#"
-            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
+            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule, plan (did you mean guard?), found unknown field gaurd
             site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
             site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms, frozen_ms (did you mean range?), found unknown field rnage
             site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
@@ -565,4 +565,34 @@ when = "heat > 68 F for 1.5min and heat < 300 K since heat >= 0.5C"
     .assert_eq(&site.limit_table());
     let budget = site.guard.commands.unwrap();
     assert_eq!((budget.burst, budget.per_minute, site.tags[0].frozen_ms), (2, 30, Some(5000)));
+}
+
+const PLANT: &str = "[[tag]]\nname = \"battery\"\nunit = \"%\"\nrange = [0, 100]\n[[tag]]\nname = \"place\"\nrange = [0, 9]\n\
+    [[tag]]\nname = \"door\"\nkind = \"bool\"\n";
+
+#[test]
+fn plans() {
+    check(
+        &format!(
+            "{PLANT}[plan]\nalways = [\"batery >= 20\", \"battery >= 20 for 5 s\"]\nend = 3\ntime_max = \"5 C\"\ninsert = [{{ action = \"none\" }}]\n"
+        ),
+        &expect![[""]],
+    );
+    check(
+        &format!(
+            "{PLANT}[[command]]\nname = \"go\"\narguments = [{{ name = \"to\", choices = [\"a\", \"c\"] }}]\n\
+             plan = {{ moves = \"to\", takes = 3, effects = [{{ tag = \"batery\", per_min = 1 }}, {{ tag = \"battery\" }}] }}\n\
+             [[command]]\nname = \"work\"\nplan = {{ needs = \"{{to}} == yes\", takes = \"ages\", efects = [] }}\n\
+             [plan]\n[plan.map]\ntag = \"place\"\nm_per_min = [0, 2]\n\
+             places = [{{ name = \"a\", number = 1, at = [0, 0] }}, {{ name = \"b\", number = 1, at = [3] }}]\nroads = [[\"a\", \"a\"]]\n"
+        ),
+        &expect![[""]],
+    );
+    check("[[command]]\nname = \"go\"\nplan = { takes = 3 }\n", &expect![[""]]);
+    check(
+        &format!(
+            "{PLANT}[[command]]\nname = \"go\"\nplan = {{ takes = [3, 1], effects = [{{ tag = \"battery\", set = 1, until = 3 }}, {{ tag = \"battery\", add = 1 }}, {{ tag = \"door\", per_m = 1 }}] }}\n[plan]\nbudget_ms = 0\n"
+        ),
+        &expect![[""]],
+    );
 }

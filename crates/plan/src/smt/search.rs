@@ -5,7 +5,7 @@
 //! every course of events. Rules are named assertions, one name per rule, and the core of an unsatisfiable question says
 //! which of them exclude each other. What is found is a proposal: the fast check has the last word.
 
-use super::{Script, all, any, holds, max, min, number};
+use super::{Script, all, any, holds, max, min, near};
 use crate::check::Start;
 use crate::error::PlanError;
 use crate::interval::{ZERO, add, hull, times};
@@ -25,7 +25,7 @@ pub enum Found {
     Nothing(Vec<String>),
 }
 
-/// Asks for an order of all tasks with exactly `extra` inserted commands.
+/// Asks for an order of all tasks with exactly `extra` inserted commands, of the first `kinds` that the site lets insert.
 ///
 /// # Errors
 /// No answer in its time, none at all, or one that is none.
@@ -34,10 +34,10 @@ pub fn find(
     site: &Site,
     start: &Start,
     tasks: &[Task],
-    extra: usize,
+    (extra, kinds): (usize, usize),
 ) -> Result<Found, PlanError> {
     let Some(spec) = &site.plan else { return Ok(Found::Nothing(Vec::new())) };
-    let Some(search) = Search::new(site, spec, start, tasks, extra) else {
+    let Some(search) = Search::new(site, spec, start, tasks, (extra, kinds)) else {
         return Ok(Found::Nothing(Vec::new()));
     };
     match solver.ask(&search.question())?.trim() {
@@ -48,20 +48,43 @@ pub fn find(
             let values = solver.ask(&format!("(get-value ({}))", names.join(" ")))?;
             search.order(&values).map(Found::Order)
         }
-        "unsat" => {
-            let core = solver.ask("(get-unsat-core)")?;
-            let names =
-                core.split(|c: char| c.is_whitespace() || "()".contains(c)).filter(|name| !name.is_empty());
-            Ok(Found::Nothing(names.filter_map(|name| search.rule_in_words(name)).collect()))
-        }
+        "unsat" => search.core(solver).map(Found::Nothing),
         "unknown" => Err(PlanError::Undecided),
         other => Err(PlanError::SolverFailed { reason: other.chars().take(200).collect() }),
     }
 }
 
 /// The text of the question that [`find`] asks, to be looked at and measured.
-pub fn question(site: &Site, start: &Start, tasks: &[Task], extra: usize) -> Option<String> {
+pub fn question(site: &Site, start: &Start, tasks: &[Task], extra: (usize, usize)) -> Option<String> {
     Some(Search::new(site, site.plan.as_ref()?, start, tasks, extra)?.question())
+}
+
+/// Constants at 24 bits: what is found is checked again, exactly.
+fn number(value: f64) -> String {
+    super::number(near(value))
+}
+
+/// Asks whether these commands, in this order and with their ways, keep every rule: the rules that they break together.
+///
+/// # Errors
+/// As [`find`].
+pub fn judge(
+    solver: &mut Solver,
+    site: &Site,
+    start: &Start,
+    commands: &[Command],
+) -> Result<Result<(), Vec<String>>, PlanError> {
+    let Some(spec) = &site.plan else { return Ok(Err(Vec::new())) };
+    let tasks: Vec<Task> =
+        commands.iter().map(|command| Task { command: *command, after_previous: false }).collect();
+    let Some(mut search) = Search::new(site, spec, start, &tasks, (0, 0)) else { return Ok(Err(Vec::new())) };
+    search.fixed = true;
+    match solver.ask(&search.question())?.trim() {
+        "sat" => Ok(Ok(())),
+        "unsat" => search.core(solver).map(Err),
+        "unknown" => Err(PlanError::Undecided),
+        other => Err(PlanError::SolverFailed { reason: other.chars().take(200).collect() }),
+    }
 }
 
 fn chosen(slot: usize, choice: usize) -> String {
@@ -89,6 +112,8 @@ struct Search<'a> {
     here: Option<usize>,
     /// Tags with intervals of their own; the others stay as they are.
     moving: Vec<usize>,
+    /// Slot and choice go together: nothing is looked for.
+    fixed: bool,
 }
 
 /// Ends of a tag's interval as terms.
@@ -110,10 +135,10 @@ impl<'a> Search<'a> {
         spec: &'a PlanSpec,
         start: &'a Start,
         tasks: &'a [Task],
-        extra: usize,
+        (extra, kinds): (usize, usize),
     ) -> Option<Self> {
         let asked = tasks.iter().enumerate().map(|(index, task)| (task.command, Some(index)));
-        let inserted = spec.insert.iter().filter(|_| extra > 0).map(|command| (*command, None));
+        let inserted = spec.insert.iter().take(kinds).filter(|_| extra > 0).map(|command| (*command, None));
         let mut choices = Vec::new();
         for (command, task) in asked.chain(inserted) {
             let action = spec.action(&command)?;
@@ -144,13 +169,38 @@ impl<'a> Search<'a> {
         moving.extend(spec.drift.iter().map(|drift| drift.tag));
         moving.sort_unstable();
         moving.dedup();
-        Some(Self { site, spec, start, tasks, slots: tasks.len() + extra, choices, routes, here, moving })
+        Some(Self {
+            site,
+            spec,
+            start,
+            tasks,
+            slots: tasks.len() + extra,
+            choices,
+            routes,
+            here,
+            moving,
+            fixed: false,
+        })
+    }
+
+    /// The choices that a slot has.
+    fn options(&self, slot: usize) -> impl Iterator<Item = (usize, &Choice<'a>)> {
+        let fixed = self.fixed;
+        self.choices.iter().enumerate().filter(move |(index, _)| !fixed || *index == slot)
+    }
+
+    /// The rules of the unsatisfiable core.
+    fn core(&self, solver: &mut Solver) -> Result<Vec<String>, PlanError> {
+        let core = solver.ask("(get-unsat-core)")?;
+        let names =
+            core.split(|c: char| c.is_whitespace() || "()".contains(c)).filter(|name| !name.is_empty());
+        Ok(names.filter_map(|name| self.rule_in_words(name)).collect())
     }
 
     fn question(&self) -> String {
         let mut script = Script::new(true);
         for slot in 0..self.slots {
-            (0..self.choices.len()).for_each(|choice| script.boolean(&chosen(slot, choice)));
+            self.options(slot).for_each(|(choice, _)| script.boolean(&chosen(slot, choice)));
         }
         self.every_slot_has_one(&mut script);
         self.every_task_once(&mut script);
@@ -188,7 +238,7 @@ impl<'a> Search<'a> {
 
     fn every_slot_has_one(&self, script: &mut Script) {
         for slot in 0..self.slots {
-            let names: Vec<String> = (0..self.choices.len()).map(|choice| chosen(slot, choice)).collect();
+            let names: Vec<String> = self.options(slot).map(|(choice, _)| chosen(slot, choice)).collect();
             script.assert(&any(&names));
             for (index, a) in names.iter().enumerate() {
                 for b in names.iter().skip(index + 1) {
@@ -199,6 +249,9 @@ impl<'a> Search<'a> {
     }
 
     fn every_task_once(&self, script: &mut Script) {
+        if self.fixed {
+            return;
+        }
         for task in 0..self.tasks.len() {
             let names: Vec<String> = (0..self.slots).map(|slot| chosen(slot, task)).collect();
             script.assert_named(&format!("task_{task}"), &any(&names));
@@ -238,7 +291,7 @@ impl<'a> Search<'a> {
         places.sort_unstable();
         places.dedup();
         let mut length = "0.0".to_string();
-        for (index, choice) in self.choices.iter().enumerate() {
+        for (index, choice) in self.options(slot) {
             let Some(to) = choice.place else { continue };
             for from in places.iter().copied().filter(|from| *from != to) {
                 let here = format!("(and {} (= {place} {}))", chosen(slot, index), self.place_number(from));
@@ -257,7 +310,7 @@ impl<'a> Search<'a> {
 
     fn arrive(&self, slot: usize, before: &str, script: &mut Script) -> String {
         let mut after = before.to_string();
-        for (index, choice) in self.choices.iter().enumerate() {
+        for (index, choice) in self.options(slot) {
             if let Some(place) = choice.place {
                 after = format!("(ite {} {} {after})", chosen(slot, index), self.place_number(place));
             }
@@ -310,7 +363,7 @@ impl<'a> Search<'a> {
         for tag in self.moving.iter().copied() {
             let Some(before) = state.get(tag).cloned().flatten() else { continue };
             let (mut lo, mut hi) = (before.lo.clone(), before.hi.clone());
-            for (index, choice) in self.choices.iter().enumerate() {
+            for (index, choice) in self.options(slot) {
                 let effect =
                     effect_on(choice.action, &choice.command, tag).filter(|_| choice.action.moves.is_none());
                 let drift = times(self.drift(tag), choice.time_s);
@@ -367,7 +420,7 @@ impl<'a> Search<'a> {
     ) -> String {
         let Some(longest) = self.spec.time_s_max else { return before.to_string() };
         let mut own = "0.0".to_string();
-        for (index, choice) in self.choices.iter().enumerate().filter(|(_, choice)| choice.time_s.hi > 0.0) {
+        for (index, choice) in self.options(slot).filter(|(_, choice)| choice.time_s.hi > 0.0) {
             own = format!("(ite {} {} {own})", chosen(slot, index), number(choice.time_s.hi));
         }
         let slowest = self.spec.map.as_ref().map_or(1.0, |map| map.m_per_s.lo);
@@ -379,7 +432,7 @@ impl<'a> Search<'a> {
     }
 
     fn needs(&self, slot: usize, state: &[Option<Ends>], rules: &mut Rules) {
-        for (index, choice) in self.choices.iter().enumerate() {
+        for (index, choice) in self.options(slot) {
             let terms = choice.action.needs.of(&choice.command).map_or(&[][..], Vec::as_slice);
             if !terms.is_empty() {
                 let holds: Vec<String> = terms.iter().map(|term| self.surely(term, state)).collect();
@@ -393,7 +446,7 @@ impl<'a> Search<'a> {
 
     fn avoid(&self, slot: usize, state: &[Option<Ends>], rules: &mut Rules) {
         let Some(map) = &self.spec.map else { return };
-        for (index, choice) in self.choices.iter().enumerate() {
+        for (index, choice) in self.options(slot) {
             let Some(place) = choice.place else { continue };
             let terms = map.places.get(place).map_or(&[][..], |place| &place.avoid);
             if !terms.is_empty() {
