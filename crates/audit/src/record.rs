@@ -1,6 +1,6 @@
 //! What the guard hands over for one decision or notice: fixed size, no heap, so that it can cross a ring buffer.
 
-use ganglion_site::{Command, Event, Micros, Outcome, Reason, Timings};
+use ganglion_site::{Command, Event, Micros, Outcome, Reason, Site, Timings};
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum RecordKind {
     Decision,
     /// A shadow probe of a half-open breaker: evaluated, never actuated.
     Probe,
+    /// A command that goes out ahead of the one that it announces; the event's own record follows.
+    Announcement,
     /// The mode machine moved or refused to.
     Mode,
     /// A tag went beyond `lolo`/`hihi`, or the emergency stop was seen.
@@ -36,6 +38,8 @@ pub enum Source {
     Http,
     /// A sensor event without a sentence.
     Sensor,
+    /// A trigger of the site, by its index.
+    Trigger(u16),
     /// The guard itself (takeover, safe command, probe).
     Guard,
     /// A step of a mission whose plan was verified.
@@ -96,6 +100,7 @@ impl RecordKind {
         match self {
             Self::Decision => "decision",
             Self::Probe => "probe",
+            Self::Announcement => "announcement",
             Self::Mode => "mode",
             Self::Trip => "trip",
             Self::Alarm => "alarm",
@@ -108,6 +113,12 @@ impl RecordKind {
 }
 
 impl Source {
+    /// The name of the trigger that asked, if one did.
+    pub fn trigger(self, site: &Site) -> Option<&str> {
+        let Self::Trigger(index) = self else { return None };
+        site.triggers.get(usize::from(index)).map(|trigger| trigger.name.as_str())
+    }
+
     /// The word used in the log.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -115,6 +126,7 @@ impl Source {
             Self::Script => "script",
             Self::Http => "http",
             Self::Sensor => "sensor",
+            Self::Trigger(_) => "trigger",
             Self::Guard => "guard",
             Self::Mission => "mission",
         }

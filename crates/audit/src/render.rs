@@ -28,6 +28,9 @@ pub(crate) fn record_body(sequence: u64, wall_ms: u64, record: &Record, site: &S
     map.insert("reason".into(), json!(record.reason.as_str()));
     if let Some(verdict) = record.verdict {
         map.insert("source".into(), json!(record.source.as_str()));
+        if let Some(trigger) = record.source.trigger(site) {
+            map.insert("trigger".into(), json!(trigger));
+        }
         map.insert("request".into(), json!(record.request));
         map.insert("epoch".into(), json!(record.event.epoch));
         map.insert("dry_run".into(), json!(record.event.dry_run));

@@ -3,13 +3,53 @@
 /// `Result` with this crate's error.
 pub type Result<T, E = CompressError> = std::result::Result<T, E>;
 
-/// Why a model cannot be measured.
+/// Why a model cannot be measured or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompressError {
     /// Loading or evaluating.
     #[error(transparent)]
     Llm(#[from] ganglion_llm::LlmError),
+    /// A model file.
+    #[error(transparent)]
+    Gguf(#[from] ganglion_gguf::GgufError),
+    /// A value that a format cannot hold.
+    #[error(transparent)]
+    Kernel(#[from] ganglion_kernels::KernelError),
+    /// What went wrong, and with which tensor.
+    #[error("tensor {tensor}: {cause}")]
+    Tensor {
+        /// Its name.
+        tensor: String,
+        /// What went wrong.
+        cause: Box<CompressError>,
+    },
+    /// A file that is being written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: std::path::PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// An importance matrix that cannot be used.
+    #[error("importance matrix {}: {reason}; make one with --save-imatrix or llama-imatrix", path.display())]
+    Imatrix {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Activations from which no error can be fed back.
+    #[error(
+        "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"
+    )]
+    Moments {
+        /// Whose inputs.
+        tensor: String,
+    },
     /// The vocabulary.
     #[error(transparent)]
     Tokenizer(#[from] ganglion_tokenizer::TokenizerError),

@@ -61,6 +61,24 @@ impl Windows {
         self.tokens.len() / self.length
     }
 
+    /// The windows' tokens.
+    pub fn iter(&self) -> impl Iterator<Item = &[TokenId]> {
+        self.tokens.chunks_exact(self.length)
+    }
+
+    /// Leaves out all windows but some: at most `count`, spread over the text.
+    pub fn thinned(self, count: usize) -> Self {
+        let all = self.count();
+        if count >= all {
+            return self;
+        }
+        let chosen = (0..count).flat_map(|i| {
+            let first = i * all / count * self.length;
+            self.tokens[first..first + self.length].iter().copied()
+        });
+        Self { tokens: chosen.collect(), ..self }
+    }
+
     /// The first token of a window that is scored by what comes after it.
     fn first_scored(&self) -> usize {
         self.length / 2

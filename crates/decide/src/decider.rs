@@ -204,6 +204,10 @@ impl Decider {
             let Some(event) = exchange.next() else { return };
             let (number, now) = (*taken, exchange.now());
             *taken += 1;
+            if now > event.deadline_us {
+                exchange.answer(number, Declined::Expired.decision(&event, Default::default()));
+                continue;
+            }
             let text = self.prompt.event_text(&self.site, &event);
             if let Some(known) = self.memo.as_ref().and_then(|memo| memo.get(event.client, text)) {
                 let (epoch, outcome, timings) =
@@ -336,6 +340,10 @@ impl Decider {
         for &index in order.iter() {
             let Some(slot) = self.slots.get(index) else { continue };
             let (certain, deadline_us) = (slot.certain, slot.event.deadline_us);
+            if now > deadline_us {
+                self.give_up(index, &Declined::Expired, exchange);
+                continue;
+            }
             if let Some((needed_us, left_us)) = self.cost.too_late(certain.min(batch), now, deadline_us) {
                 self.give_up(index, &Declined::TooLate { needed_us, left_us }, exchange);
                 continue;
@@ -394,8 +402,8 @@ impl Decider {
         loop {
             let here = Here {
                 tokenizer,
+                automaton,
                 state,
-                allowed: automaton.allowed(state),
                 written: spelled,
                 event: slot.text.as_bytes(),
                 words: slot.words,
@@ -451,15 +459,17 @@ impl Decider {
             slot.timings.mask_us += span(before_us, exchange.now());
             let token =
                 self.chooser.choose(&mut self.session, row + at, &self.allowed, &mut slot.confidence)?;
-            if let (Some(state), Some(guesser)) = (state, &mut self.guesser) {
+            if let (Some(state), Some(guesser), Ok(automaton)) =
+                (state, &mut self.guesser, self.grammar.automaton())
+            {
                 let (client, source) = (slot.event.client, slot.sources.get(seen).copied());
                 match source {
                     Some(source) => guesser.learn(client, source, pending.get(at + 1) == Some(&token)),
                     None => {
                         let here = Here {
                             tokenizer: &self.tokenizer,
+                            automaton,
                             state,
-                            allowed: &self.allowed,
                             written: &slot.written,
                             event: slot.text.as_bytes(),
                             words: slot.words,
@@ -521,9 +531,10 @@ impl Decider {
         };
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.report(&self.site, exchange);
+        let now = exchange.now();
         let mut timings = slot.timings;
         timings.predicted_n = count(slot.answer.len());
-        timings.decode_us = span(slot.begun_us, exchange.now()).saturating_sub(timings.prefill_us);
+        timings.decode_us = span(slot.begun_us, now).saturating_sub(timings.prefill_us);
         let (command, reason) = doubt::settle(&self.site, slot.confidence, command);
         let decision = Decision {
             epoch: slot.event.epoch,
@@ -542,6 +553,9 @@ impl Decider {
         }
         self.passes += (f64::from(timings.passes_n) - self.passes) / 16.0;
         self.confidence = slot.confidence;
+        let is_over = slot.is_over(now);
+        let expired = || Declined::Expired.decision(&slot.event, timings);
+        let decision = if is_over { expired() } else { decision };
         slot.answer_with(decision, exchange);
     }
 

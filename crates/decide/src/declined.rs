@@ -5,15 +5,9 @@ use ganglion_llm::LlmError;
 use ganglion_site::{Decision, Event, Micros, Outcome, Reason, Timings};
 use std::fmt::Write;
 
-/// The reason of a decision that its deadline cut off.
-const EXPIRED: &str = "the deadline passed before the command was decided";
-/// How the reason of a decision that was not begun, or not gone on with, for want of time begins.
-const TOO_LATE: &str = "too late to decide";
-
 /// Whether a decision has no command because time ran out, rather than because of what was asked.
 pub fn ran_out_of_time(decision: &Decision) -> bool {
-    let reason = decision.reason.as_str();
-    decision.command.is_none() && (reason == EXPIRED || reason.starts_with(TOO_LATE))
+    decision.ran_out_of_time()
 }
 
 pub(crate) enum Declined {
@@ -33,7 +27,7 @@ impl Declined {
 
     pub(crate) fn decision(&self, event: &Event, timings: Timings) -> Decision {
         let reason = match self {
-            Self::Expired => Reason::cut(EXPIRED),
+            Self::Expired => Reason::cut(Decision::EXPIRED),
             Self::Because(reason) => Reason::cut(reason),
             Self::TooLate { needed_us, left_us } => {
                 let ms = |us: Micros| us as f64 / 1000.0;
@@ -41,7 +35,8 @@ impl Declined {
                 // An error only says that the text was cut.
                 let _ = write!(
                     reason,
-                    "{TOO_LATE}: a pass takes about {:.1} ms, {:.1} ms are left",
+                    "{}: a pass takes about {:.1} ms, {:.1} ms are left",
+                    Decision::TOO_LATE,
                     ms(*needed_us),
                     ms(*left_us)
                 );

@@ -6,7 +6,8 @@
 //! far ahead it pays. Clients have histories of their own: nobody's answer is faster for what somebody else asked.
 
 use crate::limits::{CLIENTS_MAX, GUESS_ALLOWED_MAX, HISTORY_CHOICES_MAX, HISTORY_COMMANDS};
-use ganglion_grammar::StateId;
+use ganglion_grammar::{Automaton, StateId};
+use ganglion_site::limits::NAME_BYTES_MAX;
 use ganglion_tokenizer::{TokenId, Tokenizer};
 
 /// Weight of the newest guess in a source's rate.
@@ -131,12 +132,10 @@ impl Guesser {
         client
     }
 
-    /// What the model may choose of `allowed`, two at least, behind `written`.
+    /// What the model may choose.
     pub(crate) fn guess(&mut self, client: u64, here: &Here<'_>) -> Option<Guess> {
         let client = self.place(client);
-        let recalled = client
-            .recall(here.state, here.words)
-            .filter(|(token, _)| here.allowed.binary_search(token).is_ok());
+        let recalled = client.recall(here.state, here.words);
         let named = here.named();
         let of = |token, source| Guess { token, source, rate: client.rate(source) };
         let recalled = recalled.map(|(token, similarity)| of(token, Source::history(similarity)));
@@ -181,9 +180,8 @@ impl Guesser {
 /// A choice that is to be guessed.
 pub(crate) struct Here<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) automaton: &'a Automaton,
     pub(crate) state: StateId,
-    /// Ascending.
-    pub(crate) allowed: &'a [TokenId],
     /// The command so far.
     pub(crate) written: &'a [u8],
     /// The event's text and its words.
@@ -192,46 +190,78 @@ pub(crate) struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// The allowed token that goes furthest along a word or number of the event.
+    /// The allowed token that goes furthest along a word or number of the event, with what must follow it.
     fn named(&self) -> Option<TokenId> {
-        if self.allowed.len() > GUESS_ALLOWED_MAX {
+        let allowed = self.automaton.allowed(self.state);
+        if allowed.len() > GUESS_ALLOWED_MAX {
             return None;
         }
-        let is_end = |byte: &u8| matches!(byte, b'"' | b':');
-        let start = self.written.iter().rposition(is_end).map_or(0, |at| at + 1);
+        let is_start = |byte: &u8| matches!(byte, b'"' | b':');
+        let start = self.written.iter().rposition(is_start).map_or(0, |at| at + 1);
         let begun = self.written.get(start..).unwrap_or(&[]);
-        let mut best: Option<(usize, TokenId)> = None;
-        for &token in self.allowed {
-            let bytes = self.tokenizer.token_bytes(token);
-            let (bytes, opens) = match bytes.strip_prefix(b"\"") {
-                Some(rest) if begun.is_empty() => (rest, true),
-                _ => (bytes, false),
-            };
-            let size =
-                bytes.iter().position(|byte| matches!(byte, b'"' | b',' | b'}')).unwrap_or(bytes.len());
-            let (value, is_whole) = (bytes.get(..size).unwrap_or(bytes), size < bytes.len());
-            let length = begun.len() + value.len();
-            if length == 0 || (opens && value.is_empty()) {
-                continue;
-            }
-            // A token that ends the value counts for more than one that leaves it where it is.
-            let score = 2 * length + usize::from(is_whole);
-            if best.is_none_or(|(least, _)| score > least) && self.event_has(begun, value, is_whole) {
+        let mut best: Option<((usize, bool, usize), TokenId)> = None;
+        for &token in allowed {
+            let value = self.value(begun, token);
+            let bytes = value.bytes();
+            // One that ends the value counts for more than one that leaves it where it is; of several spellings, the
+            // one with the longest token is what a model writes.
+            let score = (bytes.len(), value.is_whole, self.tokenizer.token_bytes(token).len());
+            let is_better = best.is_none_or(|(least, _)| score > least);
+            if !bytes.is_empty() && is_better && self.event_has(bytes, value.is_whole) {
                 best = Some((score, token));
             }
         }
         best.map(|(_, token)| token)
     }
 
-    /// Whether the event has `head` and `tail` in a row where a word begins; also where it ends, if it `is_whole`.
-    fn event_has(&self, head: &[u8], tail: &[u8], is_whole: bool) -> bool {
-        let size = head.len() + tail.len();
+    /// The value that is being written, after `token` and the tokens without a choice behind it.
+    fn value(&self, begun: &[u8], token: TokenId) -> Spelling {
+        let run = self.automaton.next(self.state, token).map_or(&[][..], |next| self.automaton.run(next));
+        let mut value = Spelling { bytes: [0; NAME_BYTES_MAX], size: 0, is_whole: false };
+        begun.iter().for_each(|byte| value.push(*byte));
+        let tokens = std::iter::once(&token).chain(run);
+        let mut bytes = tokens.flat_map(|token| self.tokenizer.token_bytes(*token)).peekable();
+        if begun.is_empty() {
+            let _opening = bytes.next_if(|byte| **byte == b'"');
+        }
+        for byte in bytes {
+            if matches!(byte, b'"' | b',' | b'}') {
+                value.is_whole = true;
+                break;
+            }
+            value.push(*byte);
+        }
+        value
+    }
+
+    /// Whether the event has `value` where a word begins; also where it ends, if it `is_whole`.
+    fn event_has(&self, value: &[u8], is_whole: bool) -> bool {
         let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        self.event.windows(size).enumerate().any(|(at, window)| {
-            window.iter().zip(head.iter().chain(tail)).all(|(a, b)| same(*a, *b))
+        self.event.windows(value.len()).enumerate().any(|(at, window)| {
+            window.iter().zip(value).all(|(a, b)| same(*a, *b))
                 && !(at > 0 && is_word(self.event.get(at - 1)))
-                && !(is_whole && is_word(self.event.get(at + size)))
+                && !(is_whole && is_word(self.event.get(at + value.len())))
         })
+    }
+}
+
+/// A value as far as it is spelled; what is longer than a name is cut.
+struct Spelling {
+    bytes: [u8; NAME_BYTES_MAX],
+    size: usize,
+    is_whole: bool,
+}
+
+impl Spelling {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.size) {
+            *place = byte;
+            self.size += 1;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.size).unwrap_or(&[])
     }
 }
 
@@ -239,4 +269,124 @@ impl Here<'_> {
 fn same(a: u8, b: u8) -> bool {
     let plain = |byte: u8| if matches!(byte, b'_' | b'-' | b' ') { b' ' } else { byte.to_ascii_lowercase() };
     plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ganglion_gguf::Gguf;
+    use ganglion_grammar::{Engine, Grammar};
+    use ganglion_site::Site;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn hvac() -> (Arc<Tokenizer>, Grammar) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hvac");
+        let site = Site::load(&folder).unwrap();
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&Gguf::open(&site.model.path).unwrap()).unwrap());
+        let grammar = Engine::new(Arc::clone(&tokenizer)).unwrap().compile(&site.schema()).unwrap();
+        (tokenizer, grammar)
+    }
+
+    /// Goes along a command; `look` is told of every choice.
+    fn walk(
+        tokenizer: &Tokenizer,
+        automaton: &Automaton,
+        command: &str,
+        look: &mut dyn FnMut(StateId, &[u8], TokenId),
+    ) {
+        let (mut state, mut written) = (automaton.start(), Vec::new());
+        loop {
+            automaton.run(state).iter().for_each(|token| written.extend(tokenizer.token_bytes(*token)));
+            if automaton.is_complete(state) {
+                assert_eq!(written, command.as_bytes());
+                return;
+            }
+            let rest = &command.as_bytes()[written.len()..];
+            let fits = |token: &&TokenId| rest.starts_with(tokenizer.token_bytes(**token));
+            let token =
+                automaton.allowed(state).iter().filter(fits).max_by_key(|t| tokenizer.token_bytes(**t).len());
+            let token = *token.unwrap();
+            look(state, &written, token);
+            written.extend(tokenizer.token_bytes(token));
+            state = automaton.next(state, token).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_that_the_event_names_are_guessed() {
+        let (tokenizer, grammar) = hvac();
+        let automaton = grammar.automaton().unwrap();
+        for (event, command, named) in [
+            (
+                "Set the Kitchen to 21.5 degrees",
+                r#"{"action":"set_temperature","room":"kitchen","celsius":21.5}"#,
+                3,
+            ),
+            ("fan hall 35%", r#"{"action":"set_fan","room":"hall","percent":35}"#, 2),
+            ("set fan, please", r#"{"action":"set_fan","room":"hall","percent":35}"#, 1),
+            ("nothing of the kind", r#"{"action":"set_fan","room":"hall","percent":35}"#, 0),
+        ] {
+            let (mut right, mut wrong) = (0, 0);
+            let words = Words::of(event);
+            walk(&tokenizer, automaton, command, &mut |state, written, token| {
+                let event = event.as_bytes();
+                let here = Here { tokenizer: &tokenizer, automaton, state, written, event, words };
+                match here.named() {
+                    Some(guess) if guess == token => right += 1,
+                    Some(_) => wrong += 1,
+                    None => {}
+                }
+            });
+            assert!(right >= named && wrong <= right, "{event}: {right} right, {wrong} wrong");
+        }
+    }
+
+    #[test]
+    fn the_most_similar_event_is_recalled_by_its_client_alone() {
+        let (tokenizer, grammar) = hvac();
+        let automaton = grammar.automaton().unwrap();
+        let mut guesser = Guesser::new();
+        let past = [
+            ("it is cold in the kitchen", r#"{"action":"set_temperature","room":"kitchen","celsius":21}"#),
+            ("air for the hall", r#"{"action":"set_fan","room":"hall","percent":50}"#),
+            ("let us go home", r#"{"action":"all_off"}"#),
+        ];
+        for (event, command) in past {
+            let mut choices = Vec::new();
+            walk(&tokenizer, automaton, command, &mut |state, _, token| choices.push((state, token)));
+            guesser.remember(1, Words::of(event), &choices);
+        }
+        for (event, index) in
+            [("it is very cold in the kitchen", 0), ("more air for the hall", 1), ("we go home", 2)]
+        {
+            let words = Words::of(event);
+            let mut guessed = |client: u64| {
+                let (mut right, mut all) = (0, 0);
+                walk(&tokenizer, automaton, past[index].1, &mut |state, written, token| {
+                    let here = Here { tokenizer: &tokenizer, automaton, state, written, event: b"", words };
+                    right +=
+                        usize::from(guesser.guess(client, &here).is_some_and(|guess| guess.token == token));
+                    all += 1;
+                });
+                (right, all)
+            };
+            let (right, all) = guessed(1);
+            assert_eq!(right, all, "{event}");
+            assert_eq!(guessed(2).0, 0);
+        }
+        // More clients than there is room for: the first is forgotten.
+        (3..3 + CLIENTS_MAX as u64).for_each(|client| guesser.learn(client, Source::EVENT, true));
+        assert!(guesser.clients.iter().all(|client| client.id != 1));
+    }
+
+    #[test]
+    fn rates_follow_what_happens() {
+        let mut guesser = Guesser::new();
+        (0..100).for_each(|_| guesser.learn(5, Source::EVENT, false));
+        assert!(guesser.place(5).rate(Source::EVENT) < 0.01);
+        (0..100).for_each(|_| guesser.learn(5, Source::EVENT, true));
+        assert!(guesser.place(5).rate(Source::EVENT) > 0.99);
+        assert_eq!(guesser.place(6).rates, RATES);
+    }
 }

@@ -16,3 +16,21 @@ pub const HISTORY_COMMANDS: usize = 16;
 pub const HISTORY_CHOICES_MAX: usize = 32;
 /// A choice among more tokens is not guessed from the event's words: looking would take longer than it saves.
 pub const GUESS_ALLOWED_MAX: usize = 64;
+
+/// Memory of an event in progress; `tests/memory_plan.rs` measures this and what follows.
+pub const SLOT_BYTES: usize = 24 << 10;
+/// Memory of a token of the vocabulary: its text, its merges, its place among the masks.
+pub const VOCABULARY_BYTES: usize = 90;
+/// Memory of a compiled schema and what checks it again.
+pub const MASKS_BYTES: usize = 512 << 10;
+/// A command that was decided behind its deadline is still given within this share of the time there was for it, and within
+/// [`GRACE_US_MAX`]: the guard tells the brain an earlier deadline than its own.
+pub const GRACE_SHARE: u64 = 4;
+/// See [`GRACE_SHARE`].
+pub const GRACE_US_MAX: u64 = 4_000;
+/// Bytes that two windows of a longer text share at most.
+pub const WINDOW_OVERLAP_BYTES: usize = 120;
+/// Different commands kept of one text.
+pub const JOIN_COMMANDS_MAX: usize = 64;
+/// Windows named for one command.
+pub const JOIN_RANGES_MAX: usize = 8;

@@ -2,7 +2,8 @@
 
 use crate::error::{DecideError, Result};
 use crate::guess::Guesser;
-use crate::limits::COMMAND_TOKENS_MAX;
+use crate::limits::{COMMAND_TOKENS_MAX, MASKS_BYTES, SLOT_BYTES, VOCABULARY_BYTES};
+use crate::memo::Memo;
 use crate::prompt::Prompt;
 use ganglion_gguf::{Gguf, OptionalExt};
 use ganglion_grammar::Engine;
@@ -99,7 +100,10 @@ fn speaks_canonical_form(gguf: &Gguf) -> Result<bool> {
 pub fn memory_plan(site: &Site, gguf: &Gguf) -> Result<MemoryPlan> {
     let threads = model_options(site.model.threads).threads;
     let mut plan = Model::memory_plan(gguf, &session_options(site), threads)?;
-    plan.scratch_bytes += Guesser::SIZE_BYTES as u64;
+    let config = Config::from_header(gguf)?;
+    let slots = site.model.parallel * SLOT_BYTES;
+    let vocabulary = config.vocab_size * (VOCABULARY_BYTES + size_of::<f32>() + size_of::<TokenId>());
+    plan.tables_bytes = (Guesser::SIZE_BYTES + Memo::SIZE_BYTES + slots + vocabulary + MASKS_BYTES) as u64;
     Ok(plan)
 }
 

@@ -30,6 +30,10 @@ impl Default for Memo {
 }
 
 impl Memo {
+    /// Bytes that the default takes.
+    pub(crate) const SIZE_BYTES: usize =
+        MEMO_ENTRIES_MAX * (size_of::<Entry>() + size_of::<u64>()) + MEMO_TEXT_BYTES_MAX;
+
     fn new(entries_max: usize, text_bytes_max: usize) -> Self {
         Self {
             hashes: VecDeque::with_capacity(entries_max),

@@ -5,7 +5,7 @@ use crate::declined::Declined;
 use crate::doubt;
 use crate::exchange::Exchange;
 use crate::guess::{Source, Words};
-use crate::limits::COMMAND_TOKENS_MAX;
+use crate::limits::{COMMAND_TOKENS_MAX, GRACE_SHARE, GRACE_US_MAX};
 use crate::reader::Decided;
 use ganglion_grammar::limits::{FORCED_RUN_TOKENS_MAX, OUTPUT_BYTES_MAX};
 use ganglion_grammar::{Constraint, StateId};
@@ -115,8 +115,8 @@ impl Slot {
     /// Answers without the model having decided everything: with the site's defaults where time ran out and they are all that
     /// is missing, else with nothing but the reason.
     pub(crate) fn give_up(&mut self, site: &Site, why: &Declined, exchange: &mut dyn Exchange) {
-        let completed =
-            self.decided(site).filter(|_| why.is_time()).and_then(|decided| decided.complete(site));
+        let is_of_use = why.is_time() && !self.is_over(exchange.now());
+        let completed = self.decided(site).filter(|_| is_of_use).and_then(|decided| decided.complete(site));
         let decision = match completed {
             Some(command) => {
                 let (command, reason) = doubt::settle(site, self.confidence, command);
@@ -132,6 +132,13 @@ impl Slot {
             None => why.decision(&self.event, self.timings),
         };
         self.answer_with(decision, exchange);
+    }
+
+    /// Whether an answer that is given now comes too late even for the guard, which waits a little longer than it says: a
+    /// command would do nothing but look like a fault.
+    pub(crate) fn is_over(&self, now: Micros) -> bool {
+        let span_us = self.event.deadline_us.saturating_sub(self.begun_us);
+        now > self.event.deadline_us.saturating_add((span_us / GRACE_SHARE).min(GRACE_US_MAX))
     }
 
     pub(crate) fn answer_with(&mut self, decision: Decision, exchange: &mut dyn Exchange) {

@@ -1,7 +1,7 @@
 //! The JSON of one decision: what `ask --json`, `run --json` and `POST /v1/decide` give.
 
 use ganglion_guard::Verdict;
-use ganglion_site::{Command, Outcome, Site, Timings};
+use ganglion_site::{ArgumentKind, Command, Outcome, Progress, Site, Timings};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -61,6 +61,25 @@ impl Answer<'_> {
     }
 }
 
-fn command_json(command: &Command, site: &Site) -> Value {
+/// A field of a command that is being decided: `{"action": …}`, or `{"action": …, "argument": …, "value": …}`.
+pub fn field_json(progress: &Progress, site: &Site) -> Option<Value> {
+    let spec = site.commands.get(usize::from(progress.verb))?;
+    let Some(index) = progress.argument else { return Some(json!({ "action": spec.name })) };
+    let argument = spec.arguments.get(index)?;
+    let value = match (&progress.value, &argument.kind) {
+        (ganglion_site::Value::Choice(choice), ArgumentKind::Enum(choices)) => {
+            json!(choices.get(usize::from(*choice))?)
+        }
+        (ganglion_site::Value::Integer(value), _) => json!(value),
+        (ganglion_site::Value::Number(value), _) => json!(value),
+        (ganglion_site::Value::Bool(value), _) => json!(value),
+        (ganglion_site::Value::Text(text), _) => json!(text.as_str()),
+        _ => return None,
+    };
+    Some(json!({ "action": spec.name, "argument": argument.name, "value": value }))
+}
+
+/// A command as an object.
+pub fn command_json(command: &Command, site: &Site) -> Value {
     serde_json::from_str(&command.to_json(site)).unwrap_or(Value::Null)
 }

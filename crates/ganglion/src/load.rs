@@ -20,8 +20,11 @@ pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
     let plan = memory_plan(site, &gguf).with_context(|| format!("model {}", path.display()))?;
     let available = available_bytes();
     // Mapped weights need not all be in memory at once.
-    let least =
-        if packed_folder().is_some() { plan.kv_bytes + plan.scratch_bytes } else { plan.total_bytes() };
+    let least = if packed_folder().is_some() {
+        plan.kv_bytes + plan.scratch_bytes + plan.tables_bytes
+    } else {
+        plan.total_bytes()
+    };
     if let Some(available) = available
         && (least..plan.total_bytes()).contains(&available)
     {
@@ -71,11 +74,12 @@ pub fn announce(loaded: &Loaded) {
 /// Lines of the memory plan.
 pub fn plan_table(plan: &MemoryPlan) -> String {
     format!(
-        "  weights  {:>12}\n  KV cache {:>12}  ({} tokens)\n  scratch  {:>12}\n  total    {:>12}\n",
+        "  weights  {:>12}\n  KV cache {:>12}  ({} tokens)\n  scratch  {:>12}\n  tables   {:>12}\n  total    {:>12}\n",
         size(plan.weights_bytes),
         size(plan.kv_bytes),
         plan.context_tokens,
         size(plan.scratch_bytes),
+        size(plan.tables_bytes),
         size(plan.total_bytes())
     )
 }

@@ -6,8 +6,11 @@
 mod answer;
 mod commands;
 mod display;
+mod document;
+mod hgrm;
 mod load;
 mod mission;
+mod plot;
 mod sandbox;
 
 use clap::{Parser, Subcommand};

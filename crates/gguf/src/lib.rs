@@ -43,4 +43,4 @@ pub use header::Header;
 pub use mmap::{MappedFile, TemporaryMap};
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, StringArray, Value};
-pub use writer::GgufWriter;
+pub use writer::{FileLayout, GgufWriter};

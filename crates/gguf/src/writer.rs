@@ -29,6 +29,17 @@ struct PendingTensor<'a> {
     data: Data<'a>,
 }
 
+/// A file's header and the places of its tensors; what lies between them is padding of zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLayout {
+    /// Everything in front of the tensor data.
+    pub header: Vec<u8>,
+    /// Byte ranges of the tensors from the start of the file, in the order in which they were added.
+    pub tensors: Vec<std::ops::Range<u64>>,
+    /// Length of the file.
+    pub size_bytes: u64,
+}
+
 /// Collects metadata and tensors, in order, and writes them as one file.
 ///
 /// Everything is checked when it is added, so that what is written can be read back by [`crate::Gguf`].
@@ -206,6 +217,23 @@ impl<'a> GgufWriter<'a> {
             out.resize(out.len().next_multiple_of(self.alignment_bytes), 0);
         }
         Ok(out)
+    }
+
+    /// The header, and where each tensor will lie, for a caller that writes the data itself and in any order. Data that was
+    /// handed in is not looked at.
+    ///
+    /// # Errors
+    /// [`GgufError::Unwritable`] or [`GgufError::LimitExceeded`] as [`Self::write_to`].
+    pub fn layout(&self) -> Result<FileLayout> {
+        let header = self.header_bytes()?;
+        let mut end = header.len() as u64;
+        let ranges = self.tensors.iter().map(|tensor| {
+            let range = end..end + tensor.size_bytes;
+            end = range.end.next_multiple_of(self.alignment_bytes as u64);
+            range
+        });
+        let tensors = ranges.collect();
+        Ok(FileLayout { header, tensors, size_bytes: end })
     }
 
     /// Writes the file to a stream.

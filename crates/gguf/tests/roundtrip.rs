@@ -89,6 +89,21 @@ fn files_are_replaced_whole() {
 }
 
 #[test]
+fn the_layout_is_where_things_are_written() {
+    let mut writer = GgufWriter::new();
+    writer.metadata("general.name", "x").unwrap();
+    writer.tensor("a", &[3, 2], TensorType::F32, vec![1u8; 24]).unwrap();
+    writer.tensor("b", &[32], TensorType::Q8_0, vec![2u8; 34]).unwrap();
+    let layout = writer.layout().unwrap();
+    let mut bytes = Vec::new();
+    writer.write_to(&mut bytes).unwrap();
+    assert_eq!(layout.size_bytes, bytes.len() as u64);
+    assert_eq!(layout.header, bytes[..layout.header.len()]);
+    let parts = layout.tensors.iter().map(|range| &bytes[range.start as usize..range.end as usize]);
+    assert_eq!(parts.collect::<Vec<_>>(), [&[1u8; 24][..], &[2u8; 34][..]]);
+}
+
+#[test]
 fn sha256_of_known_bytes() {
     // An empty file: header only. The digest was computed with coreutils' sha256sum.
     let mut bytes = Vec::new();

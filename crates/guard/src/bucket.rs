@@ -33,6 +33,11 @@ impl Bucket {
         self.budget.is_none() || self.level >= MINUTE_US
     }
 
+    /// Whether two more may go.
+    pub fn has_two(&self) -> bool {
+        self.budget.is_none() || self.level >= 2 * MINUTE_US
+    }
+
     /// A command went.
     pub fn take(&mut self) {
         self.level = self.level.saturating_sub(MINUTE_US);

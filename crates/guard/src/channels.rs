@@ -4,11 +4,11 @@ use crate::lease::Lease;
 use crate::limits::*;
 use crate::rt;
 use crate::runner::Port;
-use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Link, OperatorCommand, Request, Status};
+use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Field, Link, OperatorCommand, Request, Status};
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
 use ganglion_audit::{Record, RecordKind, Sink, Source};
-use ganglion_site::{Decision, Event, Micros, Reason, Site, Timings};
+use ganglion_site::{BrainMessage, Event, Micros, Reason, Site, Timings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -86,7 +86,9 @@ pub struct Outside {
     pub actuations: rtrb::Consumer<Actuation>,
     /// A copy of every record, for live display and for answering requests by their number.
     pub records: rtrb::Consumer<Record>,
-    /// The status whenever it changed in more than time and counters.
+    /// Fields of answers that are still being decided, for those who asked for them.
+    pub fields: rtrb::Consumer<Field>,
+    /// The status whenever it changed in more than time.
     pub statuses: rtrb::Consumer<Status>,
     /// What a mission does, for the log: one sentence per cycle is taken.
     pub notes: rtrb::Producer<Reason>,
@@ -101,6 +103,7 @@ pub struct Channels {
     actuations: rtrb::Producer<Actuation>,
     records: rtrb::Producer<Record>,
     statuses: rtrb::Producer<Status>,
+    fields: rtrb::Producer<Field>,
     notes: rtrb::Consumer<Reason>,
     shown: Option<Status>,
     actuation_stuck: bool,
@@ -125,6 +128,7 @@ impl Channels {
         let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
         let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
+        let (fields, fields_out) = rtrb::RingBuffer::new(FIELD_QUEUE_MAX);
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let (notes_in, notes) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let outside = Outside {
@@ -133,6 +137,7 @@ impl Channels {
             operator: operator_in,
             actuations: actuations_out,
             records: records_out,
+            fields: fields_out,
             statuses: statuses_out,
             notes: notes_in,
         };
@@ -145,6 +150,7 @@ impl Channels {
             actuations,
             records,
             statuses,
+            fields,
             notes,
             shown,
             actuation_stuck,
@@ -201,7 +207,7 @@ impl Port for Channels {
         self.brain.as_mut().map_or(BrainProcess::Absent, BrainChannel::process)
     }
 
-    fn decision(&mut self) -> Option<Decision> {
+    fn message(&mut self) -> Option<BrainMessage> {
         self.brain.as_mut()?.receive()
     }
 
@@ -235,12 +241,17 @@ impl Port for Channels {
         }
     }
 
+    fn field(&mut self, field: &Field) {
+        // A reader that is too slow for parts still gets the whole answer.
+        let _ = self.fields.push(*field);
+    }
+
     fn show(&mut self, status: &Status) {
         if let Ok(note) = self.notes.pop() {
             self.record(&note_of(status, note));
         }
-        let still =
-            |s: &Status| Status { time_us: 0, counters: crate::Counters::default(), link: Link::DOWN, ..*s };
+        let counters = |s: &Status| crate::Counters { cycles: 0, ..s.counters };
+        let still = |s: &Status| Status { time_us: 0, counters: counters(s), link: Link::DOWN, ..*s };
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
         if changed && self.statuses.push(*status).is_ok() {
             self.shown = Some(*status);

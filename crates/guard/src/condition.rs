@@ -5,7 +5,7 @@
 
 use crate::sense::{Sense, bit};
 use ganglion_site::limits::LIMITS_MAX;
-use ganglion_site::{Compare, Micros, Over, Site, Term};
+use ganglion_site::{Compare, Micros, Over, Site, Term, Trigger, TriggerOn};
 
 /// What is known of a condition. Ordered by how far it counts for a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,13 +57,14 @@ struct Moment {
     truth: Truth,
 }
 
-/// History of all terms of a site: the rules' first, then the limits', in file order.
+/// History of all terms of a site: the rules' first, then the limits', then the triggers' `when` and `until`, in file order.
 #[derive(Debug, Clone)]
 pub(crate) struct Conditions {
     moments: Vec<Moment>,
-    /// First moment of every rule, then of every limit.
+    /// First moment of every condition, in that order.
     first: Vec<usize>,
     rules: usize,
+    limits: usize,
 }
 
 impl Conditions {
@@ -75,7 +76,7 @@ impl Conditions {
             count += terms.len();
         }
         let moment = Moment { held_from: None, held_last: None, since: false, truth: Truth::Unknown };
-        Self { moments: vec![moment; count], first, rules: site.rules.len() }
+        Self { moments: vec![moment; count], first, rules: site.rules.len(), limits: site.limits.len() }
     }
 
     /// One cycle.
@@ -91,6 +92,14 @@ impl Conditions {
     pub fn rule_holds(&self, site: &Site, rule: usize, sense: &Sense) -> bool {
         let terms = site.rules.get(rule).map_or(&[][..], |rule| &rule.when);
         self.truth(rule, terms, sense) == Truth::Yes
+    }
+
+    /// What is known of a trigger's `when`, or of its `until`, in the plant.
+    pub fn trigger_truth(&self, site: &Site, trigger: usize, until: bool, sense: &Sense) -> Truth {
+        let Some(trigger_spec) = site.triggers.get(trigger) else { return Truth::No };
+        let [when, end] = conditions_of(trigger_spec);
+        let place = self.rules + self.limits + 2 * trigger + usize::from(until);
+        self.truth(place, if until { end } else { when }, sense)
     }
 
     /// The limits in force: a condition counts if it holds for the plant's readings or for the event's own, so that an
@@ -203,7 +212,16 @@ pub(crate) fn tags_of(terms: &[Term]) -> u64 {
 
 fn conditions(site: &Site) -> impl Iterator<Item = &[Term]> {
     let rules = site.rules.iter().map(|rule| rule.when.as_slice());
-    rules.chain(site.limits.iter().map(|limit| limit.when.as_slice()))
+    let limits = site.limits.iter().map(|limit| limit.when.as_slice());
+    rules.chain(limits).chain(site.triggers.iter().flat_map(conditions_of))
+}
+
+/// A trigger's `when` and `until`.
+fn conditions_of(trigger: &Trigger) -> [&[Term]; 2] {
+    match &trigger.on {
+        TriggerOn::When { when, until } => [when, until],
+        TriggerOn::Change { .. } | TriggerOn::Every { .. } => [&[], &[]],
+    }
 }
 
 fn micros(ms: u32) -> Micros {

@@ -450,6 +450,20 @@ pub(crate) fn undecided(site: &Site, command: &Command, in_force: InForce, sense
     Some(reason!("whether a limit of {name} holds cannot be told: {}", why.as_str()))
 }
 
+/// Whether an argument takes this value; `None` for one of another type.
+pub(crate) fn value_fits(kind: &ArgumentKind, value: &Value) -> Option<bool> {
+    match (kind, value) {
+        (ArgumentKind::Enum(choices), Value::Choice(choice)) => Some(usize::from(*choice) < choices.len()),
+        (ArgumentKind::Integer { lo, hi }, Value::Integer(integer)) => Some((lo..=hi).contains(&integer)),
+        (ArgumentKind::Number { lo, hi, step }, Value::Number(number)) => {
+            Some(on_grid(*number, *lo, *hi, *step))
+        }
+        (ArgumentKind::Bool, Value::Bool(_)) => Some(true),
+        (ArgumentKind::Text { bytes_max }, Value::Text(text)) => Some(text.as_str().len() <= *bytes_max),
+        _ => None,
+    }
+}
+
 /// Verb known, every argument of its type and in its declared range, nothing beyond them. The guard's own test, without
 /// the heap and apart from the parser's.
 pub(crate) fn well_formed(site: &Site, command: &Command) -> Result<(), Reason> {
@@ -463,15 +477,8 @@ pub(crate) fn well_formed(site: &Site, command: &Command) -> Result<(), Reason> 
             }
             return Err(reason!("{} takes {} arguments, more were given", spec.name, spec.arguments.len()));
         };
-        let fits = match (&argument.kind, value) {
-            (ArgumentKind::Enum(choices), Value::Choice(choice)) => usize::from(*choice) < choices.len(),
-            (ArgumentKind::Integer { lo, hi }, Value::Integer(integer)) => (lo..=hi).contains(&integer),
-            (ArgumentKind::Number { lo, hi, step }, Value::Number(number)) => {
-                on_grid(*number, *lo, *hi, *step)
-            }
-            (ArgumentKind::Bool, Value::Bool(_)) => true,
-            (ArgumentKind::Text { bytes_max }, Value::Text(text)) => text.as_str().len() <= *bytes_max,
-            _ => return Err(reason!("{}.{} is missing or of the wrong type", spec.name, argument.name)),
+        let Some(fits) = value_fits(&argument.kind, value) else {
+            return Err(reason!("{}.{} is missing or of the wrong type", spec.name, argument.name));
         };
         if !fits {
             let shown = Quantity(number_of(value).unwrap_or(f64::NAN), &argument.unit);

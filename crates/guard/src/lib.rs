@@ -54,6 +54,8 @@
 //! (that is an input to it), and it claims no SIL or PL. See `docs/safety.md`.
 #![allow(clippy::result_large_err, reason = "reasons are inline: the cycle has no heap to box them")]
 
+mod announce;
+mod answers;
 mod approved;
 mod brain;
 mod breaker;
@@ -69,6 +71,8 @@ mod lease;
 pub mod limits;
 mod mode;
 mod modes;
+mod outputs;
+mod pending;
 mod pi;
 mod registers;
 mod rt;
@@ -79,6 +83,7 @@ mod status;
 mod supervisor;
 mod tags;
 mod text;
+mod triggers;
 mod wake;
 
 pub use approved::Approved;

@@ -1,7 +1,7 @@
 //! The rule controller: which rule's command goes out while the brain does not count, and how it moves.
 
+use crate::answers::SUPERSEDED;
 use crate::approved::Approved;
-use crate::breaker::BreakerState;
 use crate::envelope::{Judging, Window};
 use crate::guard::Guard;
 use crate::mode::Mode;
@@ -39,9 +39,8 @@ impl ActiveRule {
 
 impl Guard {
     pub(crate) fn rule_in_control(&self) -> bool {
-        let brain_counts = self.breaker.state() == BreakerState::Closed && self.brain.ready();
         let blind = self.trip_mask & !self.sense.usable != 0;
-        self.mode == Mode::Execute && (!brain_counts || blind)
+        self.mode == Mode::Execute && (!self.brain_counts() || blind)
     }
 
     /// The first rule that applies. A loop whose tag cannot be used does not.
@@ -180,6 +179,12 @@ impl Guard {
         if choice.outcome == Outcome::Rule && !request.dry_run && self.is_over_budget(&choice) {
             let over = self.budget_reason();
             return self.refuse(request, reason!("{}; {}", why.as_str(), over.as_str()));
+        }
+        let asked = event.epoch != 0 && choice.outcome == Outcome::Rule;
+        if asked && self.outputs.superseded(&self.site, choice.approved.get(), event.epoch) {
+            self.counters.superseded += 1;
+            let why = reason!("{}; superseded: {SUPERSEDED}", why.as_str());
+            return self.record_choice(request, event, accepted_us, &choice, false, why);
         }
         let actuated = self.actuate(choice.approved, choice.outcome, event, request);
         if actuated {

@@ -5,7 +5,10 @@ use crate::breaker::BreakerState;
 use crate::mode::{Mode, ModeEvent};
 use crate::tags::TagSample;
 use ganglion_audit::{Record, Source};
-use ganglion_site::{Command, Decision, Epoch, Event, Micros, Outcome, Reason, Sentence, TagValues};
+use ganglion_site::limits::TRIGGERS_MAX;
+use ganglion_site::{
+    Command, Decision, Epoch, Event, Micros, Outcome, Progress, Reason, Sentence, TagValues,
+};
 
 /// Everything one cycle may know. The guard asks nobody.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +22,10 @@ pub struct Input<'a> {
     /// At most one new event. One that comes while [`Guard::can_take_event`](crate::Guard::can_take_event) is false is
     /// refused with a reason.
     pub event: Option<&'a Request>,
-    /// Brain messages since the last cycle, oldest first.
+    /// Answers and signs of life of the brain since the last cycle, oldest first.
     pub decisions: &'a [Decision],
+    /// Parts of answers since the last cycle, oldest first.
+    pub progress: &'a [Progress],
     /// The brain's process.
     pub brain: BrainProcess,
     /// At most one operator command.
@@ -47,6 +52,8 @@ pub struct Request {
     pub deadline_ms: Option<u32>,
     /// Decide, check and record, never actuate.
     pub dry_run: bool,
+    /// Each field of the answer is handed on as soon as it is decided and checked.
+    pub stream: bool,
     /// What is to be done, where that is known already: the step of a verified plan. It is judged like a decision of the
     /// brain's, which is not asked.
     pub command: Option<Command>,
@@ -63,6 +70,7 @@ impl Request {
             tags: TagValues::NONE,
             deadline_ms: None,
             dry_run,
+            stream: false,
             command: None,
         }
     }
@@ -159,8 +167,19 @@ pub struct Output<'g> {
     pub heartbeat: bool,
     /// To be logged.
     pub records: &'g [Record],
+    /// To be handed on to whoever asked for them.
+    pub fields: &'g [Field],
     /// The state after this cycle.
     pub status: &'g Status,
+}
+
+/// A field of an answer that is still being decided: of its type and in its range, and not yet judged by limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Field {
+    /// The asker's number.
+    pub request: u64,
+    /// The field.
+    pub progress: Progress,
 }
 
 /// A command for the plant with the proof that it may go there.
@@ -264,8 +283,8 @@ pub struct Status {
     pub brain: BrainState,
     /// The plant's connection as given.
     pub link: Link,
-    /// An event waits for the brain.
-    pub pending: bool,
+    /// Events that wait for the brain.
+    pub pending: u8,
     /// The rule controller is the sole writer.
     pub rule_in_control: bool,
     /// Tags beyond `lo`/`hi` or their rate; bit = tag index.
@@ -309,8 +328,14 @@ pub struct Counters {
     pub malformed_answers: u64,
     /// Times the brain was lost.
     pub brain_losses: u64,
-    /// Events refused because another was pending.
+    /// Events refused because too many were pending.
     pub busy: u64,
+    /// Answers that were not sent because a younger event's command, or the safe command, had gone out before them.
+    pub superseded: u64,
+    /// Commands that went out ahead of the one that they announce.
+    pub announced: u64,
+    /// Events made by each trigger.
+    pub triggers: [u32; TRIGGERS_MAX],
     /// Operator commands that did not apply.
     pub refused_commands: u64,
     /// Records beyond the cycle's capacity.

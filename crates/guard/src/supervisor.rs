@@ -6,7 +6,7 @@
 use crate::error::GuardError;
 use crate::limits::*;
 use crate::status::BrainProcess;
-use ganglion_site::{DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event};
+use ganglion_site::{BrainMessage, DECISION_FRAME_BYTES, EVENT_FRAME_BYTES, Event};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
@@ -70,13 +70,13 @@ impl BrainChannel {
         }
     }
 
-    /// The next decision. What is no decision is counted and skipped, a bounded number per call.
-    pub fn receive(&mut self) -> Option<Decision> {
+    /// The next message. What is none is counted and skipped, a bounded number per call.
+    pub fn receive(&mut self) -> Option<BrainMessage> {
         let (_, socket) = self.current.as_ref()?;
         for _ in 0..DECISIONS_PER_CYCLE_MAX {
             let size = socket.recv(&mut self.frame).ok()?;
-            match self.frame.get(..size).map(Decision::decode) {
-                Some(Ok(decision)) => return Some(decision),
+            match self.frame.get(..size).map(BrainMessage::decode) {
+                Some(Ok(message)) => return Some(message),
                 _ => self.shared.garbage.fetch_add(1, Ordering::Relaxed),
             };
         }
@@ -133,7 +133,7 @@ impl Supervisor {
         self.shared.start_failures.load(Ordering::Relaxed)
     }
 
-    /// Messages of the brain that were no decisions.
+    /// Messages of the brain that were none of its kinds.
     pub fn garbage(&self) -> u64 {
         self.shared.garbage.load(Ordering::Relaxed)
     }

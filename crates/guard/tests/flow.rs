@@ -334,15 +334,6 @@ fn outside_execute_events_are_refused_and_stop_drops_the_pending_one() {
 }
 
 #[test]
-fn a_second_event_is_refused_while_one_is_pending() {
-    let mut bench = Bench::running();
-    bench.go(Some(request(1, "x")), &[], None);
-    assert!(!bench.guard.can_take_event());
-    let got = bench.go(Some(request(2, "y")), &[], None);
-    assert!(got.decisions()[0].reason.as_str().starts_with("busy"));
-}
-
-#[test]
 fn ask_is_pure_and_judges_given_tags() {
     let bench = Bench::running();
     let check = |json: &str, tags: &[Option<f64>]| bench.guard.check(&command(&bench.site, json), tags);

@@ -60,7 +60,7 @@ mod tile;
 
 pub use activation::{ActivationBuffer, Input};
 pub use argmax::argmax;
-pub use block::{BlockFormat, dequantize, quantize};
+pub use block::{BlockCode, BlockFormat, Target, dequantize, quantize};
 pub use error::KernelError;
 pub use isa::{Avx2, Avx512, AvxVnni, Isa, Neon, NeonDot, NeonI8mm};
 pub use kv::{AttentionBatch, KvCache, KvPlan, KvRing, KvShape, KvSpill, KvType};

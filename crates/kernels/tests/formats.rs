@@ -1,6 +1,6 @@
 //! Block formats against ggml's own conversions (`golden/formats.bin`, written by `golden/formats.py`).
 
-use ganglion_kernels::{BlockFormat, KernelError, dequantize, quantize};
+use ganglion_kernels::{BlockCode, BlockFormat, KernelError, Target, dequantize, quantize};
 use proptest::prelude::*;
 
 const K_QUANTS: [BlockFormat; 5] =
@@ -212,4 +212,96 @@ fn partial_blocks_are_refused() {
         assert_eq!(dequantize(format, &bytes, &mut vec![0.0; count]), Err(expected("dequantize")));
         assert_eq!(format.size_bytes(count), None);
     }
+}
+
+/// A block code's bytes, and the values it says it has.
+fn code_of(format: BlockFormat, x: &[f32], weights: Option<&[f32]>) -> (Vec<u8>, Vec<f32>) {
+    let code = BlockCode::fit(format, x, weights).unwrap();
+    let mut bytes = vec![0; format.block_bytes()];
+    code.write(&mut bytes);
+    let values = (0..x.len()).map(|i| code.value(i, code.quant(i))).collect();
+    (bytes, values)
+}
+
+fn weighed_error(x: &[f32], y: &[f32], weights: &[f32]) -> f64 {
+    let squares = x.iter().zip(y).zip(weights).map(|((x, y), w)| f64::from(*w) * f64::from(x - y).powi(2));
+    squares.sum()
+}
+
+fn quantized() -> impl Iterator<Item = BlockFormat> {
+    BlockFormat::ALL.into_iter().filter(|format| format.is_quantized())
+}
+
+#[test]
+fn block_codes_say_what_their_bytes_hold() {
+    let values = golden_floats("gaussian");
+    for format in quantized() {
+        for x in values.chunks_exact(format.block()).take(20) {
+            let (bytes, said) = code_of(format, x, None);
+            assert_eq!(restored(format, &bytes), said, "{format}");
+            let read = BlockCode::read(format, &bytes).unwrap();
+            let mut again = vec![0xa5; bytes.len()];
+            read.write(&mut again);
+            assert_eq!(again, bytes, "{format}");
+            for (i, value) in said.iter().enumerate() {
+                assert_eq!(read.value(i, read.nearest(i, *value)), *value, "{format}");
+            }
+        }
+    }
+}
+
+#[test]
+fn searched_scales_err_no_more_than_the_plain_rule() {
+    let values = golden_floats("laplace");
+    for format in quantized() {
+        let (mut searched, mut plain) = (0.0, 0.0);
+        for x in values.chunks_exact(format.block()) {
+            let even = vec![1.0; x.len()];
+            searched += weighed_error(x, &code_of(format, x, None).1, &even);
+            plain += weighed_error(x, &restored(format, &stored(format, x)), &even);
+        }
+        assert!(searched <= plain, "{format}: {searched}, plain {plain}");
+    }
+}
+
+#[test]
+fn weights_move_the_error_to_where_it_counts_less() {
+    let values = golden_floats("gaussian");
+    let weights: Vec<f32> = (0..256).map(|i| if i % 4 == 0 { 25.0 } else { 0.25 }).collect();
+    for format in quantized().filter(|format| *format != BlockFormat::Q8_0) {
+        let (mut with, mut without) = (0.0, 0.0);
+        for x in values.chunks_exact(format.block()) {
+            let weights = &weights[..x.len()];
+            with += weighed_error(x, &code_of(format, x, Some(weights)).1, weights);
+            without += weighed_error(x, &code_of(format, x, None).1, weights);
+        }
+        assert!(with < without * 0.99, "{format}: {with}, unweighed {without}");
+    }
+}
+
+#[test]
+fn weights_of_nothing_change_nothing_and_targets_are_met() {
+    let values = golden_floats("gaussian");
+    for format in quantized() {
+        let x = &values[..format.block()];
+        let none = vec![0.0; x.len()];
+        assert_eq!(code_of(format, x, Some(&none)).1, code_of(format, x, None).1, "{format}");
+        let targets = vec![Target { scale: 0.25, min: 0.5 }; format.block() / format.sub_block()];
+        let near = BlockCode::near(format, x, &targets).unwrap();
+        if format != BlockFormat::IQ4_NL && format != BlockFormat::MXFP4 {
+            assert!((near.step(0) - 0.25).abs() < 1e-3, "{format}: {}", near.step(0));
+        }
+    }
+}
+
+#[test]
+fn block_codes_refuse_what_quantize_refuses() {
+    for format in quantized() {
+        let mut x = vec![0.5; format.block()];
+        assert!(BlockCode::fit(format, &x[1..], None).is_err(), "{format}");
+        x[7] = f32::NAN;
+        let error = BlockCode::fit(format, &x, None).unwrap_err();
+        assert_eq!(error, KernelError::NotFinite { index: 7, found: "NaN".to_owned() }, "{format}");
+    }
+    assert!(BlockCode::fit(BlockFormat::F16, &[1.0], None).is_err());
 }

@@ -29,7 +29,10 @@ const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_
 const EXPECTED_VECTOR: &str = "F32, F16 or BF16";
 
 /// The kernels' name of a stored type.
-pub(crate) fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
+///
+/// # Errors
+/// [`LlmError::TensorType`] for a type that the kernels do not have, or quantised vectors.
+pub fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
     let vector = info.shape.len() == 1;
     FORMATS
         .into_iter()
@@ -43,7 +46,10 @@ pub(crate) fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
 }
 
 /// The file's name of a block format.
-pub(crate) fn tensor_type(format: BlockFormat) -> TensorType {
+///
+/// # Panics
+/// Never: every format has one.
+pub fn tensor_type(format: BlockFormat) -> TensorType {
     let (dtype, _) = FORMATS.into_iter().find(|(_, known)| *known == format).expect("the table is complete");
     dtype
 }

@@ -55,8 +55,10 @@ mod sequence;
 mod session;
 mod tensors;
 
+pub use blocks::{Reader, Tap};
 pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
+pub use format::{block_format, tensor_type};
 pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_text};
 pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};

@@ -3,6 +3,7 @@
 use ganglion_gguf::{Gguf, Header};
 use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
+use crate::arch::Gate;
 use crate::config::Config;
 use crate::error::{LlmError, Result};
 use crate::format::block_format;
@@ -10,7 +11,7 @@ use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
 use crate::session::SessionOptions;
-use crate::tensors::{Source, Wanted, Weights, check_tensors};
+use crate::tensors::{FeedForward, Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +137,26 @@ impl Model {
 
     pub(crate) fn head(&self) -> &Matrix {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
+    }
+
+    /// A layer's matrix by the name of its tensor without the layer: `attn_q.weight`. `None` for stacked ones.
+    pub(crate) fn matrix_mut(&mut self, layer: usize, tensor: &str) -> Option<&mut Matrix> {
+        let layer = &mut self.weights.layers[layer];
+        let fused = self.config.design.gate == Gate::Fused;
+        let dense = match &mut layer.feed_forward {
+            FeedForward::Dense(dense) => Some(dense),
+            FeedForward::Experts(_) => None,
+        };
+        Some(match tensor {
+            "attn_q.weight" => &mut layer.attention.query.matrix,
+            "attn_k.weight" => &mut layer.attention.key.matrix,
+            "attn_v.weight" => &mut layer.attention.value.matrix,
+            "attn_output.weight" => &mut layer.attention.output.matrix,
+            "ffn_gate.weight" => &mut dense?.gate.as_mut()?.matrix,
+            "ffn_up.weight" if !fused => &mut dense?.up.matrix,
+            "ffn_down.weight" => &mut dense?.down.matrix,
+            _ => return None,
+        })
     }
 
     /// A table for each rotation of the model. Which factors apply is decided by the context, not by the tokens in it.

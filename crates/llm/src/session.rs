@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ganglion_kernels::{KvType, RopeTable, matmul, matmul_rows};
+use ganglion_kernels::{KvType, Matrix, RopeTable, matmul, matmul_rows};
 
 use crate::TokenId;
-use crate::blocks::{self, Buffers, Pass};
+use crate::blocks::{self, Buffers, Pass, Tap};
 use crate::config::Config;
 use crate::error::{LlmError, Result};
 use crate::limits;
@@ -313,6 +313,91 @@ impl Session {
                 context_tokens: self.options.context_tokens,
             });
         }
+        self.check_tokens(tokens)
+    }
+
+    /// Evaluates one layer alone for the first tokens of a sequence: `stream` is the residual stream before it and becomes the
+    /// one after it, (tokens, embedding), and `tap` sees what the layer's matrices read. For offline work that goes through
+    /// a model layer by layer. The session is empty afterwards.
+    ///
+    /// # Errors
+    /// [`LlmError::ContextFull`] if there are more tokens than a pass takes.
+    ///
+    /// # Panics
+    /// If there is no such layer, or `stream` is not whole tokens.
+    pub fn run_layer(&mut self, layer: usize, stream: &mut [f32], tap: Option<&Tap<'_>>) -> Result<()> {
+        let length = self.model.config().embedding_length;
+        assert!(
+            layer < self.model.config().layer_count && stream.len().is_multiple_of(length),
+            "whole tokens"
+        );
+        let tokens = stream.len() / length;
+        self.check_pass(tokens)?;
+        self.truncate(0)?;
+        for rope in &mut self.ropes {
+            rope.cover(0..tokens);
+        }
+        let Self { model, sequences, ropes, buffers, .. } = self;
+        buffers.hidden[..stream.len()].copy_from_slice(stream);
+        let parts = &[Part { sequence: 0, tokens: &vec![0; tokens] }];
+        blocks::layer(Pass { model, ropes, parts, tokens, tap }, layer, buffers, sequences);
+        stream.copy_from_slice(&buffers.hidden[..stream.len()]);
+        self.truncate(0)?;
+        Ok(())
+    }
+
+    /// The residual stream before the first layer, of tokens at the start of a sequence: (tokens, embedding). The session
+    /// is empty afterwards.
+    ///
+    /// # Errors
+    /// [`LlmError::ContextFull`] if there are more tokens than a pass takes, [`LlmError::Token`].
+    pub fn embed(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
+        self.check_pass(tokens.len())?;
+        self.check_tokens(tokens)?;
+        self.truncate(0)?;
+        let Self { model, sequences, ropes, buffers, .. } = self;
+        let parts = &[Part { sequence: 0, tokens }];
+        let pass = Pass { model, ropes, parts, tokens: tokens.len(), tap: None };
+        blocks::embed(pass, sequences, buffers);
+        Ok(&self.buffers.hidden[..tokens.len() * self.model.config().embedding_length])
+    }
+
+    /// The final norm of a residual stream of (tokens, embedding), in place: what the head reads.
+    ///
+    /// # Errors
+    /// [`LlmError::ContextFull`] if there are more tokens than a pass takes.
+    ///
+    /// # Panics
+    /// If `stream` is not whole tokens.
+    pub fn norm_stream(&mut self, stream: &mut [f32]) -> Result<()> {
+        let length = self.model.config().embedding_length;
+        assert!(stream.len().is_multiple_of(length), "whole tokens");
+        self.check_pass(stream.len() / length)?;
+        self.truncate(0)?;
+        self.buffers.hidden[..stream.len()].copy_from_slice(stream);
+        blocks::norm_stream(&self.model, stream.len() / length, &mut self.buffers);
+        stream.copy_from_slice(&self.buffers.normed[..stream.len()]);
+        Ok(())
+    }
+
+    /// Puts `matrix` in the place of a layer's one, by the name of its tensor without the layer (`attn_q.weight`), and hands that
+    /// one back in it. False, and nothing done, if the model has no such matrix of this shape, or another session uses the
+    /// model.
+    pub fn swap_matrix(&mut self, layer: usize, tensor: &str, matrix: &mut Matrix) -> bool {
+        let place = Arc::get_mut(&mut self.model).and_then(|model| model.matrix_mut(layer, tensor));
+        let place = place.filter(|place| (place.rows(), place.k()) == (matrix.rows(), matrix.k()));
+        place.map(|place| std::mem::swap(place, matrix)).is_some()
+    }
+
+    fn check_pass(&self, tokens: usize) -> Result<()> {
+        let room = self.options.batch_tokens;
+        if tokens > room {
+            return Err(LlmError::ContextFull { position: 0, tokens, context_tokens: room });
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, tokens: &[TokenId]) -> Result<()> {
         let vocab_size = self.model.config().vocab_size;
         match tokens.iter().find(|token| **token as usize >= vocab_size) {
             Some(token) => Err(LlmError::Token { token: *token, vocab_size }),
@@ -343,7 +428,7 @@ impl Session {
         }
         let Self { model, sequences, ropes, buffers, .. } = self;
         let tokens = parts.iter().map(|part| part.tokens.len()).sum();
-        let pass = Pass { model, ropes, parts, tokens };
+        let pass = Pass { model, ropes, parts, tokens, tap: None };
         buffers.profiler.begin();
         blocks::embed(pass, sequences, buffers);
         buffers.profiler.lap("embedding", || Work::NONE);

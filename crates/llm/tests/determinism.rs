@@ -2,8 +2,8 @@
 
 mod common;
 use common::*;
-use ganglion_kernels::Isa;
-use ganglion_llm::{KvType, LlmError, Overflow, Part, Session, SessionOptions};
+use ganglion_kernels::{BlockFormat, Isa, Matrix};
+use ganglion_llm::{KvType, LlmError, Overflow, Part, Reader, Session, SessionOptions};
 
 fn never() -> bool {
     false
@@ -168,4 +168,52 @@ fn parts_that_cannot_be_evaluated_are_refused_before_anything_is() {
     }
     let ring = SessionOptions { overflow: Overflow::Ring { sinks: 1 }, ..options };
     assert!(Session::new(std::sync::Arc::clone(session.model()), ring).is_err());
+}
+
+#[test]
+fn layer_by_layer_gives_the_stream_of_a_pass_and_the_tap_sees_every_reader() {
+    let gguf = random_gguf(SMALL, FORMATS[3]);
+    let prompt = tokens(40, SMALL.vocab);
+    let mut whole = session(&gguf, 2, Isa::detect(), 64, 64);
+    let mut streams = Vec::new();
+    let mut observe = |_: usize, stream: &[f32]| streams.push(stream.to_vec());
+    whole.prefill_observed(&prompt, &mut never, &mut observe).unwrap();
+    let mut single = session(&gguf, 1, Isa::detect(), 64, 64);
+    let mut stream = single.embed(&prompt).unwrap().to_vec();
+    for (layer, expected) in streams.iter().enumerate() {
+        let seen = std::cell::RefCell::new(Vec::new());
+        let tap = |at: usize, reader, values: &[f32]| seen.borrow_mut().push((at, reader, values.len()));
+        single.run_layer(layer, &mut stream, Some(&tap)).unwrap();
+        assert_eq!(bits(&stream), bits(expected), "layer {layer}");
+        let seen = seen.into_inner();
+        assert_eq!(
+            seen.iter().map(|(_, reader, _)| *reader).collect::<Vec<_>>(),
+            [Reader::QueryKeyValue, Reader::AttentionOutput, Reader::FeedForward, Reader::Down]
+        );
+        assert!(seen.iter().all(|(at, _, count)| *at == layer && count % prompt.len() == 0));
+    }
+    assert!(matches!(single.embed(&[0; 65]), Err(LlmError::ContextFull { tokens: 65, .. })));
+}
+
+#[test]
+fn a_swapped_matrix_is_used_and_comes_back() {
+    let gguf = random_gguf(SMALL, FORMATS[0]);
+    let mut session = session(&gguf, 1, Isa::detect(), 64, 64);
+    let prompt = tokens(20, SMALL.vocab);
+    let stream = |session: &mut ganglion_llm::Session| {
+        let mut stream = session.embed(&prompt).unwrap().to_vec();
+        session.run_layer(0, &mut stream, None).unwrap();
+        bits(&stream)
+    };
+    let before = stream(&mut session);
+    let info = gguf.tensor("blk.0.ffn_up.weight").unwrap();
+    let (k, rows) = (info.shape[0] as usize, info.shape[1] as usize);
+    let zeros = vec![0; rows * k * 4];
+    let mut matrix = Matrix::pack("zeros", BlockFormat::F32, rows, k, &zeros).unwrap();
+    assert!(session.swap_matrix(0, "ffn_up.weight", &mut matrix));
+    assert_ne!(stream(&mut session), before);
+    assert!(session.swap_matrix(0, "ffn_up.weight", &mut matrix));
+    assert_eq!(stream(&mut session), before);
+    assert!(!session.swap_matrix(0, "ffn_gate_exps.weight", &mut matrix));
+    assert!(!session.swap_matrix(0, "attn_k.weight", &mut matrix), "another shape");
 }

@@ -14,6 +14,9 @@ pub struct CommandSpec {
     pub arguments: Vec<ArgumentSpec>,
     /// Modbus writes that carry the command out; empty for `none`.
     pub writes: Vec<RegisterWrite>,
+    /// Index of a command without arguments that goes out as soon as this one's name is decided, while its arguments still
+    /// are.
+    pub announce: Option<u16>,
 }
 
 /// One argument of a command.

@@ -134,6 +134,17 @@ pub enum BrainMessage {
 }
 
 impl Decision {
+    /// The reason of a decision that its deadline cut off.
+    pub const EXPIRED: &'static str = "the deadline passed before the command was decided";
+    /// How the reason of a decision that was not begun, or not gone on with, for want of time begins.
+    pub const TOO_LATE: &'static str = "too late to decide";
+
+    /// Whether there is no command because time ran out, rather than because of what was asked.
+    pub fn ran_out_of_time(&self) -> bool {
+        let reason = self.reason.as_str();
+        self.command.is_none() && (reason == Self::EXPIRED || reason.starts_with(Self::TOO_LATE))
+    }
+
     /// What a brain sends when it is ready and, from then on, while it has nothing to do: epoch 0 answers no event.
     pub const SIGN_OF_LIFE: Self = Self {
         epoch: 0,

@@ -68,6 +68,10 @@ pub const PI_EVERY_MS: u32 = 1000;
 pub const CONTEXT_TOKENS: (usize, usize) = (64, 131_072);
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
+/// Triggers a site may declare.
+pub const TRIGGERS_MAX: usize = 32;
+/// Least time between two events of a trigger where the site says nothing.
+pub const TRIGGER_PAUSE_MS: u32 = 1000;
 /// Most events that may share a forward pass.
 pub const PARALLEL_MAX: usize = 8;
 /// Events that share a forward pass where the site says nothing.

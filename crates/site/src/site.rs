@@ -30,6 +30,8 @@ pub struct Site {
     pub limits: Vec<Limit>,
     /// The fallback controller, first match wins.
     pub rules: Vec<Rule>,
+    /// What asks the model without anybody asking.
+    pub triggers: Vec<Trigger>,
     /// What to do when nothing else may act.
     pub safe: Command,
     /// What plans have to know and to keep; a site without one runs no missions.
@@ -47,6 +49,8 @@ pub struct ModelSpec {
     pub threads: usize,
     /// Whether the brain keeps all its memory resident, weights included.
     pub lock_memory: bool,
+    /// Whether an event seen before is answered from memory, in microseconds.
+    pub memo: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
     /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
@@ -292,6 +296,43 @@ pub struct PiSpec {
     pub ti_s: f64,
     /// Time between two steps of the loop.
     pub every_ms: u32,
+}
+
+/// A reason to ask the model of which nobody has to think: it makes an event while the plant is in Execute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trigger {
+    /// Unique name.
+    pub name: String,
+    /// When it makes an event.
+    pub on: TriggerOn,
+    /// What the event says; empty: readings only.
+    pub say: String,
+    /// Least time between two events of this trigger.
+    pub pause_ms: u32,
+}
+
+/// When a [`Trigger`] makes an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TriggerOn {
+    /// A tag has moved this far since the last event (or since Execute began).
+    Change {
+        /// Index into [`Site::tags`].
+        tag: usize,
+        /// In the tag's unit, above 0; for a bool tag 1.
+        by: f64,
+    },
+    /// A condition begins to hold.
+    When {
+        /// All terms must hold.
+        when: Vec<Term>,
+        /// What has to have held before the next event. Empty: `when` has to have been false.
+        until: Vec<Term>,
+    },
+    /// Time.
+    Every {
+        /// Between two events.
+        ms: u32,
+    },
 }
 
 /// One term of a condition: a comparison, now or over time.

@@ -35,7 +35,7 @@ fn unknown_fields() {
     check(
         "[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80",
         &expect![[r#"
-            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule, plan (did you mean guard?), found unknown field gaurd
+            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule, trigger, plan (did you mean guard?), found unknown field gaurd
             site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
             site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms, frozen_ms (did you mean range?), found unknown field rnage
             site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
@@ -77,7 +77,8 @@ fn events_in_parallel() {
 #[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
-    assert!(!parse("").model.lock_memory);
+    assert!(!parse("").model.lock_memory && parse("").model.memo);
+    assert!(!parse("memo = false\n").model.memo);
     assert!(parse("lock_memory = true\n").model.lock_memory);
     check(
         "lock_memory = 1",
@@ -211,14 +212,12 @@ arguments = [
   { name = "c", choices = ["a", "a", "b c"] },
   { name = "t", text = 100 },
   { name = "u", text = 8, integer = [0, 1] },
-  { name = "d", number = [0, 1], step = 0.5, default = 0.7 },
-  { name = "e", choices = ["a", "b"], default = "c" },
 ]
 [[command]]
 name = "writes"
 arguments = [
-  { name = "room", choices = ["a", "b"] },
-  { name = "speed", integer = [-1, 40000] },
+  { name = "room", choices = ["a", "b"], default = "c" },
+  { name = "speed", integer = [-1, 40000], default = 40001 },
   { name = "note", text = 8 },
 ]
 writes = [
@@ -243,6 +242,8 @@ writes = [
             site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (lower-case letters, digits, _, -, .), each at most 48 bytes, found "b c"
             site.toml:15: command set_fan, argument t: expected text = N bytes from 1 to 64, found 100
             site.toml:16: command set_fan, argument u: expected one of choices, integer, number, bool or text, found integer and text
+            site.toml:21: command writes, argument room, default: expected one of a, b, found "c"
+            site.toml:22: command writes, argument speed, default: expected a whole number from -1 to 40000, found 40001
             site.toml:26: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
             site.toml:27: command writes, write number 2, holding: expected an address that leaves room for 2 registers, found 65535
             site.toml:28: command writes, write number 3, value: expected the name of one of the command's arguments (did you mean note?), found "nope"
@@ -567,6 +568,178 @@ when = "heat > 68 F for 1.5min and heat < 300 K since heat >= 0.5C"
     assert_eq!((budget.burst, budget.per_minute, site.tags[0].frozen_ms), (2, 30, Some(5000)));
 }
 
+const TRIGGERS: &str = r#"
+[[tag]]
+name = "price"
+unit = "ct/kWh"
+range = [0, 200]
+[[tag]]
+name = "heat"
+unit = "C"
+range = [-20, 60]
+[[tag]]
+name = "door"
+kind = "bool"
+"#;
+
+fn check_triggers(body: &str, expect: &Expect) {
+    check(&format!("{TRIGGERS}{body}"), expect);
+}
+
+#[test]
+fn triggers() {
+    use ganglion_site::TriggerOn;
+    let body = r#"
+[[trigger]]
+name = "price"
+change = "price"
+by = 5
+say = " the power price changed "
+[[trigger]]
+name = "heat"
+change = "heat"
+by = "9 F"
+pause_ms = 250
+[[trigger]]
+name = "door"
+change = "door"
+[[trigger]]
+name = "hot"
+when = "heat > 40 for 5 s"
+until = "heat < 35"
+[[trigger]]
+name = "watch"
+every_ms = 60000
+"#;
+    let site = Site::parse(&format!("{HEAD}{TRIGGERS}{body}"), Path::new("site.toml")).unwrap();
+    let [price, heat, door, hot, watch] = &site.triggers[..] else { panic!("{:?}", site.triggers) };
+    assert_eq!(price.on, TriggerOn::Change { tag: 0, by: 5.0 });
+    assert_eq!((price.say.as_str(), price.pause_ms), ("the power price changed", 1000));
+    assert!(matches!(heat.on, TriggerOn::Change { tag: 1, by } if (by - 5.0).abs() < 1e-9), "{heat:?}");
+    assert_eq!(door.on, TriggerOn::Change { tag: 2, by: 1.0 });
+    assert!(matches!(&hot.on, TriggerOn::When { when, until } if when.len() == 1 && until.len() == 1));
+    assert_eq!(watch.on, TriggerOn::Every { ms: 60_000 });
+    let without = Site::parse(&format!("{HEAD}{TRIGGERS}"), Path::new("site.toml")).unwrap();
+    assert_eq!(site.prompt_prefix(), without.prompt_prefix(), "triggers are the guard's, not the model's");
+    expect![[r#"
+        trigger  makes an event when          again when   at most every  says
+        price    price has moved by 5 ct/kWh  -            1000 ms        the power price changed
+        heat     heat has moved by 5 C        -            250 ms         -
+        door     door changes                 -            1000 ms        -
+        hot      heat > 40 C for 5000 ms      heat < 35 C  1000 ms        -
+        watch    time has passed              -            60000 ms       -
+    "#]]
+    .assert_eq(&site.trigger_table());
+}
+
+#[test]
+fn wrong_triggers() {
+    check_triggers(
+        r#"
+[[trigger]]
+change = "prise"
+by = 5
+[[trigger]]
+name = "a"
+change = "price"
+[[trigger]]
+name = "a"
+change = "price"
+by = 0
+[[trigger]]
+name = "b"
+change = "price"
+when = "price > 3"
+by = "3 C"
+[[trigger]]
+name = "c"
+[[trigger]]
+name = "d"
+when = "price >> 3"
+by = 3
+[[trigger]]
+name = "e"
+every_ms = 0
+until = "price < 3"
+pause_ms = 4
+[[trigger]]
+name = "f"
+change = "door"
+by = 1
+say = ""
+every = 3
+[[trigger]]
+name = "g"
+change = "price"
+by = "3 C"
+say = 7
+"#,
+        &expect![[r#"
+            site.toml:17: trigger number 1, name: expected a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found nothing
+            site.toml:18: trigger number 1, change: expected the name of a tag (did you mean price?), found "prise"
+            site.toml:20: trigger a, by: expected how far the tag has to move, above 0, in its unit or one of the same quantity, found nothing
+            site.toml:26: trigger a, by: expected how far the tag has to move, above 0, in its unit or one of the same quantity, found 0
+            site.toml:27: trigger b: expected one of change, when or every_ms, found change and when
+            site.toml:32: trigger c: expected one of change, when or every_ms, found none of them
+            site.toml:36: trigger d, when: expected one of < <= > >= == != after price, found >>
+            site.toml:37: trigger d, by: expected no by without change, found 3
+            site.toml:40: trigger e, every_ms: expected a whole number from 1 to 3600000, found 0
+            site.toml:41: trigger e, until: expected no until without when, found "price < 3"
+            site.toml:46: trigger f, by: expected no by with a bool tag, every change of which counts, found 1
+            site.toml:47: trigger f, say: expected one line of text of 1 to 512 bytes, found ""
+            site.toml:48: trigger f: expected one of name, change, when, every_ms, by, until, say, pause_ms (did you mean every_ms?), found unknown field every
+            site.toml:52: trigger g, by: expected a number in ct/kWh, or in a unit of the same quantity, found "3 C"
+            site.toml:53: trigger g, say: expected one line of text of 1 to 512 bytes, found 7"#]],
+    );
+}
+
+#[test]
+fn announcements() {
+    let commands = r#"
+[[command]]
+name = "move"
+arguments = [{ name = "by", integer = [0, 9] }]
+announce = "enable"
+[[command]]
+name = "enable"
+"#;
+    let parse = |guard: &str| Site::parse(&format!("{HEAD}{guard}{commands}"), Path::new("site.toml"));
+    let site = parse("").unwrap();
+    assert_eq!(site.commands.iter().map(|c| c.announce).collect::<Vec<_>>(), [Some(1), None, None]);
+    assert_eq!(site.trigger_table(), "no triggers\nenable is sent as soon as move is decided\n");
+    assert_eq!(site.prompt_prefix(), "site t\ndo move by=0..9\ndo enable\n");
+    check(
+        &format!("[guard]\ncommands = {{ burst = 1, per_minute = 9 }}\n{commands}"),
+        &expect![[
+            r#"site.toml:10: command move, announce: expected [guard] commands with burst = 2 or more: an announcement and its command take one each, found "enable""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"enabel\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments (did you mean enable?), found "enabel""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"move\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "move""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"none\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "none""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "3\n[["),
+        &expect![
+            "site.toml:8: command move, announce: expected the name of another command, one without arguments, found 3"
+        ],
+    );
+}
+
 const PLANT: &str = "[[tag]]\nname = \"battery\"\nunit = \"%\"\nrange = [0, 100]\n[[tag]]\nname = \"place\"\nrange = [0, 9]\n\
     [[tag]]\nname = \"door\"\nkind = \"bool\"\n";
 
@@ -576,7 +749,12 @@ fn plans() {
         &format!(
             "{PLANT}[plan]\nalways = [\"batery >= 20\", \"battery >= 20 for 5 s\"]\nend = 3\ntime_max = \"5 C\"\ninsert = [{{ action = \"none\" }}]\n"
         ),
-        &expect![[""]],
+        &expect![[r#"
+            site.toml:15: [plan] always: expected the name of a tag (did you mean battery?), found batery
+            site.toml:15: [plan] always: expected a condition over tags as they are now, for example "battery >= 20", without for, within or since, found battery >= 20 for 5 s
+            site.toml:16: [plan] end: expected a condition over tags as they are now, for example "battery >= 20", found 3
+            site.toml:17: [plan] time_max: expected a number in s, or in a unit of the same quantity, found "5 C"
+            site.toml:18: [plan] insert: expected commands that have a plan themselves, found [{ action = "none" }]"#]],
     );
     check(
         &format!(
@@ -586,13 +764,31 @@ fn plans() {
              [plan]\n[plan.map]\ntag = \"place\"\nm_per_min = [0, 2]\n\
              places = [{{ name = \"a\", number = 1, at = [0, 0] }}, {{ name = \"b\", number = 1, at = [3] }}]\nroads = [[\"a\", \"a\"]]\n"
         ),
-        &expect![[""]],
+        &expect![[r#"
+            site.toml:17: command go, plan, moves: expected a sound [plan.map] before a command can be somewhere, found "to"
+            site.toml:17: command go, plan, effect number 1, tag: expected the name of a tag (did you mean battery?), found "batery"
+            site.toml:17: command go, plan, effect number 2, set: expected one of set, add, during, per_s, per_min and per_m, found nothing
+            site.toml:20: command work, plan, takes: expected seconds, [lo, hi], a time such as "2 min", or the name of an argument that is a time, found "ages"
+            site.toml:20: command work, plan, needs: expected in braces the name of one argument with choices, for example "{valve}_open == yes", found "{to} == yes"
+            site.toml:20: command work, plan: expected one of at, moves, takes, needs, done, timeout, effects (did you mean effects?), found unknown field efects
+            site.toml:24: [plan.map] m_per_min: expected a number, or [lo, hi] with lo ≤ hi, above 0, found [0, 2]
+            site.toml:25: place b, number: expected another number for each place, in the range of the map's tag, found 1
+            site.toml:25: place b, at: expected [x, y] in metres, found [3]
+            site.toml:26: road number 1: expected a list of ["place", "place"] or { between = ["place", "place"], … }, two different places of the map, found ["a", "a"]"#]],
     );
-    check("[[command]]\nname = \"go\"\nplan = { takes = 3 }\n", &expect![[""]]);
+    check(
+        "[[command]]\nname = \"go\"\nplan = { takes = 3 }\n",
+        &expect!["site.toml:4: [plan]: expected a table [plan], since a command has a plan, found nothing"],
+    );
     check(
         &format!(
             "{PLANT}[[command]]\nname = \"go\"\nplan = {{ takes = [3, 1], effects = [{{ tag = \"battery\", set = 1, until = 3 }}, {{ tag = \"battery\", add = 1 }}, {{ tag = \"door\", per_m = 1 }}] }}\n[plan]\nbudget_ms = 0\n"
         ),
-        &expect![[""]],
+        &expect![[r#"
+            site.toml:16: command go, plan, takes: expected seconds, [lo, hi], a time such as "2 min", or the name of an argument that is a time, found [3, 1]
+            site.toml:16: command go, plan, effect number 1, until: expected until only with per_s, per_min or per_m, found 3
+            site.toml:16: command go, plan, effect number 2, tag: expected one effect per tag of a command, and none on the map's own tag, found { tag = "battery", add = 1 }
+            site.toml:16: command go, plan, effect number 3, per_m: expected per_m only in a command that moves, found { tag = "door", per_m = 1 }
+            site.toml:18: [plan] budget_ms: expected a whole number from 1 to 10000, found 0"#]],
     );
 }

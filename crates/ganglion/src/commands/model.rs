@@ -1,6 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
-use super::measure;
+use super::{calibrate, measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -50,6 +50,9 @@ enum Action {
     },
     /// Perplexity of a text, and how far a model is from a reference
     Measure(measure::Arguments),
+    /// Find how sure the model must be: a risk-coverage curve, and the threshold for a wanted risk
+    Calibrate(calibrate::Arguments),
+    Quantize(quantize::Arguments),
     /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
     #[command(
         after_help = "Examples:\n  ganglion model convert SmolLM2-135M-Instruct smollm2.gguf --type q8_0\n  \
@@ -79,7 +82,7 @@ struct Convert {
     tokenizer: Option<PathBuf>,
 }
 
-fn parse_format(name: &str) -> Result<BlockFormat, String> {
+pub(super) fn parse_format(name: &str) -> Result<BlockFormat, String> {
     BlockFormat::from_name(name).ok_or_else(|| {
         let names: Vec<_> =
             BlockFormat::ALL.iter().map(|format| format.name().to_ascii_lowercase()).collect();
@@ -91,6 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         Action::Inspect { file, json } => inspect(file, *json)?,
         Action::Measure(arguments) => measure::run(arguments)?,
+        Action::Calibrate(arguments) => calibrate::run(arguments)?,
+        Action::Quantize(arguments) => quantize::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
         Action::Convert(arguments) => convert(arguments)?,
     }

@@ -24,6 +24,7 @@ fn writing(kind: ArgumentKind, target: WriteTarget, scale: f64) -> Site {
         about: String::new(),
         arguments: vec![argument],
         writes: vec![write],
+        announce: None,
     };
     Site { commands: vec![spec], ..hvac() }
 }

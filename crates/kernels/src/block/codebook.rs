@@ -50,6 +50,16 @@ pub(super) fn quantize_iq4_nl(source: &[f32], bytes: &mut [u8]) -> Result<(), Ov
     put_f16(bytes, 0, if qq > 0.0 { xq / qq } else { 0.0 })
 }
 
+pub(super) fn put_iq4_nl(quants: &[u8; BLOCK], d: f32, bytes: &mut [u8]) -> Result<(), Overflow> {
+    put_nibbles(quants, &mut bytes[2..]);
+    put_f16(bytes, 0, d)
+}
+
+pub(super) fn put_mxfp4(quants: &[u8; BLOCK], exponent: u8, bytes: &mut [u8]) {
+    bytes[0] = exponent;
+    put_nibbles(quants, &mut bytes[1..]);
+}
+
 /// Magnitude below which a block of IQ4_NL is zero.
 const ALL_ZERO: f32 = 1e-15;
 

@@ -1,6 +1,6 @@
 //! k-quants: 256 values in sub-blocks of 16 or 32, whose scales and minima are themselves quantised.
 
-use super::search::Grid;
+use super::search::{Grid, Sample};
 use super::{Overflow, SUPER_BLOCK, f16_at, put_f16};
 
 /// Most sub-blocks of a super-block.
@@ -130,35 +130,46 @@ impl SuperBlock {
 }
 
 /// What a format's fields can hold.
-const Q2: Grid = Grid { sub_block: 16, zero_point: 0, quant_max: 3, scales: (0, 15), has_mins: true };
-const Q3: Grid = Grid { sub_block: 16, zero_point: 4, quant_max: 7, scales: (-32, 31), has_mins: false };
-const Q4: Grid = Grid { sub_block: 32, zero_point: 0, quant_max: 15, scales: (0, 63), has_mins: true };
-const Q5: Grid = Grid { sub_block: 32, zero_point: 0, quant_max: 31, scales: (0, 63), has_mins: true };
-const Q6: Grid = Grid { sub_block: 16, zero_point: 32, quant_max: 63, scales: (-128, 127), has_mins: false };
+pub(super) const Q2: Grid =
+    Grid { sub_block: 16, zero_point: 0, quant_max: 3, scales: (0, 15), has_mins: true, any_min: false };
+pub(super) const Q3: Grid =
+    Grid { sub_block: 16, zero_point: 4, quant_max: 7, scales: (-32, 31), has_mins: false, any_min: false };
+pub(super) const Q4: Grid =
+    Grid { sub_block: 32, zero_point: 0, quant_max: 15, scales: (0, 63), has_mins: true, any_min: false };
+pub(super) const Q5: Grid =
+    Grid { sub_block: 32, zero_point: 0, quant_max: 31, scales: (0, 63), has_mins: true, any_min: false };
+pub(super) const Q6: Grid = Grid {
+    sub_block: 16,
+    zero_point: 32,
+    quant_max: 63,
+    scales: (-128, 127),
+    has_mins: false,
+    any_min: false,
+};
 
 pub(super) fn quantize_q2(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q2.quantize(values)?.write_q2(bytes)
+    Q2.quantize(Sample::even(values))?.write_q2(bytes)
 }
 
 pub(super) fn quantize_q3(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q3.quantize(values)?.write_q3(bytes)
+    Q3.quantize(Sample::even(values))?.write_q3(bytes)
 }
 
 pub(super) fn quantize_q4(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q4.quantize(values)?.write_q4(bytes)
+    Q4.quantize(Sample::even(values))?.write_q4(bytes)
 }
 
 pub(super) fn quantize_q5(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q5.quantize(values)?.write_q5(bytes)
+    Q5.quantize(Sample::even(values))?.write_q5(bytes)
 }
 
 pub(super) fn quantize_q6(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q6.quantize(values)?.write_q6(bytes)
+    Q6.quantize(Sample::even(values))?.write_q6(bytes)
 }
 
 /// The inverses of the readers, field by field.
 impl SuperBlock {
-    fn write_q2(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+    pub(super) fn write_q2(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
         for (j, byte) in bytes[..16].iter_mut().enumerate() {
             *byte = self.scales[j] as u8 | self.mins[j] << 4;
         }
@@ -167,7 +178,7 @@ impl SuperBlock {
         put_f16(bytes, 82, self.d_min)
     }
 
-    fn write_q3(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+    pub(super) fn write_q3(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
         put_high_bits(&self.quants, 2, &mut bytes[..32]);
         put_two_bits(&self.quants.map(|q| q & 3), &mut bytes[32..96]);
         let scales = &mut bytes[96..108];
@@ -180,7 +191,7 @@ impl SuperBlock {
         put_f16(bytes, 108, self.d)
     }
 
-    fn write_q4(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+    pub(super) fn write_q4(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
         put_f16(bytes, 0, self.d)?;
         put_f16(bytes, 2, self.d_min)?;
         put_six_bits(&self.scales, &self.mins, &mut bytes[4..16]);
@@ -188,7 +199,7 @@ impl SuperBlock {
         Ok(())
     }
 
-    fn write_q5(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+    pub(super) fn write_q5(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
         put_f16(bytes, 0, self.d)?;
         put_f16(bytes, 2, self.d_min)?;
         put_six_bits(&self.scales, &self.mins, &mut bytes[4..16]);
@@ -197,7 +208,7 @@ impl SuperBlock {
         Ok(())
     }
 
-    fn write_q6(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
+    pub(super) fn write_q6(&self, bytes: &mut [u8]) -> Result<(), Overflow> {
         put_nibbles(&self.quants, 64, &mut bytes[..128]);
         put_two_bits(&self.quants.map(|q| q >> 4), &mut bytes[128..192]);
         for (byte, scale) in bytes[192..208].iter_mut().zip(self.scales) {

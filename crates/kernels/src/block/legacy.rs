@@ -73,6 +73,47 @@ fn put_five_bits(quants: &[u8; BLOCK], bytes: &mut [u8]) {
     put_nibbles(quants, &mut bytes[4..]);
 }
 
+/// Q8_0 of quants around 128.
+pub(super) fn put_q8_0(quants: &[u8; BLOCK], d: f32, bytes: &mut [u8]) -> Result<(), Overflow> {
+    for (byte, q) in bytes[2..].iter_mut().zip(quants) {
+        *byte = q ^ 0x80;
+    }
+    put_f16(bytes, 0, d)
+}
+
+/// Q4_0, or Q4_1 if there is a minimum.
+pub(super) fn put_q4(
+    quants: &[u8; BLOCK],
+    d: f32,
+    min: Option<f32>,
+    bytes: &mut [u8],
+) -> Result<(), Overflow> {
+    let head = put_head(d, min, bytes)?;
+    put_nibbles(quants, &mut bytes[head..]);
+    Ok(())
+}
+
+/// Q5_0, or Q5_1 if there is a minimum.
+pub(super) fn put_q5(
+    quants: &[u8; BLOCK],
+    d: f32,
+    min: Option<f32>,
+    bytes: &mut [u8],
+) -> Result<(), Overflow> {
+    let head = put_head(d, min, bytes)?;
+    put_five_bits(quants, &mut bytes[head..]);
+    Ok(())
+}
+
+/// Writes d and m; where the quants begin.
+fn put_head(d: f32, min: Option<f32>, bytes: &mut [u8]) -> Result<usize, Overflow> {
+    put_f16(bytes, 0, d)?;
+    match min {
+        Some(min) => put_f16(bytes, 2, min).map(|()| 4),
+        None => Ok(2),
+    }
+}
+
 fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }

@@ -15,6 +15,7 @@
 //!
 //! Nibbles of a 32-block: byte i holds value i below and value i + 16 above.
 
+mod code;
 mod codebook;
 mod float;
 mod k_quants;
@@ -23,6 +24,7 @@ mod search;
 
 use std::fmt;
 
+pub use code::{BlockCode, Target};
 pub(crate) use codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half};
 pub(crate) use k_quants::SuperBlock;
 pub(crate) use legacy::{five_bits, nibbles};

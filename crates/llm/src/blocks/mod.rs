@@ -31,14 +31,43 @@ pub(crate) struct Pass<'a> {
     pub(crate) parts: &'a [Part<'a>],
     /// Of all parts.
     pub(crate) tokens: usize,
+    /// Sees what the layers' matrices read.
+    pub(crate) tap: Option<&'a Tap<'a>>,
+}
+
+/// Which of a layer's matrices read an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reader {
+    /// Query, key and value: (tokens, embedding).
+    QueryKeyValue,
+    /// The attention's output: (tokens, query heads · head dimension).
+    AttentionOutput,
+    /// The feed-forward part's first matrices, or its router: (tokens, embedding).
+    FeedForward,
+    /// The feed-forward part's last matrix: (tokens, feed-forward length). Not told of mixtures of experts.
+    Down,
+}
+
+/// Is told a layer, who reads, and what is read.
+pub type Tap<'a> = dyn Fn(usize, Reader, &[f32]) + 'a;
+
+impl Pass<'_> {
+    fn tell(&self, layer: usize, reader: Reader, values: &[f32], length: usize) {
+        if let Some(tap) = self.tap {
+            tap(layer, reader, &values[..self.tokens * length]);
+        }
+    }
 }
 
 /// Evaluates one layer for the first `pass.tokens` rows of `buffers.hidden`.
 pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequences: &mut [Sequence]) {
     let layer = &pass.model.weights.layers[index];
+    let config = pass.model.config();
     read_stream(pass, layer.attention_norm.as_ref(), buffers);
+    pass.tell(index, Reader::QueryKeyValue, &buffers.normed, config.embedding_length);
     attention::attention(pass, index, buffers, sequences);
-    match pass.model.config().design.residual {
+    pass.tell(index, Reader::AttentionOutput, &buffers.attended, config.query_length());
+    match config.design.residual {
         Residual::Sequential => {
             add_to_stream(pass, layer.attention_post_norm.as_ref(), buffers);
             read_stream(pass, layer.feed_forward_norm.as_ref(), buffers);
@@ -50,8 +79,13 @@ pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequenc
         // What attention read is still there.
         Residual::ParallelOneNorm => add_to_stream(pass, None, buffers),
     }
+    pass.tell(index, Reader::FeedForward, &buffers.normed, config.embedding_length);
     match &layer.feed_forward {
-        FeedForward::Dense(dense) => feed_forward::feed_forward(pass, dense, buffers),
+        FeedForward::Dense(dense) => {
+            feed_forward::feed_forward(pass, dense, buffers);
+            let inner = if dense.gate.is_some() { &buffers.gate } else { &buffers.up };
+            pass.tell(index, Reader::Down, inner, config.feed_forward_length);
+        }
         FeedForward::Experts(experts) => experts::mixture(pass, experts, buffers),
     }
     add_to_stream(pass, layer.feed_forward_post_norm.as_ref(), buffers);
@@ -66,6 +100,13 @@ fn read_stream(pass: Pass<'_>, norm: Option<&Norm<Vec<f32>>>, buffers: &mut Buff
         None => normed.copy_from_slice(hidden),
     }
     buffers.profiler.lap("norm", || Work::NONE);
+}
+
+/// `normed = norm(hidden)` of the first tokens, as the head reads it.
+pub(crate) fn norm_stream(model: &Model, tokens: usize, buffers: &mut Buffers) {
+    let length = tokens * model.config().embedding_length;
+    let (hidden, normed) = (&buffers.hidden[..length], &mut buffers.normed[..length]);
+    norm::norm(model, &model.weights.output_norm, hidden, normed);
 }
 
 /// `hidden += norm(projected)`, or as it is without a norm.

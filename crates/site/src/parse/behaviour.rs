@@ -59,7 +59,7 @@ fn read_limit(
     let dwell_ms = dwell_ms.and_then(|ms| u32::try_from(ms).ok());
     let when = match fields.item("when") {
         None => Vec::new(),
-        Some(item) => read_condition(item, fields, tags, report).unwrap_or_default(),
+        Some(item) => read_condition(item, "when", fields, tags, report).unwrap_or_default(),
     };
     let modes = read_modes(fields, report);
     let action = match fields.item("do").map(|item| (item, item.get_ref().as_str())) {
@@ -257,7 +257,7 @@ pub(super) fn read_rules(root: &mut Fields<'_>, scope: &Scope<'_>, report: &mut 
         always |= fields.peek("when").is_none();
         let when = match fields.item("when") {
             None => Some(Vec::new()),
-            Some(item) => read_condition(item, &fields, scope.tags, report),
+            Some(item) => read_condition(item, "when", &fields, scope.tags, report),
         };
         let expected = "a command, for example { action = \"none\" }, or \"hold\"";
         let item = fields.required("do", expected, report);
@@ -387,14 +387,15 @@ fn output_unit(command: Option<&Command>, place: usize, scope: &Scope<'_>) -> Op
     spec.arguments.get(place).map(|argument| argument.unit.clone())
 }
 
-fn read_condition(
+pub(super) fn read_condition(
     item: &Item<'_>,
+    key: &'static str,
     fields: &Fields<'_>,
     tags: &Tags,
     report: &mut Report<'_>,
 ) -> Option<Vec<crate::site::Term>> {
     let Some(text) = item.get_ref().as_str() else {
-        report.reject(item, fields.field("when"), "a condition, for example \"speed > 40 and door == no\"");
+        report.reject(item, fields.field(key), "a condition, for example \"speed > 40 and door == no\"");
         return None;
     };
     let condition = parse_condition(text, &tags.list);
@@ -404,7 +405,7 @@ fn read_condition(
         // The tag's own problem is reported already; what follows from it would only confuse.
         Err(_) if tags.list.iter().enumerate().any(|(i, tag)| broken(i) && text.contains(&tag.name)) => None,
         Err(complaint) => {
-            report.add(item.span(), fields.field("when"), complaint.expected, complaint.found);
+            report.add(item.span(), fields.field(key), complaint.expected, complaint.found);
             None
         }
     }

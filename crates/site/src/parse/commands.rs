@@ -10,7 +10,7 @@ use crate::limits::{
     TEXT_ARGUMENT_BYTES_MAX, WRITES_MAX,
 };
 use crate::number::Grid;
-use crate::site::PlantSpec;
+use crate::site::{CommandBudget, PlantSpec};
 use crate::units::close_name;
 
 /// The commands of a file, `none` last; those in `broken` exist by name, but what they take is not what the file means.
@@ -22,9 +22,11 @@ pub(super) struct Commands {
 pub(super) fn read_commands(
     root: &mut Fields<'_>,
     plant: Option<&PlantSpec>,
+    budget: Option<CommandBudget>,
     report: &mut Report<'_>,
 ) -> Commands {
     let mut commands = Commands { list: Vec::new(), broken: Vec::new() };
+    let mut announced = Vec::new();
     // One place is taken by `none`.
     let items = root.array("command", "[[command]] tables", COMMANDS_MAX - 1, report).unwrap_or_default();
     for (index, item) in items.iter().enumerate() {
@@ -38,18 +40,54 @@ pub(super) fn read_commands(
         {
             report.reject(item, fields.field("name"), "another name (none always exists and does nothing)");
         }
+        if let Some(item) = fields.item("announce") {
+            announced.push((index, item, fields.field("announce")));
+        }
         let command = read_command(name, &mut fields, plant, report);
         commands.list.push(command);
         commands.broken.push(report.count() > before);
+    }
+    for (index, item, field) in announced {
+        resolve_announced(index, item, &field, budget, &mut commands, report);
     }
     commands.list.push(CommandSpec {
         name: CommandSpec::NONE.into(),
         about: String::new(),
         arguments: Vec::new(),
         writes: Vec::new(),
+        announce: None,
     });
     commands.broken.push(false);
     commands
+}
+
+/// `announce = "…"`: the name of another command, without arguments.
+fn resolve_announced(
+    index: usize,
+    item: &Item<'_>,
+    field: &str,
+    budget: Option<CommandBudget>,
+    commands: &mut Commands,
+    report: &mut Report<'_>,
+) {
+    let name = item.get_ref().as_str().unwrap_or_default();
+    let allowed = |(at, spec): &(usize, &CommandSpec)| *at != index && spec.arguments.is_empty();
+    let found = commands.list.iter().enumerate().filter(allowed).find(|(_, spec)| spec.name == name);
+    let Some((announced, _)) = found else {
+        let names = commands.list.iter().enumerate().filter(allowed).map(|(_, spec)| spec.name.as_str());
+        let close = close_name(name, names);
+        let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+        report.reject(item, field, format!("the name of another command, one without arguments{hint}"));
+        return;
+    };
+    if budget.is_some_and(|budget| budget.burst < 2) {
+        let expected =
+            "[guard] commands with burst = 2 or more: an announcement and its command take one each";
+        report.reject(item, field, expected);
+    }
+    if let Some(spec) = commands.list.get_mut(index) {
+        spec.announce = u16::try_from(announced).ok();
+    }
 }
 
 impl CommandSpec {
@@ -95,7 +133,7 @@ fn read_command(
     // Read once the tags it names are known.
     fields.item("plan");
     fields.finish(report);
-    CommandSpec { name, about: about.trim().to_string(), arguments, writes }
+    CommandSpec { name, about: about.trim().to_string(), arguments, writes, announce: None }
 }
 
 fn read_argument(fields: &mut Fields<'_>, others: &[ArgumentSpec], report: &mut Report<'_>) -> ArgumentSpec {

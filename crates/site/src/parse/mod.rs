@@ -8,6 +8,7 @@ mod plan;
 mod reader;
 mod sections;
 mod tags;
+mod triggers;
 
 use crate::error::SiteError;
 use crate::limits::{NAME_BYTES_MAX, SITE_FILE_BYTES_MAX};
@@ -88,10 +89,11 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let prompt = sections::read_prompt(&mut root, &tags.list, report);
     let plant = sections::read_plant(&mut root, &guard, report);
     let http = sections::read_http(&mut root, report);
-    let commands = commands::read_commands(&mut root, plant.as_ref(), report);
+    let commands = commands::read_commands(&mut root, plant.as_ref(), guard.commands, report);
     let limits = behaviour::read_limits(&mut root, &tags, &commands, report);
     let scope = behaviour::Scope { tags: &tags, commands: &commands, limits: &limits };
     let rules = behaviour::read_rules(&mut root, &scope, report);
+    let triggers = triggers::read_triggers(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
     let plan = plan::read_plan(&mut root, &scope, report);
     root.finish(report);
@@ -107,6 +109,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         commands: commands.list,
         limits,
         rules,
+        triggers,
         safe: safe?,
         plan,
     })

@@ -29,6 +29,7 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         context_tokens: 1024,
         threads: 0,
         lock_memory: false,
+        memo: true,
         kv,
         parallel: PARALLEL,
         confidence,
@@ -61,10 +62,12 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
             None => report.reject(item, fields.field("kv"), "\"f32\", \"f16\" or \"int8\""),
         }
     }
-    if let Some(item) = fields.item("lock_memory") {
-        match item.get_ref().as_bool() {
-            Some(lock) => model.lock_memory = lock,
-            None => report.reject(item, fields.field("lock_memory"), "true or false"),
+    for (key, switch) in [("lock_memory", &mut model.lock_memory), ("memo", &mut model.memo)] {
+        if let Some(item) = fields.item(key) {
+            match item.get_ref().as_bool() {
+                Some(on) => *switch = on,
+                None => report.reject(item, fields.field(key), "true or false"),
+            }
         }
     }
     model.confidence = read_confidence(&mut fields, report);

@@ -1,12 +1,12 @@
 //! The one way in: requests and mode commands of all sources, and who waits for which answer.
 
 use super::SharedSignals;
-use ganglion_guard::{OperatorCommand, Record, RecordKind, Request, Source, Status};
-use ganglion_site::{Command, Sentence, TagValues};
+use ganglion_guard::{Field, OperatorCommand, Record, RecordKind, Request, Source, Status};
+use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Full;
 pub struct Question {
     /// Who asks.
     pub source: Source,
+    /// Whose question it is, for caches; 0 is the site itself.
+    pub client: u64,
     /// The sentence, or empty.
     pub sentence: Sentence,
     /// Readings that come with the event.
@@ -33,7 +35,15 @@ impl Question {
     /// What the questions of a mission have in common.
     pub const fn of_mission() -> Self {
         let (sentence, tags) = (Sentence::EMPTY, TagValues::NONE);
-        Self { source: Source::Mission, sentence, tags, deadline_ms: None, dry_run: false, command: None }
+        Self {
+            source: Source::Mission,
+            client: 0,
+            sentence,
+            tags,
+            deadline_ms: None,
+            dry_run: false,
+            command: None,
+        }
     }
 }
 
@@ -54,8 +64,17 @@ pub struct Inbox {
 #[derive(Default)]
 struct Open {
     last_id: u64,
-    /// Requests without an answer yet; those of clients with their way back.
-    waiting: HashMap<u64, Option<oneshot::Sender<Record>>>,
+    /// Requests without an answer yet.
+    waiting: HashMap<u64, Reply>,
+}
+
+/// The way back to whoever asked; without any, the answer is only shown.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Takes the answer.
+    pub answer: Option<oneshot::Sender<Record>>,
+    /// Takes fields as they are decided.
+    pub fields: Option<mpsc::UnboundedSender<Progress>>,
 }
 
 impl Inbox {
@@ -78,12 +97,13 @@ impl Inbox {
     }
 
     /// Hands a question to the guard; the answer comes through `reply`, and on the screen.
-    pub fn ask(&self, question: Question, reply: Option<oneshot::Sender<Record>>) -> Result<u64, Full> {
+    pub fn ask(&self, question: Question, reply: Reply) -> Result<u64, Full> {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
-        let Question { source, sentence, tags, deadline_ms, dry_run, command } = question;
-        let request = Request { id, source, client: 0, sentence, tags, deadline_ms, dry_run, command };
+        let Question { source, client, sentence, tags, deadline_ms, dry_run, command } = question;
+        let stream = reply.fields.is_some();
+        let request = Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream, command };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)
@@ -103,9 +123,18 @@ impl Inbox {
         if record.request == 0 || record.kind != RecordKind::Decision {
             return;
         }
-        if let Some(Some(reply)) = lock(&self.open).waiting.remove(&record.request) {
+        let reply = lock(&self.open).waiting.remove(&record.request);
+        if let Some(answer) = reply.and_then(|reply| reply.answer) {
             // The client may have left.
-            let _ = reply.send(*record);
+            let _ = answer.send(*record);
+        }
+    }
+
+    /// Gives a field to whoever waits for it. The guard hands on a bounded number per question.
+    pub fn decided(&self, field: &Field) {
+        let open = lock(&self.open);
+        if let Some(fields) = open.waiting.get(&field.request).and_then(|reply| reply.fields.as_ref()) {
+            let _ = fields.send(field.progress);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Typed lines or a script, turned into questions.
 
-use super::inbox::{Full, Inbox, Question};
+use super::inbox::{Full, Inbox, Question, Reply};
 use super::missions::Missions;
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
@@ -151,7 +151,8 @@ fn take(
     let Some(sentence) = Sentence::new(&sentence) else { return };
     let source =
         if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-    let question = Question { source, sentence, tags, deadline_ms: None, dry_run: false, command: None };
+    let question =
+        Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
     if let Err(TrySendError::Full(_)) = questions.try_send(question) {
         eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
     }
@@ -160,7 +161,7 @@ fn take(
 /// One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
 fn ask_and_wait(inbox: &Inbox, question: Question) {
     loop {
-        match inbox.ask(question, None) {
+        match inbox.ask(question, Reply::default()) {
             Ok(id) => {
                 while inbox.is_open(id) {
                     std::thread::sleep(RETRY);

@@ -1,6 +1,6 @@
 //! Missions of a run: a thread that carries out one at a time, with the inbox as its hands.
 
-use super::inbox::{Inbox, Question};
+use super::inbox::{Inbox, Question, Reply};
 use crate::mission::{Agent, Failure, Hands, Outcome, Word};
 use anyhow::{Context, Result};
 use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us};
@@ -131,7 +131,7 @@ impl InboxHands {
     fn ask(&mut self, question: Question) -> Result<ganglion_guard::Record, String> {
         loop {
             let (reply, answer) = oneshot::channel();
-            if self.inbox.ask(question, Some(reply)).is_ok() {
+            if self.inbox.ask(question, Reply { answer: Some(reply), fields: None }).is_ok() {
                 return answer.blocking_recv().map_err(|_| "the guard is ending".to_string());
             }
             self.pause();

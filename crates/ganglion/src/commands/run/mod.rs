@@ -9,6 +9,7 @@
 //! Threads: the guard's cycle; one for all network (tokio); two for typed lines or the script; one that prints, so that a
 //! terminal that does not take output holds up nothing; this one, which joins them.
 
+mod desk;
 mod inbox;
 mod inputs;
 mod missions;
@@ -135,7 +136,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         command
     })?;
     let (channels, outside) = Channels::new(&site, Some(brain), Some(sink));
-    let Outside { signals, requests, operator, actuations, mut records, mut statuses, notes } = outside;
+    let Outside { signals, requests, operator, actuations, mut records, mut fields, mut statuses, notes } =
+        outside;
     let printer = Printer::start(Screen::new(identity.clone(), arguments.json, Arc::clone(&signals)))?;
     printer.show(Line::Begin { memory: load::size(plan.total_bytes()), dry_run: arguments.dry_run });
     let (told, real_time) = std::sync::mpsc::channel();
@@ -156,8 +158,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut start_up = StartUp::Reset;
     let mut stop_at_us = None;
     let mut audit_failing = false;
+    let mut taken = Vec::new();
     while !guard.is_finished() {
-        while let Ok(record) = records.pop() {
+        // Taken before the fields, given after them: a field that came before its answer is there by now.
+        taken.extend(std::iter::from_fn(|| records.pop().ok()));
+        while let Ok(field) = fields.pop() {
+            inbox.decided(&field);
+        }
+        for record in taken.drain(..) {
             inbox.answered(&record);
             printer.show(Line::Record(Box::new(record)));
         }

@@ -1,0 +1,294 @@
+//! GPTQ on the grids of block formats, and coordinate descent after it.
+//!
+//! GPTQ (Frantar et al. 2022) rounds a row column by column and moves the columns that are still free so that they make
+//! up for the error: `w[j..] −= (w_i − q_i) / U_ii · U[i, j..]` with `H⁻¹ = UᵀU`, H the second moments of the inputs. Two
+//! passes are tried for each row: in the order of descending H_ii with all scales chosen beforehand (act-order, static
+//! groups), and in natural order with a block's scales chosen when it is reached, from weights that errors before it have
+//! already moved. The better one is kept, or plain rounding if that should be better still, and improved by coordinate
+//! descent (QuantEase, Behdin et al. 2023): each quant moves to where the output's error is least while the others stay.
+
+use ganglion_kernels::{BlockCode, BlockFormat};
+
+use super::MatrixRef;
+use crate::error::{CompressError, Result};
+use crate::linalg::{Square, inverse_factor};
+use crate::statistics::Statistics;
+
+/// Added to the diagonal of H, as a share of its mean.
+const DAMPING: f64 = 0.01;
+/// Factor by which damping grows until H can be factored, and how often.
+const DAMPING_GROWTH: f64 = 10.0;
+const DAMPING_TRIES: usize = 6;
+/// Columns whose errors are collected before they reach the columns behind: whole blocks of any format.
+const LAZY_COLUMNS: usize = 256;
+/// Rows that share a read of H's factor.
+const ROWS_AT_ONCE: usize = 16;
+/// Passes of coordinate descent over a row, at most.
+const DESCENT_PASSES: usize = 8;
+
+/// H and its factors for one matrix: what all rows share.
+pub(crate) struct Solver {
+    columns: usize,
+    /// Damped second moments, (columns, columns).
+    moments: Vec<f32>,
+    /// Diagonal of H: how much a column's error counts by itself.
+    importance: Vec<f32>,
+    natural: Pass,
+    by_importance: Pass,
+}
+
+/// An order of columns, and the factor of H⁻¹ in this order.
+struct Pass {
+    order: Vec<usize>,
+    factor: Vec<f32>,
+    /// `1 / U_ii²` by column: how much a column's error counts when those behind make up for it.
+    weights: Vec<f32>,
+}
+
+impl Pass {
+    fn new(moments: &Square, order: Vec<usize>) -> Option<Self> {
+        let size = moments.size;
+        let mut ordered = Square::zeros(size);
+        for (i, a) in order.iter().enumerate() {
+            for (j, b) in order.iter().enumerate() {
+                ordered.set(i, j, moments.at(*a, *b));
+            }
+        }
+        let factor = inverse_factor(&ordered)?;
+        let mut weights = vec![0.0; size];
+        for (i, column) in order.iter().enumerate() {
+            weights[*column] = (1.0 / factor.at(i, i).powi(2)) as f32;
+        }
+        Some(Self { order, factor: factor.values.iter().map(|v| *v as f32).collect(), weights })
+    }
+}
+
+/// The chosen blocks of a row, and what they do to the output.
+struct Row {
+    codes: Vec<BlockCode>,
+    error: f64,
+}
+
+impl Solver {
+    /// Factors the second moments.
+    ///
+    /// # Errors
+    /// [`CompressError::Moments`] if they cannot be factored.
+    pub(crate) fn new(statistics: &Statistics, tensor: &str) -> Result<Self> {
+        let failed = || CompressError::Moments { tensor: tensor.to_owned() };
+        let mut moments = statistics.second_moments.clone().ok_or_else(failed)?;
+        let columns = moments.size;
+        let mean = moments.mean_diagonal();
+        if !mean.is_finite() {
+            return Err(failed());
+        }
+        let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
+        moments.values.iter_mut().for_each(|v| *v *= scale);
+        for i in 0..columns {
+            // A column that no input ever used.
+            if moments.at(i, i) == 0.0 {
+                moments.set(i, i, 1.0);
+            }
+        }
+        let importance: Vec<f32> = (0..columns).map(|i| moments.at(i, i) as f32).collect();
+        let mut by_importance: Vec<usize> = (0..columns).collect();
+        by_importance.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]).then(a.cmp(b)));
+        let exact: Vec<f32> = moments.values.iter().map(|v| *v as f32).collect();
+        let mut damping = DAMPING;
+        for _ in 0..DAMPING_TRIES {
+            let mut damped = moments.clone();
+            for i in 0..columns {
+                damped.set(i, i, moments.at(i, i) + damping);
+            }
+            let natural = Pass::new(&damped, (0..columns).collect());
+            if let Some(natural) = natural
+                && let Some(by_importance) = Pass::new(&damped, by_importance.clone())
+            {
+                return Ok(Self { columns, moments: exact, importance, natural, by_importance });
+            }
+            damping *= DAMPING_GROWTH;
+        }
+        Err(failed())
+    }
+
+    /// Quantises whole rows; `out` is their stored form.
+    ///
+    /// # Errors
+    /// If a value cannot be stored.
+    pub(crate) fn quantize(&self, format: BlockFormat, matrix: MatrixRef<'_>, out: &mut [u8]) -> Result<()> {
+        let row_bytes = out.len() / matrix.rows().max(1);
+        let groups = matrix.values.chunks(ROWS_AT_ONCE * self.columns);
+        for (values, out) in groups.zip(out.chunks_mut(ROWS_AT_ONCE * row_bytes)) {
+            let plain = self.plain(format, values)?;
+            let natural = self.feed_back(format, values, &self.natural, None)?;
+            let fixed =
+                values.chunks(self.columns).map(|row| self.fitted(format, row, &self.by_importance.weights));
+            let fixed = fixed.collect::<Result<Vec<_>>>()?;
+            let ordered = self.feed_back(format, values, &self.by_importance, Some(fixed))?;
+            let candidates = plain.into_iter().zip(natural).zip(ordered);
+            let rows = candidates.zip(values.chunks(self.columns)).zip(out.chunks_mut(row_bytes));
+            for ((((plain, natural), ordered), row), out) in rows {
+                let better = |a: Row, b: Row| if b.error < a.error { b } else { a };
+                let mut best = better(better(natural, ordered), plain);
+                self.descend(row, &mut best);
+                for (code, out) in best.codes.iter().zip(out.chunks_exact_mut(format.block_bytes())) {
+                    code.write(out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fitted(&self, format: BlockFormat, row: &[f32], weights: &[f32]) -> Result<Vec<BlockCode>> {
+        let blocks = row.chunks_exact(format.block()).zip(weights.chunks_exact(format.block()));
+        Ok(blocks.map(|(x, w)| BlockCode::fit(format, x, Some(w))).collect::<Result<_, _>>()?)
+    }
+
+    /// Every value to its nearest.
+    fn plain(&self, format: BlockFormat, values: &[f32]) -> Result<Vec<Row>> {
+        let rows = values.chunks(self.columns).map(|row| {
+            let codes = self.fitted(format, row, &self.importance)?;
+            Ok(Row { error: self.error(row, &codes), codes })
+        });
+        rows.collect()
+    }
+
+    /// GPTQ for a few rows. Without `fixed` a block's scales are chosen when its first column is reached.
+    fn feed_back(
+        &self,
+        format: BlockFormat,
+        values: &[f32],
+        pass: &Pass,
+        fixed: Option<Vec<Vec<BlockCode>>>,
+    ) -> Result<Vec<Row>> {
+        let (columns, block) = (self.columns, format.block());
+        let rows = values.len() / columns;
+        let choose = fixed.is_none();
+        let mut codes = fixed.unwrap_or_else(|| vec![Vec::new(); rows]);
+        // The weights in the order of the pass, moved as it goes on.
+        let mut moved = vec![0.0f32; values.len()];
+        for (moved, row) in moved.chunks_exact_mut(columns).zip(values.chunks_exact(columns)) {
+            pass.order.iter().zip(moved).for_each(|(column, moved)| *moved = row[*column]);
+        }
+        let mut errors = vec![0.0f32; rows * LAZY_COLUMNS];
+        for first in (0..columns).step_by(LAZY_COLUMNS) {
+            let last = (first + LAZY_COLUMNS).min(columns);
+            for (row, codes) in codes.iter_mut().enumerate() {
+                let moved = &mut moved[row * columns..(row + 1) * columns];
+                let errors = &mut errors[row * LAZY_COLUMNS..(row + 1) * LAZY_COLUMNS];
+                for i in first..last {
+                    let column = pass.order[i];
+                    if choose && column.is_multiple_of(block) {
+                        let weights = &pass.weights[column..column + block];
+                        codes.push(BlockCode::fit(format, &moved[i..i + block], Some(weights))?);
+                    }
+                    let (code, place) = (&mut codes[column / block], column % block);
+                    let quant = code.nearest(place, moved[i]);
+                    code.set(place, quant);
+                    let factor = &pass.factor[i * columns..(i + 1) * columns];
+                    let error = (moved[i] - code.value(place, quant)) / factor[i];
+                    errors[i - first] = error;
+                    for (moved, u) in moved[i + 1..last].iter_mut().zip(&factor[i + 1..last]) {
+                        *moved -= error * u;
+                    }
+                }
+            }
+            for i in first..last {
+                let factor = &pass.factor[i * columns..(i + 1) * columns];
+                for row in 0..rows {
+                    let error = errors[row * LAZY_COLUMNS + i - first];
+                    let moved = &mut moved[row * columns + last..(row + 1) * columns];
+                    for (moved, u) in moved.iter_mut().zip(&factor[last..]) {
+                        *moved -= error * u;
+                    }
+                }
+            }
+        }
+        let finished = codes.into_iter().zip(values.chunks_exact(columns));
+        Ok(finished.map(|(codes, row)| Row { error: self.error(row, &codes), codes }).collect())
+    }
+
+    /// The difference of a row and its codes.
+    fn difference(&self, row: &[f32], codes: &[BlockCode]) -> Vec<f32> {
+        let block = self.columns / codes.len();
+        let value = |(i, x): (usize, &f32)| {
+            let code = &codes[i / block];
+            x - code.value(i % block, code.quant(i % block))
+        };
+        row.iter().enumerate().map(value).collect()
+    }
+
+    /// `H·e` of a difference.
+    fn pull(&self, difference: &[f32]) -> Vec<f32> {
+        let mut pull = vec![0.0f32; self.columns];
+        for (moments, e) in self.moments.chunks_exact(self.columns).zip(difference) {
+            if *e != 0.0 {
+                pull.iter_mut().zip(moments).for_each(|(p, m)| *p += e * m);
+            }
+        }
+        pull
+    }
+
+    fn error(&self, row: &[f32], codes: &[BlockCode]) -> f64 {
+        let difference = self.difference(row, codes);
+        let pull = self.pull(&difference);
+        difference.iter().zip(&pull).map(|(e, p)| f64::from(*e) * f64::from(*p)).sum()
+    }
+
+    /// Coordinate descent: a column's best value with all others fixed is its own plus `(H·e)_j / H_jj`.
+    fn descend(&self, row: &[f32], of: &mut Row) {
+        let block = self.columns / of.codes.len();
+        let mut pull = self.pull(&self.difference(row, &of.codes));
+        for _ in 0..DESCENT_PASSES {
+            let mut changed = false;
+            for j in 0..self.columns {
+                let (code, place) = (&mut of.codes[j / block], j % block);
+                let (old, weight) = (code.quant(place), self.importance[j]);
+                let value = code.value(place, old);
+                let new = code.nearest(place, value + pull[j] / weight);
+                let step = code.value(place, new) - value;
+                // Moving by `step` changes the error by step·(step·H_jj − 2·pull_j).
+                if new == old || step * (step * weight - 2.0 * pull[j]) >= 0.0 {
+                    continue;
+                }
+                code.set(place, new);
+                changed = true;
+                let moments = &self.moments[j * self.columns..(j + 1) * self.columns];
+                pull.iter_mut().zip(moments).for_each(|(p, m)| *p -= step * m);
+            }
+            if !changed {
+                break;
+            }
+        }
+        of.error = self.error(row, &of.codes);
+    }
+}
+
+/// What tests compare with a reference.
+#[cfg(test)]
+impl Solver {
+    /// GPTQ with all scales given, and each row's error.
+    pub(super) fn with_scales(
+        &self,
+        format: BlockFormat,
+        values: &[f32],
+        codes: Vec<Vec<BlockCode>>,
+        by_importance: bool,
+    ) -> Result<Vec<(Vec<BlockCode>, f64)>> {
+        let pass = if by_importance { &self.by_importance } else { &self.natural };
+        let rows = self.feed_back(format, values, pass, Some(codes))?;
+        Ok(rows.into_iter().map(|row| (row.codes, row.error)).collect())
+    }
+
+    /// Coordinate descent from `codes` on, and the error afterwards.
+    pub(super) fn descended(&self, row: &[f32], codes: &mut Vec<BlockCode>) -> f64 {
+        let mut of = Row { codes: std::mem::take(codes), error: 0.0 };
+        self.descend(row, &mut of);
+        *codes = of.codes;
+        of.error
+    }
+
+    pub(super) fn error_of(&self, row: &[f32], codes: &[BlockCode]) -> f64 {
+        self.error(row, codes)
+    }
+}

@@ -1,0 +1,176 @@
+//! The quantisers: from a matrix of f32, and what is known of its inputs, to stored blocks.
+
+mod awq;
+#[cfg(test)]
+mod golden;
+mod gptq;
+mod hqq;
+mod rounding;
+
+use ganglion_kernels::{BlockCode, BlockFormat};
+
+pub(crate) use awq::{Folding, fold_awq, fold_smooth};
+
+use crate::error::Result;
+use crate::statistics::Statistics;
+
+/// How values become quants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Round to nearest, with the scales of least squared error.
+    Rtn,
+    /// The same, each column's error weighed by the mean square of its inputs.
+    Imatrix,
+    /// Error feedback and coordinate descent.
+    Gptq,
+    /// Activation-aware scales folded into what comes before, then as [`Method::Imatrix`] (Lin et al. 2023).
+    Awq,
+    /// Scales that even out activations and weights, folded likewise, then as [`Method::Rtn`] (SmoothQuant, Xiao et al.
+    /// 2022).
+    SmoothQuant,
+    /// Half-quadratic choice of zero points; needs no data.
+    Hqq,
+    /// Learned rounding by signed gradient descent.
+    AutoRound,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 7] =
+        [Self::Rtn, Self::Imatrix, Self::Gptq, Self::Awq, Self::SmoothQuant, Self::Hqq, Self::AutoRound];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rtn => "rtn",
+            Self::Imatrix => "imatrix",
+            Self::Gptq => "gptq",
+            Self::Awq => "awq",
+            Self::SmoothQuant => "smoothquant",
+            Self::Hqq => "hqq",
+            Self::AutoRound => "autoround",
+        }
+    }
+
+    /// The method of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// What it must know of a matrix's inputs.
+    pub const fn needs(self) -> Needs {
+        match self {
+            Self::Rtn | Self::Hqq => Needs::Nothing,
+            Self::Imatrix => Needs::Squares,
+            Self::SmoothQuant => Needs::Calibration,
+            Self::Gptq | Self::Awq | Self::AutoRound => Needs::Moments,
+        }
+    }
+}
+
+/// What a method must know of the inputs of matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Their mean squares: a calibration text, or an importance matrix from a file.
+    Squares,
+    /// Their magnitudes: a calibration text.
+    Calibration,
+    /// Their second moments: a calibration text, and more memory.
+    Moments,
+}
+
+/// A matrix of whole rows.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixRef<'a> {
+    /// (rows, columns)
+    pub values: &'a [f32],
+    /// Values of a row.
+    pub columns: usize,
+}
+
+impl MatrixRef<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+}
+
+/// Quantises the matrix `name`: `out` is its stored form. Plain floats are stored as they are, whatever the method. A matrix whose
+/// inputs are not known is rounded to nearest.
+///
+/// # Errors
+/// If a value cannot be stored, or the second moments cannot be factored.
+///
+/// # Panics
+/// If `out` is not of the stored size, or the statistics are of another width.
+pub fn quantize_matrix(
+    name: &str,
+    (method, format): (Method, BlockFormat),
+    matrix: MatrixRef<'_>,
+    statistics: Option<&Statistics>,
+    threads: usize,
+    out: &mut [u8],
+) -> Result<()> {
+    let MatrixRef { values, columns } = matrix;
+    assert_eq!(Some(out.len()), format.size_bytes(values.len()), "the stored size");
+    assert!(statistics.is_none_or(|s| s.columns() == columns), "statistics of these columns");
+    if !format.is_quantized() {
+        return Ok(ganglion_kernels::quantize(format, values, out)?);
+    }
+    let importance = statistics.filter(|_| method.needs() >= Needs::Squares).map(Statistics::importance);
+    let importance = importance.filter(|_| method != Method::SmoothQuant);
+    let importance = importance.as_deref();
+    match (method, statistics) {
+        (Method::Gptq, Some(statistics)) if statistics.second_moments.is_some() => {
+            let solver = gptq::Solver::new(statistics, name)?;
+            by_rows(matrix, threads, out, &|matrix, out| solver.quantize(format, matrix, out))
+        }
+        (Method::AutoRound, Some(statistics)) if statistics.second_moments.is_some() => {
+            let rounding = rounding::Rounding::new(statistics);
+            by_rows(matrix, threads, out, &|matrix, out| rounding.quantize(format, matrix, out))
+        }
+        (Method::Hqq, _) if format.has_mins() => {
+            by_rows(matrix, threads, out, &|matrix, out| hqq::quantize(format, matrix, out))
+        }
+        _ => by_rows(matrix, threads, out, &|matrix, out| nearest(format, matrix, importance, out)),
+    }
+}
+
+/// Every value to its nearest, with the scales of least error.
+fn nearest(
+    format: BlockFormat,
+    matrix: MatrixRef<'_>,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<()> {
+    let block = format.block();
+    let blocks = matrix.values.chunks_exact(block).zip(out.chunks_exact_mut(format.block_bytes()));
+    for (index, (x, out)) in blocks.enumerate() {
+        let column = index * block % matrix.columns;
+        BlockCode::fit(format, x, importance.map(|all| &all[column..column + block]))?.write(out);
+    }
+    Ok(())
+}
+
+/// Runs `job` on shares of the rows, one a thread.
+fn by_rows(
+    matrix: MatrixRef<'_>,
+    threads: usize,
+    out: &mut [u8],
+    job: &(dyn Fn(MatrixRef<'_>, &mut [u8]) -> Result<()> + Sync),
+) -> Result<()> {
+    let rows = matrix.rows();
+    let share = rows.div_ceil(threads.max(1)).max(1);
+    let row_bytes = out.len() / rows.max(1);
+    let columns = matrix.columns;
+    std::thread::scope(|scope| {
+        let parts = matrix.values.chunks(share * columns).zip(out.chunks_mut((share * row_bytes).max(1)));
+        let workers: Vec<_> =
+            parts.map(|(values, out)| scope.spawn(move || job(MatrixRef { values, columns }, out))).collect();
+        // A panic of a worker is a broken invariant: it goes on.
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    })
+}

@@ -1,0 +1,217 @@
+//! `ganglion model quantize`: a smaller model of the same architecture.
+
+use crate::load::{self, size};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT, WINDOW_TOKENS_MIN};
+use ganglion_compress::{
+    Calibrator, FileType, Knowledge, Method, Mix, Needs, Progress, QuantizeOptions, Windows, quantize_file,
+    read_imatrix, write_imatrix,
+};
+use ganglion_gguf::Gguf;
+use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder};
+use ganglion_llm::{Model, ModelOptions};
+use ganglion_tokenizer::{EncodeOptions, Tokenizer};
+use sha2::{Digest, Sha256};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Store a model's weights in fewer bits
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ganglion model quantize model-f16.gguf model-q4.gguf --type q4_k_m
+  ganglion model quantize model-f16.gguf model-q3.gguf --type q3_k_m --method gptq --calibrate text.txt
+
+Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
+pub struct Arguments {
+    /// GGUF file, or Hugging Face folder
+    source: PathBuf,
+    /// GGUF file to write
+    #[arg(value_name = "OUT.gguf")]
+    out: PathBuf,
+    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, …
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    file_type: FileType,
+    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround
+    #[arg(long, default_value = "rtn", value_parser = parse_method)]
+    method: Method,
+    /// Text like what the model will read; needed by all methods but rtn and hqq
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// Tokens of it that are read, spread over the file
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT, requires = "calibrate")]
+    calibrate_tokens: usize,
+    /// Tokens of a window of it
+    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
+    context: usize,
+    /// Importance matrix of llama-imatrix, in place of a text, for --method imatrix
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    imatrix: Option<PathBuf>,
+    /// Keep what the text taught, as llama-quantize reads it
+    #[arg(long, value_name = "FILE", requires = "calibrate")]
+    save_imatrix: Option<PathBuf>,
+    /// Every matrix in the type itself, embedding and output too
+    #[arg(long)]
+    pure: bool,
+    /// Type of the tensors whose name contains PART: ffn_down=q6_k. May be given again; the last that fits counts
+    #[arg(long = "tensor-type", value_name = "PART=TYPE", value_parser = parse_override)]
+    overrides: Vec<(String, BlockFormat)>,
+    /// Worker threads; as many as the machine gives by default
+    #[arg(short = 't', long, default_value_t = 0)]
+    threads: usize,
+}
+
+fn parse_type(name: &str) -> Result<FileType, String> {
+    FileType::from_name(name)
+        .ok_or_else(|| format!("expected one of {}", FileType::names().collect::<Vec<_>>().join(", ")))
+}
+
+fn parse_method(name: &str) -> Result<Method, String> {
+    let names = || Method::ALL.map(Method::name).join(", ");
+    Method::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+fn parse_override(text: &str) -> Result<(String, BlockFormat), String> {
+    let (part, format) = text.split_once('=').ok_or("expected PART=TYPE, as in ffn_down=q6_k")?;
+    Ok((part.to_owned(), super::model::parse_format(format)?))
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    check(arguments)?;
+    let mut options = ModelOptions::default();
+    if arguments.threads > 0 {
+        options.threads = arguments.threads;
+    }
+    let converted = if arguments.source.is_dir() { Some(convert(arguments)?) } else { None };
+    let source = Gguf::open(converted.as_ref().unwrap_or(&arguments.source)).context("model")?;
+    let (knowledge, key, windows) = knowledge(arguments, &source, options)?;
+    let mut mix = Mix::new(arguments.file_type);
+    mix.pure = arguments.pure;
+    mix.overrides = arguments.overrides.clone();
+    let options = QuantizeOptions { mix, method: arguments.method, threads: options.threads, key };
+    let mut meter = Meter::new();
+    let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
+    meter.end();
+    if let (Some(file), Some(windows)) = (&arguments.save_imatrix, windows) {
+        let dataset = arguments.calibrate.as_deref().map(|p| p.display().to_string()).unwrap_or_default();
+        write_imatrix(file, &report.imatrix, &dataset, windows.count(), windows.length())?;
+    }
+    if let Some(file) = converted {
+        std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+    }
+    let types: Vec<_> = report.types.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+    println!(
+        "wrote {}: {}, {:.2} bits a weight; tensors: {}",
+        arguments.out.display(),
+        size(report.size_bytes),
+        report.bits_per_weight,
+        types.join(", ")
+    );
+    Ok(())
+}
+
+/// What does not go together is refused before anything is read.
+fn check(arguments: &Arguments) -> Result<()> {
+    let method = arguments.method.name();
+    let text = arguments.calibrate.is_some();
+    match arguments.method.needs() {
+        Needs::Nothing => ensure!(
+            !text && arguments.imatrix.is_none(),
+            "--method {method} needs no data; choose imatrix, gptq, awq, smoothquant or autoround to use a text"
+        ),
+        Needs::Squares => ensure!(
+            text || arguments.imatrix.is_some(),
+            "--method {method} needs --calibrate TEXT or --imatrix FILE"
+        ),
+        Needs::Calibration | Needs::Moments => {
+            ensure!(text, "--method {method} needs --calibrate TEXT: an importance matrix says too little");
+        }
+    }
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(&arguments.source, &arguments.out) {
+        bail!("{} is both source and result; give the result another name", arguments.out.display());
+    }
+    Ok(())
+}
+
+/// A folder as one file beside the result, named by what the folder holds, so that an interrupted run finds it again.
+fn convert(arguments: &Arguments) -> Result<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(&arguments.source)
+        .with_context(|| arguments.source.display().to_string())?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let data = entry.metadata().ok()?;
+            Some(format!("{:?} {} {:?}\n", entry.file_name(), data.len(), data.modified().ok()))
+        })
+        .collect();
+    files.sort();
+    let mut name = arguments.out.as_os_str().to_owned();
+    name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
+    let file = PathBuf::from(name);
+    if !file.exists() {
+        let folder = ModelFolder::open(&arguments.source, FolderOptions::default())?;
+        eprintln!("reading a {} model", folder.architecture());
+        folder.write_file(&file, &mut |_| {})?;
+    }
+    Ok(file)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the inputs of matrices are, and what names it.
+fn knowledge(
+    arguments: &Arguments,
+    source: &Gguf,
+    options: ModelOptions,
+) -> Result<(Knowledge, String, Option<Windows>)> {
+    if let Some(file) = &arguments.imatrix {
+        let key = hash(&std::fs::read(file).with_context(|| file.display().to_string())?);
+        return Ok((Knowledge::Imatrix(read_imatrix(file)?), key, None));
+    }
+    let Some(file) = &arguments.calibrate else { return Ok((Knowledge::None, String::new(), None)) };
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let tokenizer = Tokenizer::from_gguf(source)?;
+    let tokens = tokenizer
+        .encode(&text, EncodeOptions { add_bos: tokenizer.add_bos_token(), parse_special: false })
+        .len();
+    let length = arguments.context.min(tokens).max(WINDOW_TOKENS_MIN);
+    let windows = Windows::new(&tokenizer, &text, length)?;
+    let windows = windows.thinned((arguments.calibrate_tokens / length).max(1));
+    let key = format!("{} {length} {}", hash(text.as_bytes()), windows.count());
+    let (model, loaded) = Model::load_with(source, options, load::packed_folder().as_ref())?;
+    load::announce(&loaded);
+    eprintln!("calibrating with {} windows of {length} tokens", windows.count());
+    let calibrator = Calibrator::new(model, &windows)?;
+    Ok((Knowledge::Text(Box::new(calibrator)), key, Some(windows)))
+}
+
+/// Progress with the time left, on a terminal's one line.
+struct Meter {
+    start: Instant,
+    terminal: bool,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { start: Instant::now(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn tell(&mut self, progress: Progress<'_>) {
+        if !self.terminal {
+            return;
+        }
+        let share = progress.done as f64 / progress.total.max(1) as f64;
+        let spent = self.start.elapsed().as_secs_f64();
+        let left = if share > 0.0 { spent / share - spent } else { 0.0 };
+        eprint!("\r{:5.1} %  {:>5.0} s left  {:<48}", share * 100.0, left, progress.tensor);
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            eprintln!("\r{:<70}", format!("done in {:.1} s", self.start.elapsed().as_secs_f64()));
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A block whose scales are chosen first and whose quants are set one by one: what error-feedback quantisers need.
+
+use super::codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half, put_iq4_nl, put_mxfp4};
+use super::k_quants::{self, SUB_BLOCKS_MAX, SuperBlock};
+use super::legacy::{self, extreme};
+use super::search::{Fit, Grid, Sample, inverse, round_f16};
+use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at};
+use crate::error::KernelError;
+use crate::math::round_even;
+
+/// Share of the mean weight that every value has at least: a block without any weight still has to be stored.
+const WEIGHT_FLOOR: f32 = 1e-4;
+/// Scales of IQ4_NL that are tried: the extreme value on either end of the table, stretched by this much.
+const TABLE_STARTS: i32 = 17;
+const TABLE_START_STEP: f32 = 0.04;
+/// Turns of "choose the nearest, then solve for the scale".
+const TABLE_TURNS: usize = 4;
+
+/// One block of a quantised format with its fields apart.
+///
+/// The value of quant `q` at place `i` is [`BlockCode::value`], bit-equal to what [`super::dequantize`] makes of the bytes that
+/// [`BlockCode::write`] gives.
+#[derive(Debug, Clone)]
+pub struct BlockCode {
+    format: BlockFormat,
+    /// Formats of 32 values use its first 32 quants, one sub-block with scale 1, and a minimum of either sign in `d_min`.
+    block: SuperBlock,
+    /// `d·scales[j]` and `d_min·mins[j]`, rounded as dequantisation does.
+    scale: [f32; SUB_BLOCKS_MAX],
+    min: [f32; SUB_BLOCKS_MAX],
+    /// MXFP4's power of two.
+    exponent: u8,
+}
+
+/// A scale and a minimum for one sub-block: `x ≈ scale·(q − zero point) − min`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Distance of neighbouring values.
+    pub scale: f32,
+    /// Subtracted; zero in formats without minima.
+    pub min: f32,
+}
+
+impl BlockFormat {
+    /// Whether its values are quants with scales: all but the plain floats.
+    pub const fn is_quantized(self) -> bool {
+        self.block() > 1
+    }
+
+    /// Whether sub-blocks have a minimum beside their scale.
+    pub const fn has_mins(self) -> bool {
+        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q2_K | Self::Q4_K | Self::Q5_K)
+    }
+
+    /// Values that share a scale; 1 for the plain floats.
+    pub const fn sub_block(self) -> usize {
+        match self {
+            Self::Q2_K | Self::Q3_K | Self::Q6_K => 16,
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            _ => 32,
+        }
+    }
+
+    /// The largest quant, counted from 0: 15 for four bits.
+    pub const fn quant_max(self) -> u8 {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 0,
+            Self::Q2_K => 3,
+            Self::Q3_K => 7,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4_K | Self::IQ4_NL | Self::MXFP4 => 15,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5_K => 31,
+            Self::Q6_K => 63,
+            Self::Q8_0 => 255,
+        }
+    }
+}
+
+/// The integers of a format with evenly spaced values.
+fn grid(format: BlockFormat) -> Option<Grid> {
+    let legacy = |zero_point, has_mins| Grid {
+        sub_block: 32,
+        zero_point,
+        quant_max: format.quant_max(),
+        scales: (1, 1),
+        has_mins,
+        any_min: has_mins,
+    };
+    Some(match format {
+        BlockFormat::Q2_K => k_quants::Q2,
+        BlockFormat::Q3_K => k_quants::Q3,
+        BlockFormat::Q4_K => k_quants::Q4,
+        BlockFormat::Q5_K => k_quants::Q5,
+        BlockFormat::Q6_K => k_quants::Q6,
+        BlockFormat::Q4_0 => legacy(8, false),
+        BlockFormat::Q5_0 => legacy(16, false),
+        BlockFormat::Q8_0 => legacy(128, false),
+        BlockFormat::Q4_1 | BlockFormat::Q5_1 => legacy(0, true),
+        BlockFormat::IQ4_NL | BlockFormat::MXFP4 => return None,
+        BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => return None,
+    })
+}
+
+fn table(format: BlockFormat) -> Option<&'static [i8; 16]> {
+    match format {
+        BlockFormat::IQ4_NL => Some(&IQ4_NL),
+        BlockFormat::MXFP4 => Some(&FP4_DOUBLED),
+        _ => None,
+    }
+}
+
+impl BlockCode {
+    /// Chooses scales and minima for the block `x` by least squares, each value's error counted as `weights` says (any
+    /// finite, non-negative numbers; all alike without), and sets every quant to the nearest.
+    ///
+    /// # Errors
+    /// If `x` is not one block of a quantised format, a value is not finite or too large for it.
+    ///
+    /// # Panics
+    /// If there are weights, but not one for each value.
+    pub fn fit(format: BlockFormat, x: &[f32], weights: Option<&[f32]>) -> Result<Self, KernelError> {
+        Self::checked(format, x)?;
+        let code = match (grid(format), weights) {
+            (None, weights) => Self::fit_table(format, x, &usable(x.len(), weights)),
+            (Some(grid), None) => Self::fit_grid(format, grid, Sample::even(x)),
+            (Some(grid), Some(_)) => {
+                Self::fit_grid(format, grid, Sample::weighed(x, &usable(x.len(), weights)[..x.len()]))
+            }
+        };
+        code.map_err(|Overflow| too_large(format, x))
+    }
+
+    /// The block `x` with scales and minima as near to `targets`, one for each sub-block, as the format has them, and every
+    /// quant set to the nearest. Formats without minima take the scale alone.
+    ///
+    /// # Errors
+    /// As [`BlockCode::fit`].
+    ///
+    /// # Panics
+    /// If the number of targets is wrong.
+    pub fn near(format: BlockFormat, x: &[f32], targets: &[Target]) -> Result<Self, KernelError> {
+        Self::checked(format, x)?;
+        assert_eq!(targets.len(), format.block() / format.sub_block(), "a target for each sub-block");
+        let code = match grid(format) {
+            Some(grid) if format.block() == SUPER_BLOCK => {
+                let fits: Vec<_> = targets.iter().map(|t| Fit { scale: t.scale, min: t.min }).collect();
+                grid.nearest(&fits).map(|block| Self::of_super(format, block))
+            }
+            _ => {
+                Self::of_scale(format, targets[0].scale, if format.has_mins() { targets[0].min } else { 0.0 })
+            }
+        };
+        let mut code = code.map_err(|Overflow| too_large(format, x))?;
+        code.set_nearest(x);
+        Ok(code)
+    }
+
+    fn checked(format: BlockFormat, x: &[f32]) -> Result<(), KernelError> {
+        if !format.is_quantized() || x.len() != format.block() {
+            let (name, count) = ("block code".to_owned(), x.len());
+            return Err(KernelError::PartialBlock { name, count, format, block: format.block() });
+        }
+        match x.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(KernelError::NotFinite { index, found: x[index].to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    fn fit_grid<const W: bool>(
+        format: BlockFormat,
+        grid: Grid,
+        sample: Sample<'_, W>,
+    ) -> Result<Self, Overflow> {
+        if format.block() == SUPER_BLOCK {
+            return grid.quantize(sample).map(|block| Self::of_super(format, block));
+        }
+        let fit = grid.fit(sample);
+        let mut code = Self::of_scale(format, fit.scale, fit.min)?;
+        code.set_nearest(sample.values());
+        Ok(code)
+    }
+
+    /// A table's scale: from several starting points, turns of choosing quants and solving for the scale.
+    fn fit_table(format: BlockFormat, x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
+        let error = |code: &Self| {
+            let square = |(i, x): (usize, &f32)| {
+                let difference = code.value(i, code.quant(i)) - x;
+                weights[i] * difference * difference
+            };
+            x.iter().enumerate().map(square).sum::<f32>()
+        };
+        let extreme = extreme(x);
+        let mut best: Option<(f32, Self)> = None;
+        let mut offer = |mut code: Self| {
+            code.set_nearest(x);
+            let error = error(&code);
+            if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                best = Some((error, code.clone()));
+            }
+            code
+        };
+        if format == BlockFormat::MXFP4 {
+            let exponent = (extreme.abs().to_bits() >> 23) as u8;
+            for shift in [2u8, 1, 3] {
+                offer(Self::of_exponent(exponent.saturating_sub(shift)));
+            }
+        } else {
+            for start in 0..TABLE_STARTS {
+                let stretch = 1.0 + TABLE_START_STEP * (start - TABLE_STARTS / 2) as f32;
+                for end in [IQ4_NL[0], IQ4_NL[15]] {
+                    let mut scale = extreme / (f32::from(end) * stretch);
+                    for _ in 0..TABLE_TURNS {
+                        let code = offer(Self::of_scale(format, scale, 0.0)?);
+                        let (mut xq, mut qq) = (0.0f32, 0.0f32);
+                        for (i, x) in x.iter().enumerate() {
+                            let q = f32::from(IQ4_NL[usize::from(code.quant(i))]);
+                            xq += weights[i] * q * x;
+                            qq += weights[i] * q * q;
+                        }
+                        scale = if qq > 0.0 { xq / qq } else { 0.0 };
+                    }
+                }
+            }
+        }
+        let (_, code) = best.unwrap_or_else(|| unreachable!("something was tried"));
+        Ok(code)
+    }
+
+    fn of_super(format: BlockFormat, block: SuperBlock) -> Self {
+        let scale = std::array::from_fn(|j| block.d * f32::from(block.scales[j]));
+        let min = std::array::from_fn(|j| block.d_min * f32::from(block.mins[j]));
+        Self { format, block, scale, min, exponent: 0 }
+    }
+
+    /// A block of 32 with this scale and minimum, rounded to what is stored.
+    fn of_scale(format: BlockFormat, scale: f32, min: f32) -> Result<Self, Overflow> {
+        Ok(Self::of_fields(format, round_f16(scale)?, round_f16(min)?))
+    }
+
+    fn of_fields(format: BlockFormat, d: f32, d_min: f32) -> Self {
+        let zero_point = grid(format).map_or(0, |grid| grid.zero_point);
+        let one = std::array::from_fn(|j| i8::from(j == 0));
+        let block = SuperBlock {
+            quants: [zero_point; SUPER_BLOCK],
+            sub_block: 32,
+            zero_point,
+            scales: one,
+            mins: one.map(|one| one as u8),
+            d,
+            d_min,
+        };
+        Self::of_super(format, block)
+    }
+
+    fn of_exponent(exponent: u8) -> Self {
+        Self { exponent, ..Self::of_fields(BlockFormat::MXFP4, e8m0_half(exponent), 0.0) }
+    }
+
+    /// The block that these bytes hold.
+    ///
+    /// # Errors
+    /// If they are not one block of a quantised format.
+    pub fn read(format: BlockFormat, bytes: &[u8]) -> Result<Self, KernelError> {
+        check(format, format.block(), bytes.len(), "block code")?;
+        let of_32 = |d: f32, d_min: f32, quants: [u8; 32]| {
+            let mut code = Self::of_fields(format, d, d_min);
+            code.block.quants[..32].copy_from_slice(&quants);
+            code
+        };
+        let of_super = |block| Self::of_super(format, block);
+        let d = || f16_at(bytes, 0);
+        Ok(match format {
+            BlockFormat::Q2_K => of_super(SuperBlock::read_q2(bytes)),
+            BlockFormat::Q3_K => of_super(SuperBlock::read_q3(bytes)),
+            BlockFormat::Q4_K => of_super(SuperBlock::read_q4(bytes)),
+            BlockFormat::Q5_K => of_super(SuperBlock::read_q5(bytes)),
+            BlockFormat::Q6_K => of_super(SuperBlock::read_q6(bytes)),
+            BlockFormat::Q8_0 => of_32(d(), 0.0, std::array::from_fn(|i| bytes[2 + i] ^ 0x80)),
+            BlockFormat::Q4_0 | BlockFormat::IQ4_NL => of_32(d(), 0.0, legacy::nibbles(&bytes[2..])),
+            BlockFormat::Q5_0 => of_32(d(), 0.0, legacy::five_bits(&bytes[2..])),
+            BlockFormat::Q4_1 => of_32(d(), -f16_at(bytes, 2), legacy::nibbles(&bytes[4..])),
+            BlockFormat::Q5_1 => of_32(d(), -f16_at(bytes, 2), legacy::five_bits(&bytes[4..])),
+            BlockFormat::MXFP4 => {
+                let mut code = Self::of_exponent(bytes[0]);
+                code.block.quants[..32].copy_from_slice(&legacy::nibbles(&bytes[1..]));
+                code
+            }
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => {
+                let (name, count) = ("block code".to_owned(), 1);
+                return Err(KernelError::PartialBlock { name, count, format, block: 1 });
+            }
+        })
+    }
+
+    /// The format.
+    pub fn format(&self) -> BlockFormat {
+        self.format
+    }
+
+    /// The quant at place `index`.
+    pub fn quant(&self, index: usize) -> u8 {
+        self.block.quants[index]
+    }
+
+    /// Sets the quant at place `index`.
+    ///
+    /// # Panics
+    /// If it is above [`BlockFormat::quant_max`].
+    pub fn set(&mut self, index: usize, quant: u8) {
+        assert!(quant <= self.format.quant_max(), "{quant} is no quant of {}", self.format);
+        self.block.quants[index] = quant;
+    }
+
+    /// Sets every quant to the nearest of the block `x`.
+    pub fn set_nearest(&mut self, x: &[f32]) {
+        for (i, x) in x.iter().enumerate() {
+            self.block.quants[i] = self.nearest(i, *x);
+        }
+    }
+
+    /// The quant at place `index` whose value is nearest to `x`.
+    #[inline]
+    pub fn nearest(&self, index: usize, x: f32) -> u8 {
+        let j = index / self.block.sub_block;
+        let scale = self.scale[j];
+        if let Some(table) = table(self.format) {
+            let mut best = (0, f32::INFINITY);
+            for (q, value) in table.iter().enumerate() {
+                let error = (scale * f32::from(*value) - x).abs();
+                if error < best.1 {
+                    best = (q as u8, error);
+                }
+            }
+            return best.0;
+        }
+        let (low, high) = (
+            -f32::from(self.block.zero_point),
+            f32::from(self.format.quant_max()) - f32::from(self.block.zero_point),
+        );
+        let level = round_even(((x + self.min[j]) * inverse(scale)).max(low).min(high)).0;
+        (level - low) as u8
+    }
+
+    /// The value of a quant at place `index`.
+    #[inline]
+    pub fn value(&self, index: usize, quant: u8) -> f32 {
+        let j = index / self.block.sub_block;
+        if let Some(table) = table(self.format) {
+            return self.scale[j] * f32::from(table[usize::from(quant)]);
+        }
+        self.scale[j] * (f32::from(quant) - f32::from(self.block.zero_point)) - self.min[j]
+    }
+
+    /// Distance between neighbouring values at place `index`; of tables, between the two around zero.
+    pub fn step(&self, index: usize) -> f32 {
+        let unit = if self.format == BlockFormat::IQ4_NL { 11.0 } else { 1.0 };
+        unit * self.scale[index / self.block.sub_block]
+    }
+
+    /// The stored form; `out` is [`BlockFormat::block_bytes`] long.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn write(&self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.format.block_bytes(), "one block");
+        let Self { block, .. } = self;
+        let quants = || std::array::from_fn(|i| block.quants[i]);
+        let written = match self.format {
+            BlockFormat::Q2_K => block.write_q2(out),
+            BlockFormat::Q3_K => block.write_q3(out),
+            BlockFormat::Q4_K => block.write_q4(out),
+            BlockFormat::Q5_K => block.write_q5(out),
+            BlockFormat::Q6_K => block.write_q6(out),
+            BlockFormat::Q8_0 => legacy::put_q8_0(&quants(), block.d, out),
+            BlockFormat::Q4_0 => legacy::put_q4(&quants(), block.d, None, out),
+            BlockFormat::Q4_1 => legacy::put_q4(&quants(), block.d, Some(-block.d_min), out),
+            BlockFormat::Q5_0 => legacy::put_q5(&quants(), block.d, None, out),
+            BlockFormat::Q5_1 => legacy::put_q5(&quants(), block.d, Some(-block.d_min), out),
+            BlockFormat::IQ4_NL => put_iq4_nl(&quants(), block.d, out),
+            BlockFormat::MXFP4 => {
+                put_mxfp4(&quants(), self.exponent, out);
+                Ok(())
+            }
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => unreachable!("no block code"),
+        };
+        // Every scale came from a half.
+        written.unwrap_or_else(|Overflow| unreachable!("a half fits a half"));
+    }
+}
+
+fn too_large(format: BlockFormat, x: &[f32]) -> KernelError {
+    let found = extreme(x);
+    let index = x.iter().position(|value| *value == found).unwrap_or(0);
+    KernelError::TooLarge { index, found: found.to_string(), format }
+}
+
+/// Weights of mean 1 and at least [`WEIGHT_FLOOR`], the first `count` of them; ones if there are none to speak of.
+fn usable(count: usize, weights: Option<&[f32]>) -> [f32; SUPER_BLOCK] {
+    let mut usable = [1.0; SUPER_BLOCK];
+    if let Some(weights) = weights {
+        let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / count as f64;
+        if mean.is_finite() && mean > 0.0 {
+            for (usable, weight) in usable[..count].iter_mut().zip(weights) {
+                *usable = (f64::from(*weight) / mean) as f32 + WEIGHT_FLOOR;
+            }
+        }
+    }
+    usable
+}
