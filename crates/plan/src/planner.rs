@@ -123,7 +123,7 @@ impl Planner {
     ) -> Result<Result<(Vec<PlannedStep>, Span), String>, PlanError> {
         let site = Arc::clone(self.checker.site());
         let Some(spec) = &site.plan else { return Ok(Err(String::new())) };
-        let mut excluded = Vec::new();
+        let (mut excluded, mut last) = (Vec::new(), (0, 0));
         let kinds = |extra: usize| if extra == 0 { 0..=0 } else { 1..=spec.insert.len() };
         let rounds = (0..=spec.insert_max).flat_map(|extra| kinds(extra).map(move |kinds| (extra, kinds)));
         for round in rounds {
@@ -139,14 +139,22 @@ impl Planner {
                         }
                     }
                 }
-                Found::Nothing(rules) => excluded = rules,
+                Found::Nothing => (excluded, last) = (Vec::new(), round),
             }
+        }
+        if excluded.is_empty() {
+            let solver = self.solver.as_mut().map_err(|error| error.clone())?;
+            // Only words are missing when there is no answer: refused it is in any case.
+            excluded = search::excluded(solver, &site, start, tasks, last).unwrap_or_default();
         }
         let names: Vec<String> = spec.insert.iter().map(|command| command.describe(&site)).collect();
         let added = match spec.insert_max {
             0 => String::new(),
             count => format!(", not even with {count} more of {}", names.join(" and ")),
         };
+        if excluded.is_empty() {
+            return Ok(Err(format!("no other order{added}, keeps every rule")));
+        }
         Ok(Err(format!("in no other order{added}, would this hold together: {}", excluded.join(", "))))
     }
 }

@@ -21,8 +21,8 @@ use std::fmt::Write;
 pub enum Found {
     /// These commands in this order; with each, the task that it is.
     Order(Vec<(Command, Option<usize>)>),
-    /// There is none: the rules that exclude each other, as sentences.
-    Nothing(Vec<String>),
+    /// There is none.
+    Nothing,
 }
 
 /// Asks for an order of all tasks with exactly `extra` inserted commands, of the first `kinds` that the site lets insert.
@@ -36,9 +36,9 @@ pub fn find(
     tasks: &[Task],
     (extra, kinds): (usize, usize),
 ) -> Result<Found, PlanError> {
-    let Some(spec) = &site.plan else { return Ok(Found::Nothing(Vec::new())) };
+    let Some(spec) = &site.plan else { return Ok(Found::Nothing) };
     let Some(search) = Search::new(site, spec, start, tasks, (extra, kinds)) else {
-        return Ok(Found::Nothing(Vec::new()));
+        return Ok(Found::Nothing);
     };
     match solver.ask(&search.question())?.trim() {
         "sat" => {
@@ -48,9 +48,31 @@ pub fn find(
             let values = solver.ask(&format!("(get-value ({}))", names.join(" ")))?;
             search.order(&values).map(Found::Order)
         }
-        "unsat" => search.core(solver).map(Found::Nothing),
+        "unsat" => Ok(Found::Nothing),
         "unknown" => Err(PlanError::Undecided),
         other => Err(PlanError::SolverFailed { reason: other.chars().take(200).collect() }),
+    }
+}
+
+/// The rules that exclude each other where [`find`] finds nothing.
+///
+/// # Errors
+/// As [`find`].
+pub fn excluded(
+    solver: &mut Solver,
+    site: &Site,
+    start: &Start,
+    tasks: &[Task],
+    (extra, kinds): (usize, usize),
+) -> Result<Vec<String>, PlanError> {
+    let Some(spec) = &site.plan else { return Ok(Vec::new()) };
+    let Some(mut search) = Search::new(site, spec, start, tasks, (extra, kinds)) else {
+        return Ok(Vec::new());
+    };
+    search.named = true;
+    match solver.ask(&search.question())?.trim() {
+        "unsat" => search.core(solver),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -78,7 +100,7 @@ pub fn judge(
     let tasks: Vec<Task> =
         commands.iter().map(|command| Task { command: *command, after_previous: false }).collect();
     let Some(mut search) = Search::new(site, spec, start, &tasks, (0, 0)) else { return Ok(Err(Vec::new())) };
-    search.fixed = true;
+    (search.fixed, search.named) = (true, true);
     match solver.ask(&search.question())?.trim() {
         "sat" => Ok(Ok(())),
         "unsat" => search.core(solver).map(Err),
@@ -114,6 +136,8 @@ struct Search<'a> {
     moving: Vec<usize>,
     /// Slot and choice go together: nothing is looked for.
     fixed: bool,
+    /// Rules are named, so that an unsatisfiable question has a core. That costs time.
+    named: bool,
 }
 
 /// Ends of a tag's interval as terms.
@@ -169,6 +193,7 @@ impl<'a> Search<'a> {
         moving.extend(spec.drift.iter().map(|drift| drift.tag));
         moving.sort_unstable();
         moving.dedup();
+        moving.retain(|tag| matters(site, spec, *tag));
         Some(Self {
             site,
             spec,
@@ -180,6 +205,7 @@ impl<'a> Search<'a> {
             here,
             moving,
             fixed: false,
+            named: false,
         })
     }
 
@@ -187,6 +213,10 @@ impl<'a> Search<'a> {
     fn options(&self, slot: usize) -> impl Iterator<Item = (usize, &Choice<'a>)> {
         let fixed = self.fixed;
         self.choices.iter().enumerate().filter(move |(index, _)| !fixed || *index == slot)
+    }
+
+    fn assert(&self, script: &mut Script, name: &str, formula: &str) {
+        if self.named { script.assert_named(name, formula) } else { script.assert(formula) }
     }
 
     /// The rules of the unsatisfiable core.
@@ -198,7 +228,7 @@ impl<'a> Search<'a> {
     }
 
     fn question(&self) -> String {
-        let mut script = Script::new(true);
+        let mut script = Script::new(self.named);
         for slot in 0..self.slots {
             self.options(slot).for_each(|(choice, _)| script.boolean(&chosen(slot, choice)));
         }
@@ -206,17 +236,22 @@ impl<'a> Search<'a> {
         self.every_task_once(&mut script);
         let mut rules = Rules::default();
         let mut state: Vec<Option<Ends>> = self.start.tags.iter().map(|span| span.map(Ends::fixed)).collect();
-        let mut place = self.here.map(|here| self.place_number(here));
+        let truth = |here: bool| if here { "true" } else { "false" }.to_string();
+        let mut at: Vec<(usize, String)> =
+            self.places().into_iter().map(|place| (place, truth(Some(place) == self.here))).collect();
         let mut time = "0.0".to_string();
         self.rules_of(&state, &mut rules);
         for slot in 0..self.slots {
-            let way = self.way(slot, place.as_deref(), &mut script, &mut rules);
+            let way = self.way(slot, &at, &mut script, &mut rules);
             self.travel(slot, way.as_deref(), &mut state, &mut script);
-            place = place.map(|before| self.arrive(slot, &before, &mut script));
-            if let (Some(map), Some(place)) = (&self.spec.map, &place)
+            at = self.arrive(slot, &at, &mut script);
+            if let (Some(map), Some(read)) = (&self.spec.map, self.place_read(&at))
+                && matters(self.site, self.spec, map.tag)
                 && let Some(ends) = state.get_mut(map.tag)
             {
-                *ends = Some(Ends { lo: place.clone(), hi: place.clone() });
+                let name = format!("place_{slot}");
+                script.define(&name, &read);
+                *ends = Some(Ends { lo: name.clone(), hi: name });
             }
             self.needs(slot, &state, &mut rules);
             self.avoid(slot, &state, &mut rules);
@@ -230,7 +265,7 @@ impl<'a> Search<'a> {
             rules.push(format!("end_{index}"), self.surely(term, &state));
         }
         for (name, parts) in rules.0 {
-            script.assert_named(&name, &all(&parts));
+            self.assert(&mut script, &name, &all(&parts));
         }
         script.0.push_str("(check-sat)\n");
         script.0
@@ -254,7 +289,7 @@ impl<'a> Search<'a> {
         }
         for task in 0..self.tasks.len() {
             let names: Vec<String> = (0..self.slots).map(|slot| chosen(slot, task)).collect();
-            script.assert_named(&format!("task_{task}"), &any(&names));
+            self.assert(script, &format!("task_{task}"), &any(&names));
             for (index, a) in names.iter().enumerate() {
                 for b in names.iter().skip(index + 1) {
                     script.assert(&format!("(or (not {a}) (not {b}))"));
@@ -267,35 +302,35 @@ impl<'a> Search<'a> {
                         format!("(or (not {}) {})", chosen(slot, task), any(&before))
                     })
                     .collect();
-                script.assert_named(&format!("order_{task}"), &all(&order));
+                self.assert(script, &format!("order_{task}"), &all(&order));
             }
         }
     }
 
-    fn place_number(&self, place: usize) -> String {
-        let map = self.spec.map.as_ref();
-        number(map.and_then(|map| map.places.get(place)).map_or(0.0, |place| place.number))
-    }
-
-    /// The length of the way that comes before a slot's command.
-    fn way(
-        &self,
-        slot: usize,
-        place: Option<&str>,
-        script: &mut Script,
-        rules: &mut Rules,
-    ) -> Option<String> {
-        let (routes, place) = (self.routes.as_ref()?, place?);
+    /// Places where the machine can be between two slots.
+    fn places(&self) -> Vec<usize> {
         let mut places: Vec<usize> =
             self.choices.iter().filter_map(|choice| choice.place).chain(self.here).collect();
         places.sort_unstable();
         places.dedup();
+        places
+    }
+
+    /// The length of the way that comes before a slot's command. `at` says for each place whether the machine is there.
+    fn way(
+        &self,
+        slot: usize,
+        at: &[(usize, String)],
+        script: &mut Script,
+        rules: &mut Rules,
+    ) -> Option<String> {
+        let routes = self.routes.as_ref()?;
         let mut length = "0.0".to_string();
         for (index, choice) in self.options(slot) {
             let Some(to) = choice.place else { continue };
-            for from in places.iter().copied().filter(|from| *from != to) {
-                let here = format!("(and {} (= {place} {}))", chosen(slot, index), self.place_number(from));
-                let way = routes.length_m(from, to);
+            for (from, here) in at.iter().filter(|(from, here)| *from != to && here != "false") {
+                let here = format!("(and {} {here})", chosen(slot, index));
+                let way = routes.length_m(*from, to);
                 if way.is_finite() {
                     length = format!("(ite {here} {} {length})", number(way));
                 } else {
@@ -308,16 +343,45 @@ impl<'a> Search<'a> {
         Some(name)
     }
 
-    fn arrive(&self, slot: usize, before: &str, script: &mut Script) -> String {
-        let mut after = before.to_string();
-        for (index, choice) in self.options(slot) {
-            if let Some(place) = choice.place {
-                after = format!("(ite {} {} {after})", chosen(slot, index), self.place_number(place));
+    /// Where the machine is after a slot's way.
+    fn arrive(&self, slot: usize, at: &[(usize, String)], script: &mut Script) -> Vec<(usize, String)> {
+        let stays: Vec<String> = self
+            .options(slot)
+            .filter(|(_, c)| c.place.is_none())
+            .map(|(index, _)| chosen(slot, index))
+            .collect();
+        let mut after = Vec::new();
+        for (place, before) in at {
+            let goes = self.options(slot).filter(|(_, choice)| choice.place == Some(*place));
+            let mut parts: Vec<String> = goes.map(|(index, _)| chosen(slot, index)).collect();
+            if !stays.is_empty() && before != "false" {
+                parts.push(format!("(and {before} {})", any(&stays)));
             }
+            let name = format!("at_{slot}_{place}");
+            if parts.is_empty() {
+                after.push((*place, "false".to_string()));
+                continue;
+            }
+            script.boolean(&name);
+            script.assert(&format!("(= {name} {})", any(&parts)));
+            after.push((*place, name));
         }
-        let name = format!("place_{slot}");
-        script.define(&name, &after);
-        name
+        after
+    }
+
+    /// What the map's tag reads, from where the machine is.
+    fn place_read(&self, at: &[(usize, String)]) -> Option<String> {
+        let map = self.spec.map.as_ref()?;
+        let reads = |place: &usize| map.places.get(*place).map(|place| number(place.number));
+        let mut value = None;
+        for (place, here) in at.iter().filter(|(_, here)| here != "false") {
+            let own = reads(place)?;
+            value = Some(match value {
+                None => own,
+                Some(others) => format!("(ite {here} {own} {others})"),
+            });
+        }
+        value
     }
 
     /// What travelling costs, per metre: rates of the command that travels, and drift, over the speeds of the map.
@@ -623,4 +687,16 @@ fn inside(limit: &Limit, ends: &Ends) -> String {
         bound("<", &ends.hi, limit.hihi),
     ];
     all(&parts.into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// Whether some rule is about the tag.
+pub(super) fn matters(site: &Site, spec: &PlanSpec, tag: usize) -> bool {
+    let actions = spec.actions.iter().flatten();
+    let places = spec.map.iter().flat_map(|map| map.places.iter().map(|place| &place.avoid));
+    let roads = spec.map.iter().flat_map(|map| map.roads.iter().map(|road| &road.avoid));
+    let lists = [&spec.always, &spec.end].into_iter().chain(&spec.never).chain(places).chain(roads);
+    let lists = lists.chain(actions.flat_map(|action| &action.needs.of));
+    let mut terms = lists.chain(site.limits.iter().map(|limit| &limit.when)).flatten();
+    let limited = site.limits.iter().any(|limit| limit.on == LimitTarget::Tag(tag));
+    limited || terms.any(|term| term.compare.tag == tag)
 }

@@ -141,20 +141,6 @@ impl Course<'_> {
         }
     }
 
-    /// Tags that some rule is about.
-    fn matters(&self, tag: usize) -> bool {
-        let spec = self.spec;
-        let actions = spec.actions.iter().flatten();
-        let places = spec.map.iter().flat_map(|map| map.places.iter().map(|place| &place.avoid));
-        let roads = spec.map.iter().flat_map(|map| map.roads.iter().map(|road| &road.avoid));
-        let lists = [&spec.always, &spec.end].into_iter().chain(&spec.never).chain(places).chain(roads);
-        let lists = lists.chain(actions.flat_map(|action| &action.needs.of));
-        let lists = lists.chain(self.site.limits.iter().map(|limit| &limit.when));
-        let mut terms = lists.flatten();
-        let limited = self.site.limits.iter().any(|limit| limit.on == LimitTarget::Tag(tag));
-        limited || terms.any(|term| term.compare.tag == tag)
-    }
-
     fn step(
         &mut self,
         index: usize,
@@ -256,7 +242,10 @@ impl Course<'_> {
         let mut during = before.to_vec();
         let mut points: Vec<Vec<String>> = vec![Vec::new(); before.len()];
         let time = format!("d{index}");
-        for tag in (0..self.site.tags.len()).filter(|tag| self.matters(*tag)).collect::<Vec<_>>() {
+        for tag in (0..self.site.tags.len())
+            .filter(|tag| super::search::matters(self.site, self.spec, *tag))
+            .collect::<Vec<_>>()
+        {
             let effect = action.effects.iter().find(|effect| effect.tag.of(&step.command) == Some(&tag));
             let drift = self.spec.drift.iter().find(|drift| drift.tag == tag).map(|drift| drift.per_s);
             if effect.is_none() && drift.is_none() {
