@@ -147,7 +147,7 @@ impl Hands for Bench {
     fn pause(&mut self) {
         self.now_us += TICK_US;
         self.plant.advance(0, TICK_US);
-        if self.mode == Mode::Held && self.now_us % 60_000_000 == 0 {
+        if self.mode == Mode::Held && self.now_us.is_multiple_of(60_000_000) {
             self.mode = Mode::Execute;
         }
     }

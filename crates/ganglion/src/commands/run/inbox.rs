@@ -47,6 +47,9 @@ impl Question {
     }
 }
 
+/// What the driver said last: which command, and what went wrong with it.
+pub type LastWrite = Option<(Command, Option<String>)>;
+
 /// Shared by the input thread and the network thread; the guard's side of it is lock-free.
 pub struct Inbox {
     requests: Mutex<rtrb::Producer<Request>>,
@@ -56,8 +59,7 @@ pub struct Inbox {
     held_back: AtomicBool,
     /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
     foreign: Mutex<(u64, &'static str)>,
-    /// What the driver said last: how often, which command, and what went wrong.
-    written: Mutex<(u64, Option<(Command, Option<String>)>)>,
+    written: Mutex<(u64, LastWrite)>,
     pub signals: SharedSignals,
 }
 
@@ -149,8 +151,8 @@ impl Inbox {
         *written = (written.0 + 1, Some((*command, failure)));
     }
 
-    /// What the driver said last.
-    pub fn last_write(&self) -> (u64, Option<(Command, Option<String>)>) {
+    /// How often the driver has said something, and what it said last.
+    pub fn last_write(&self) -> (u64, LastWrite) {
         lock(&self.written).clone()
     }
 
