@@ -30,6 +30,10 @@ install_packages() {
         command -v python3 >/dev/null || missing+=(python3)
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     fi
+    # The solver for plans; its tests are skipped where it cannot be had.
+    if ! command -v z3 >/dev/null && command -v apt-get >/dev/null; then
+        missing+=(z3)
+    fi
     ((${#missing[@]})) || return 0
     install "${missing[@]}"
 }

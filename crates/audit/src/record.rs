@@ -25,6 +25,8 @@ pub enum RecordKind {
     Breaker,
     /// A policy was taken over or refused while running.
     Policy,
+    /// A mission went on to its next state.
+    Mission,
 }
 
 /// Who asked.
@@ -42,6 +44,8 @@ pub enum Source {
     Trigger(u16),
     /// The guard itself (takeover, safe command, probe).
     Guard,
+    /// A step of a mission whose plan was verified.
+    Mission,
 }
 
 /// What the checks said about a command.
@@ -123,6 +127,7 @@ impl RecordKind {
             Self::Brain => "brain",
             Self::Breaker => "breaker",
             Self::Policy => "policy",
+            Self::Mission => "mission",
         }
     }
 }
@@ -143,6 +148,7 @@ impl Source {
             Self::Sensor => "sensor",
             Self::Trigger(_) => "trigger",
             Self::Guard => "guard",
+            Self::Mission => "mission",
         }
     }
 }

@@ -9,6 +9,7 @@ mod display;
 mod document;
 mod hgrm;
 mod load;
+mod mission;
 mod plot;
 mod sandbox;
 
@@ -26,6 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(commands::run::Arguments),
+    Mission(commands::mission::Arguments),
     Ask(commands::ask::Arguments),
     Check(commands::check::Arguments),
     Model(commands::model::Arguments),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     // A reader that closes its end (`ganglion check | head`) is no failure of ours.
     let result = match Cli::parse().command {
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Mission(arguments) => commands::mission::run(&arguments),
         Command::Ask(arguments) => commands::ask::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Model(arguments) => commands::model::run(&arguments),

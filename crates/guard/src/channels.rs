@@ -9,8 +9,8 @@ use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Field, Link, Operat
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
 use crate::text::reason;
-use ganglion_audit::{Record, RecordKind, Sink};
-use ganglion_site::{BrainMessage, Event, Micros, Reason, Site};
+use ganglion_audit::{Record, RecordKind, Sink, Source};
+use ganglion_site::{BrainMessage, Event, Micros, Reason, Site, Timings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -102,6 +102,8 @@ pub struct Outside {
     pub news: rtrb::Producer<News>,
     /// Policies that were exchanged, to be freed; empty it.
     pub retired: rtrb::Consumer<Box<Policy>>,
+    /// What a mission does, for the log: one sentence per cycle is taken.
+    pub notes: rtrb::Producer<Reason>,
 }
 
 /// The guard's end: the [`Port`] of `ganglion run`.
@@ -116,6 +118,7 @@ pub struct Channels {
     news: rtrb::Consumer<News>,
     retired: rtrb::Producer<Box<Policy>>,
     fields: rtrb::Producer<Field>,
+    notes: rtrb::Consumer<Reason>,
     shown: Option<Status>,
     actuation_stuck: bool,
     brain: Option<BrainChannel>,
@@ -146,6 +149,7 @@ impl Channels {
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let (news_in, news) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
         let (retired, retired_out) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
+        let (notes_in, notes) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let outside = Outside {
             signals: Arc::clone(&signals),
             requests: requests_in,
@@ -156,6 +160,7 @@ impl Channels {
             statuses: statuses_out,
             news: news_in,
             retired: retired_out,
+            notes: notes_in,
         };
         let shown = None;
         let actuation_stuck = false;
@@ -169,6 +174,7 @@ impl Channels {
             news,
             retired,
             fields,
+            notes,
             shown,
             actuation_stuck,
             brain,
@@ -270,6 +276,9 @@ impl Port for Channels {
 
     fn show(&mut self, status: &Status) {
         self.signals.deadline_misses.store(status.counters.deadline_misses, Ordering::Relaxed);
+        if let Ok(note) = self.notes.pop() {
+            self.record(&note_of(status, note));
+        }
         let counters = |s: &Status| crate::Counters { cycles: 0, ..s.counters };
         let still = |s: &Status| Status { time_us: 0, counters: counters(s), link: Link::DOWN, ..*s };
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
@@ -296,5 +305,27 @@ impl Port for Channels {
 
     fn stopping(&mut self) -> bool {
         self.signals.stop.load(Ordering::Acquire)
+    }
+}
+
+/// A mission's sentence as a record, with the time and the state of the cycle that took it up.
+fn note_of(status: &Status, note: Reason) -> Record {
+    Record {
+        kind: RecordKind::Mission,
+        time_us: status.time_us,
+        mode: status.mode.as_str(),
+        breaker: status.breaker.as_str(),
+        source: Source::Mission,
+        request: 0,
+        event: Event::new(0, 0),
+        outcome: None,
+        command: None,
+        clamped: None,
+        verdict: None,
+        reason: note,
+        confidence: 0.0,
+        latency_us: 0,
+        timings: Timings::default(),
+        actuated: false,
     }
 }

@@ -169,6 +169,7 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
         deadline_ms: None,
         dry_run: false,
         stream: false,
+        command: None,
     };
     let input = Input {
         tags: &[TagSample::good(letter.heat, now)],

@@ -362,6 +362,9 @@ impl Guard {
             let text = self.mode_reason();
             return self.refuse(request, text);
         }
+        if let Some(command) = &request.command {
+            return self.accept_step(request, command);
+        }
         if !self.can_take_event() {
             self.counters.busy += 1;
             return self
@@ -393,6 +396,35 @@ impl Guard {
         if self.may_probe() {
             self.ask(request, true);
         }
+    }
+
+    /// The step of a verified plan: the same checks as for the brain's answers. While the rule controller is in control it
+    /// is the sole writer.
+    fn accept_step(&mut self, request: &Request, command: &Command) {
+        if self.rule_in_control() {
+            return self
+                .refuse(request, reason!("the rule controller is in control; no plan is carried out"));
+        }
+        let to_plant = !(request.dry_run || self.dry_run);
+        let (checked, approved) = self.judge(command, 0, &TagValues::NONE, to_plant);
+        // What was verified is the command as it stands, not one that was moved to a bound.
+        let approved = approved.filter(|_| checked.verdict == Verdict::Approved);
+        let event = self.event_of(request);
+        let actuated =
+            approved.is_some_and(|approved| self.actuate(approved, Outcome::Plan, &event, request));
+        let verdict = if approved.is_some() { Verdict::Approved } else { Verdict::Rejected };
+        self.count(verdict);
+        let record = Record {
+            source: request.source,
+            request: request.id,
+            event,
+            outcome: Some(Outcome::Plan),
+            command: Some(*command).filter(|c| well_formed(&self.site, c).is_ok()),
+            verdict: Some(verdict),
+            actuated,
+            ..self.blank(RecordKind::Decision, checked.reason)
+        };
+        self.push(record);
     }
 
     /// Nothing is done about this event.

@@ -54,6 +54,9 @@ pub struct Request {
     pub dry_run: bool,
     /// Each field of the answer is handed on as soon as it is decided and checked.
     pub stream: bool,
+    /// What is to be done, where that is known already: the step of a verified plan. It is judged like a decision of the
+    /// brain's, which is not asked.
+    pub command: Option<Command>,
 }
 
 impl Request {
@@ -68,6 +71,7 @@ impl Request {
             deadline_ms: None,
             dry_run,
             stream: false,
+            command: None,
         }
     }
 }
@@ -130,6 +134,8 @@ pub enum OperatorCommand {
     Clear,
     /// Safe command, then Aborted, latched.
     Abort,
+    /// Execute → Complete: the job is done, nothing is sent.
+    Complete,
 }
 
 impl OperatorCommand {
@@ -143,6 +149,7 @@ impl OperatorCommand {
             Self::Reset => ModeEvent::Reset,
             Self::Clear => ModeEvent::Clear,
             Self::Abort => ModeEvent::Abort,
+            Self::Complete => ModeEvent::Complete,
         }
     }
 }

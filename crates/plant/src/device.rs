@@ -2,6 +2,7 @@
 
 use crate::conveyor::Conveyor;
 use crate::hvac::Hvac;
+use crate::inspection::Inspection;
 use crate::limits::{STEP_MS, STEPS_PER_ADVANCE_MAX};
 
 /// Holding register that the master counts up.
@@ -89,6 +90,11 @@ impl Plant {
     /// A belt; parts come from `parts` in turn, over and over, or from a generator when there are none.
     pub fn conveyor(seed: u64, parts: Vec<crate::Part>) -> Self {
         Self::around(Box::new(Conveyor::new(seed, parts)))
+    }
+
+    /// A robot among valves; `seed` fixes its speeds and times.
+    pub fn inspection(seed: u64) -> Self {
+        Self::around(Box::new(Inspection::new(seed)))
     }
 
     fn around(process: Box<dyn Process>) -> Self {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// No plant has that name.
-    #[error("unknown plant `{found}`: expected `hvac` or `conveyor`")]
+    #[error("unknown plant `{found}`: expected `hvac`, `conveyor` or `inspection`")]
     UnknownKind {
         /// What was asked for.
         found: String,

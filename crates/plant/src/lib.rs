@@ -22,6 +22,7 @@ mod conveyor;
 mod device;
 mod error;
 mod hvac;
+mod inspection;
 pub mod limits;
 mod noise;
 mod parts;

@@ -27,6 +27,8 @@ pub enum PlantKind {
     Hvac,
     /// Part inspection; registers as in the `conveyor` module's table.
     Conveyor,
+    /// A robot among valves; registers as in the `inspection` module's table.
+    Inspection,
 }
 
 impl FromStr for PlantKind {
@@ -36,6 +38,7 @@ impl FromStr for PlantKind {
         match name {
             "hvac" => Ok(Self::Hvac),
             "conveyor" => Ok(Self::Conveyor),
+            "inspection" => Ok(Self::Inspection),
             _ => Err(Error::UnknownKind { found: name.to_owned() }),
         }
     }
@@ -104,8 +107,11 @@ impl Server {
             return Err(Error::Speed { found: options.speed, max: SPEED_MAX });
         }
         let plant = match (options.kind, &options.csv) {
-            (PlantKind::Hvac, Some(file)) => return Err(Error::CsvUnused { file: file.clone() }),
+            (PlantKind::Hvac | PlantKind::Inspection, Some(file)) => {
+                return Err(Error::CsvUnused { file: file.clone() });
+            }
             (PlantKind::Hvac, None) => Plant::hvac(options.seed),
+            (PlantKind::Inspection, None) => Plant::inspection(options.seed),
             (PlantKind::Conveyor, None) => Plant::conveyor(options.seed, Vec::new()),
             (PlantKind::Conveyor, Some(file)) => Plant::conveyor(options.seed, load_parts(file)?),
         };

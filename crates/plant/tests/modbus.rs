@@ -94,7 +94,13 @@ async fn what_cannot_be_run_is_refused_with_a_reason() {
     assert!(text.contains("only the conveyor"), "{text}");
     let text = refusal(Options { csv, ..Options::new(PlantKind::Conveyor) }).await;
     assert!(text.contains("cannot read /nowhere.csv"), "{text}");
-    assert!("boiler".parse::<PlantKind>().unwrap_err().to_string().contains("expected `hvac` or `conveyor`"));
+    assert!(
+        "boiler"
+            .parse::<PlantKind>()
+            .unwrap_err()
+            .to_string()
+            .contains("expected `hvac`, `conveyor` or `inspection`")
+    );
     let taken = start(&Options::new(PlantKind::Hvac)).await;
     let text = Server::bind(taken, &Options::new(PlantKind::Hvac)).await.err().unwrap().to_string();
     assert!(text.contains(&format!("cannot listen on {taken}")), "{text}");

@@ -90,6 +90,8 @@ pub enum Outcome {
     Rule,
     /// The safe command.
     Safe,
+    /// A step of a verified plan.
+    Plan,
 }
 
 /// The brain's answer to one event. `command` is `None` when it has none; `reason` then says why.
@@ -299,6 +301,7 @@ impl Outcome {
             Self::Completion => "completion",
             Self::Rule => "rule",
             Self::Safe => "safe",
+            Self::Plan => "plan",
         }
     }
 }

@@ -38,6 +38,7 @@ mod kept;
 pub mod limits;
 mod number;
 mod parse;
+pub mod plan;
 mod prompt;
 mod schema;
 mod site;

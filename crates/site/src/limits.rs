@@ -87,3 +87,24 @@ pub const PARALLEL: usize = 4;
 
 const _: () = assert!(TEXT_ARGUMENT_BYTES_MAX <= u8::MAX as usize, "a value's size is one byte of a frame");
 const _: () = assert!(CHOICES_MAX <= u16::MAX as usize);
+
+/// Conditions in `[plan] always`, and in `never`.
+pub const PLAN_RULES_MAX: usize = 32;
+/// Places of a map.
+pub const PLAN_PLACES_MAX: usize = 64;
+/// Roads of a map.
+pub const PLAN_ROADS_MAX: usize = 256;
+/// Commands that planning may choose from, beyond those asked for.
+pub const PLAN_INSERT_CHOICES_MAX: usize = 8;
+/// Most commands that planning may add to one plan, and how many where the site says nothing.
+pub const PLAN_INSERT_MAX: usize = 8;
+/// See [`PLAN_INSERT_MAX`].
+pub const PLAN_INSERT_DEFAULT: usize = 2;
+/// Shortest and longest time for one question to the solver.
+pub const PLAN_BUDGET_MS: (u32, u32) = (1, 10_000);
+/// That time where the site says nothing.
+pub const PLAN_BUDGET_MS_DEFAULT: u32 = 50;
+/// Longest plan, longest step: a week.
+pub const PLAN_TIME_S_MAX: f64 = 604_800.0;
+/// Fastest simulated plant.
+pub const SIMULATOR_SPEED_MAX: f64 = 3600.0;

@@ -2,6 +2,7 @@
 
 use crate::command::{Command, CommandSpec};
 use crate::kept::{RecordSpec, SwitchSpec, Variant};
+use crate::plan::PlanSpec;
 use std::path::PathBuf;
 
 /// Everything a site file says, checked. Fields are public and plain; only [`Site::load`] and [`Site::parse`] make one,
@@ -36,6 +37,8 @@ pub struct Site {
     pub triggers: Vec<Trigger>,
     /// What to do when nothing else may act.
     pub safe: Command,
+    /// What plans have to know and to keep; a site without one runs no missions.
+    pub plan: Option<PlanSpec>,
 }
 
 /// `[model]`.
@@ -139,6 +142,8 @@ pub struct PlantSpec {
     pub unit: u8,
     /// Name of the simulated plant that `ganglion run` starts on that address, if any.
     pub simulator: Option<String>,
+    /// Model seconds per real second of that simulated plant.
+    pub simulator_speed: f64,
     /// How often tags are polled.
     pub poll_ms: u32,
     /// Holding register that the guard's side increments.

@@ -235,7 +235,7 @@ impl Event {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe];
+    const ALL: [Self; 6] = [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe, Self::Plan];
 
     fn code(self) -> u8 {
         match self {
@@ -244,6 +244,7 @@ impl Outcome {
             Self::Completion => 2,
             Self::Rule => 3,
             Self::Safe => 4,
+            Self::Plan => 5,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod check;
 pub mod doctor;
 pub mod generate;
 pub mod measure;
+pub mod mission;
 pub mod model;
 pub mod plant;
 pub mod quantize;

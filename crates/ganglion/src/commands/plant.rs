@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(after_help = "Example:\n  ganglion plant hvac --listen 127.0.0.1:1502")]
 pub struct Arguments {
-    /// Which plant: hvac or conveyor
+    /// Which plant: hvac, conveyor or inspection
     kind: String,
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:1502")]

@@ -132,7 +132,7 @@ impl TestSite {
     pub fn run(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(GANGLION);
         command.arg("run").arg(self.path()).arg("--json").arg("--audit").arg(self.audit()).args(arguments);
-        Run::start(command)
+        Run::of(command)
     }
 
     pub fn start_plant(&self, kind: &str) -> Process {
@@ -234,7 +234,7 @@ fn lines_of(reader: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Run {
-    fn start(mut command: Command) -> Self {
+    pub fn of(mut command: Command) -> Self {
         // Silent, not empty: nobody types, and nobody has hung up.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own, as a shell gives a foreground job, so that Ctrl-C can be played.

@@ -108,6 +108,7 @@ pub fn request(id: u64, text: &str) -> Request {
         deadline_ms: None,
         dry_run: false,
         stream: false,
+        command: None,
     }
 }
 

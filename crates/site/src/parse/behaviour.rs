@@ -431,7 +431,7 @@ pub(super) fn read_safe(
 /// A command written as a table: `{ action = "…", argument = … }`. It has to be inside the site's limits, too:
 /// nothing stands behind a rule or the safe command that could correct it. The safe command has to be inside those that
 /// hold only sometimes, too.
-fn read_do(
+pub(super) fn read_do(
     item: &Item<'_>,
     place: &str,
     safe: bool,

@@ -130,6 +130,8 @@ fn read_command(
             writes.push(write);
         }
     }
+    // Read once the tags it names are known.
+    fields.item("plan");
     fields.finish(report);
     CommandSpec { name, about: about.trim().to_string(), arguments, writes, announce: None }
 }

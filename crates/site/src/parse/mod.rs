@@ -4,6 +4,7 @@ mod behaviour;
 mod commands;
 pub(crate) mod condition;
 mod confidence;
+mod plan;
 mod reader;
 mod record;
 mod sections;
@@ -106,6 +107,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let rules = behaviour::read_rules(&mut root, &scope, report);
     let triggers = triggers::read_triggers(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
+    let plan = plan::read_plan(&mut root, &scope, report);
     root.finish(report);
     Some(Site {
         name: name?,
@@ -122,6 +124,7 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         rules,
         triggers,
         safe: safe?,
+        plan,
     })
 }
 

@@ -6,7 +6,7 @@ use super::{is_line, is_name, variants};
 use crate::kept::SwitchSpec;
 use crate::limits::{
     BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PARALLEL,
-    PARALLEL_MAX, PATH_BYTES_MAX, PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
+    PARALLEL_MAX, PATH_BYTES_MAX, PERIOD_MS, SIMULATOR_SPEED_MAX, TAGS_MAX, THREADS_MAX, TIME_MS,
 };
 use crate::site::{
     CommandBudget, ConfidenceSpec, GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag,
@@ -179,6 +179,13 @@ pub(super) fn read_plant(
     {
         report.reject(item, fields.field("simulator"), expected);
     }
+    let simulator_speed = fields.number("simulator_speed", report).unwrap_or(1.0);
+    if let Some(item) = fields.item("simulator_speed")
+        && (simulator.is_none() || !(simulator_speed > 0.0 && simulator_speed <= SIMULATOR_SPEED_MAX))
+    {
+        let expected = "with a simulator, model seconds per real second, above 0 and at most 3600";
+        report.reject(item, fields.field("simulator_speed"), expected);
+    }
     let poll_ms = fields.count("poll_ms", TIME_MS, guard.period_ms, report);
     let heartbeat = fields.address("heartbeat", report);
     let watchdog = fields.address("watchdog", report);
@@ -202,7 +209,17 @@ pub(super) fn read_plant(
     };
     let watchdog_state = fields.address("watchdog_state", report);
     fields.finish(report);
-    Some(PlantSpec { modbus, unit, simulator, poll_ms, heartbeat, watchdog, watchdog_ms, watchdog_state })
+    Some(PlantSpec {
+        modbus,
+        unit,
+        simulator,
+        simulator_speed,
+        poll_ms,
+        heartbeat,
+        watchdog,
+        watchdog_ms,
+        watchdog_state,
+    })
 }
 
 fn is_host_and_port(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use super::SharedSignals;
 use ganglion_guard::{Field, News, OperatorCommand, Record, RecordKind, Request, Source, Status};
-use ganglion_site::{Progress, Sentence, TagValues};
+use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,28 @@ pub struct Question {
     pub deadline_ms: Option<u32>,
     /// Never actuate.
     pub dry_run: bool,
+    /// The step of a verified plan; the brain is not asked.
+    pub command: Option<Command>,
 }
+
+impl Question {
+    /// What the questions of a mission have in common.
+    pub const fn of_mission() -> Self {
+        let (sentence, tags) = (Sentence::EMPTY, TagValues::NONE);
+        Self {
+            source: Source::Mission,
+            client: 0,
+            sentence,
+            tags,
+            deadline_ms: None,
+            dry_run: false,
+            command: None,
+        }
+    }
+}
+
+/// What the driver said last: which command, and what went wrong with it.
+pub type LastWrite = Option<(Command, Option<String>)>;
 
 /// Shared by the input thread and the network thread; the guard's side of it is lock-free.
 pub struct Inbox {
@@ -42,6 +63,9 @@ pub struct Inbox {
     reload: AtomicBool,
     status: Mutex<Option<Status>>,
     held_back: AtomicBool,
+    /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
+    foreign: Mutex<(u64, &'static str)>,
+    written: Mutex<(u64, LastWrite)>,
     pub signals: SharedSignals,
 }
 
@@ -77,6 +101,8 @@ impl Inbox {
             reload: AtomicBool::new(false),
             status: Mutex::default(),
             held_back: AtomicBool::new(false),
+            foreign: Mutex::default(),
+            written: Mutex::default(),
             signals,
         }
     }
@@ -86,9 +112,9 @@ impl Inbox {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
-        let Question { source, client, sentence, tags, deadline_ms, dry_run } = question;
+        let Question { source, client, sentence, tags, deadline_ms, dry_run, command } = question;
         let stream = reply.fields.is_some();
-        let request = Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream };
+        let request = Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream, command };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)
@@ -124,6 +150,10 @@ impl Inbox {
 
     /// Gives an answer to whoever waits for it.
     pub fn answered(&self, record: &Record) {
+        if record.actuated && record.source != Source::Mission {
+            let mut foreign = lock(&self.foreign);
+            *foreign = (foreign.0 + 1, record.source.as_str());
+        }
         if record.request == 0 || record.kind != RecordKind::Decision {
             return;
         }
@@ -140,6 +170,22 @@ impl Inbox {
         if let Some(fields) = open.waiting.get(&field.request).and_then(|reply| reply.fields.as_ref()) {
             let _ = fields.send(field.progress);
         }
+    }
+
+    /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
+    pub fn foreign(&self) -> (u64, &'static str) {
+        *lock(&self.foreign)
+    }
+
+    /// The driver has written a command, or failed to.
+    pub fn wrote(&self, command: &Command, failure: Option<String>) {
+        let mut written = lock(&self.written);
+        *written = (written.0 + 1, Some((*command, failure)));
+    }
+
+    /// How often the driver has said something, and what it said last.
+    pub fn last_write(&self) -> (u64, LastWrite) {
+        lock(&self.written).clone()
     }
 
     /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.

@@ -1,6 +1,7 @@
 //! Typed lines or a script, turned into questions.
 
 use super::inbox::{Full, Inbox, Question, Reply};
+use super::missions::Missions;
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -41,7 +42,12 @@ impl Inputs {
     ///
     /// Mode words act at once, on the thread that reads; questions go one after the other, on a thread of their own, so that
     /// a stop never waits behind a sentence.
-    pub fn start(self, site: &Arc<Site>, inbox: &Arc<Inbox>) -> Result<Arc<AtomicBool>> {
+    pub fn start(
+        self,
+        site: &Arc<Site>,
+        inbox: &Arc<Inbox>,
+        missions: Option<&Arc<Missions>>,
+    ) -> Result<Arc<AtomicBool>> {
         let done = Arc::new(AtomicBool::new(false));
         let (questions, waiting) = sync_channel(QUESTIONS_MAX);
         let (asker, flag) = (Arc::clone(inbox), Arc::clone(&done));
@@ -53,20 +59,20 @@ impl Inputs {
             }
             any
         };
-        let (site, inbox) = (Arc::clone(site), Arc::clone(inbox));
+        let (site, inbox, missions) = (Arc::clone(site), Arc::clone(inbox), missions.cloned());
         let read_all = move || match self {
             Self::Typed => {
                 let mut any = std::io::stdin().is_terminal();
                 // A reader that fails is one that ended.
                 let _ = read_lines(&site, std::io::stdin().lock(), |input| {
                     any = true;
-                    take(&inbox, &questions, Source::Operator, input);
+                    take(&inbox, &questions, missions.as_deref(), Source::Operator, input);
                     ControlFlow::Continue(())
                 });
                 any
             }
             Self::Script(script) => {
-                play(script, &inbox, &questions);
+                play(script, &inbox, &questions, missions.as_deref());
                 true
             }
         };
@@ -85,7 +91,7 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
-fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>) {
+fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>, missions: Option<&Missions>) {
     while inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
         std::thread::sleep(RETRY);
     }
@@ -93,13 +99,22 @@ fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>) {
     while script.next_at_ms().is_some() {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         match script.due(elapsed_ms) {
-            Some(item) => take(inbox, questions, Source::Script, item.input),
+            Some(item) => take(inbox, questions, missions, Source::Script, item.input),
             None => std::thread::sleep(RETRY),
         }
     }
 }
 
-fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: Input) {
+/// What a line begins with that is a mission.
+const MISSION: &str = "mission:";
+
+fn take(
+    inbox: &Inbox,
+    questions: &SyncSender<Question>,
+    missions: Option<&Missions>,
+    source: Source,
+    input: Input,
+) {
     let mut tags = TagValues::NONE;
     let sentence = match input {
         Input::Mode(ModeWord::Estop) => {
@@ -120,7 +135,16 @@ fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: 
             eprintln!("line {line} is not used: {reason}");
             return;
         }
-        Input::Sentence(text) => text,
+        Input::Sentence(text) => match (text.strip_prefix(MISSION), missions) {
+            (None, _) => text,
+            (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
+            (Some(instruction), Some(missions)) => {
+                if !missions.order(instruction.trim(), false) {
+                    eprintln!("no mission: one is under way; stop it with a command or !stop");
+                }
+                return;
+            }
+        },
         Input::Tags(values, text) => {
             for (index, value) in values {
                 tags.set(index, value);
@@ -131,7 +155,8 @@ fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: 
     let Some(sentence) = Sentence::new(&sentence) else { return };
     let source =
         if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-    let question = Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false };
+    let question =
+        Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
     if let Err(TrySendError::Full(_)) = questions.try_send(question) {
         eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
     }

@@ -13,6 +13,7 @@ mod desk;
 mod governor;
 mod inbox;
 mod inputs;
+mod missions;
 mod printer;
 mod recording;
 mod reload;
@@ -32,16 +33,18 @@ use ganglion_record::Recorded;
 use ganglion_site::Site;
 use inbox::Inbox;
 use inputs::Inputs;
+use missions::Missions;
 use printer::{Line, Printer};
 use reload::Reloader;
 use screen::Screen;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use world::News;
 
 /// Run a site: guard, brain, plant, operator
 #[derive(Args)]
@@ -50,34 +53,60 @@ use std::time::Duration;
                   Type a sentence, `name=value …` for a sensor event, or !start !hold !unhold !stop !reset !clear !estop.")]
 pub struct Arguments {
     /// Folder with site.toml, or the file
-    site: PathBuf,
+    pub(super) site: PathBuf,
     /// Sentences and sensor events to play instead of typed ones; a .csv file is played row by row
     #[arg(long, value_name = "FILE")]
-    script: Option<PathBuf>,
+    pub(super) script: Option<PathBuf>,
     /// Time between rows of a .csv script
     #[arg(long, value_name = "MS", default_value_t = 200)]
-    row_ms: u64,
+    pub(super) row_ms: u64,
     /// End after N guard cycles, as they stand: the plant's own watchdog then makes it safe
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    cycles: Option<u64>,
+    pub(super) cycles: Option<u64>,
     /// Print one JSON record a line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Decide, check and record, but never actuate nor arm the plant's watchdog
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Folder of the audit log; `audit` beside the site file by default
     #[arg(long, value_name = "DIR")]
-    audit: Option<PathBuf>,
+    pub(super) audit: Option<PathBuf>,
     /// Folder to record every cycle in, to be run again by `ganglion replay`; [record] in the site file says more
     #[arg(long, value_name = "DIR")]
-    record: Option<PathBuf>,
+    pub(super) record: Option<PathBuf>,
     /// Where /sys and /proc are, for tests
     #[arg(long, hide = true, value_name = "DIR", default_value = "/")]
-    host_root: PathBuf,
+    pub(super) host_root: PathBuf,
+    /// Program that searches for other plans when a mission's is refused
+    #[arg(long, value_name = "FILE", default_value = ganglion_plan::Solver::PROGRAM)]
+    pub(super) solver: PathBuf,
+    /// The run is there for this mission alone; see `ganglion mission`
+    #[arg(skip)]
+    pub(super) mission: Option<String>,
     /// Failure injection for tests, handed to the brain: loop-after=N
     #[arg(long, hide = true)]
-    brain_fault: Option<Fault>,
+    pub(super) brain_fault: Option<Fault>,
+}
+
+impl Arguments {
+    /// A run of this site, with everything else as by default.
+    pub fn of(site: &Path) -> Self {
+        Self {
+            site: site.to_owned(),
+            script: None,
+            row_ms: 200,
+            cycles: None,
+            json: false,
+            dry_run: false,
+            audit: None,
+            record: None,
+            host_root: "/".into(),
+            solver: ganglion_plan::Solver::PROGRAM.into(),
+            mission: None,
+            brain_fault: None,
+        }
+    }
 }
 
 /// What a brain that was followed by another has beyond the brain's timeout.
@@ -96,6 +125,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             "{}: section [plant] is missing: there is nothing to run; `ganglion ask` works without",
             site.file.display()
         );
+    }
+    if arguments.mission.is_some() && site.plan.is_none() {
+        bail!(ganglion_plan::PlanError::NoPlan { file: site.file.clone() });
     }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
     let (identity, bytes) = check_models(&site)?;
@@ -132,6 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         mut fields,
         mut statuses,
         news: to_guard,
+        notes,
         retired,
     } = outside;
     let printer = Printer::start(Screen::new(identity.clone(), arguments.json, Arc::clone(&signals)))?;
@@ -160,7 +193,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         retired,
     })?;
     let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
-    let inputs_done = inputs.start(&site, &inbox)?;
+    let (missions, words) = match &site.plan {
+        Some(_) => Missions::start(&site, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
+            .map(|(missions, words)| (Some(missions), Some(words)))?,
+        None => (None, None),
+    };
+    let words = words.as_ref();
+    let inputs_done = inputs.start(&site, &inbox, missions.as_ref())?;
+    if let (Some(missions), Some(instruction)) = (&missions, &arguments.mission) {
+        missions.order(instruction, true);
+    }
 
     let mut start_up = StartUp::Reset;
     let mut stop_at_us = None;
@@ -182,7 +224,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             inbox.publish(&status);
             printer.show(Line::Status(Box::new(status)));
         }
-        news.try_iter().for_each(|item| printer.show(Line::News(Box::new(item))));
+        for item in news.try_iter() {
+            match &item {
+                News::Written(command) => inbox.wrote(command, None),
+                News::Refused(command, failure) => inbox.wrote(command, Some(failure.to_string())),
+                _ => {}
+            }
+            printer.show(Line::News(Box::new(item)));
+        }
+        words
+            .iter()
+            .flat_map(|words| words.try_iter())
+            .for_each(|w| printer.show(Line::Mission(Box::new(w))));
         real_time.try_iter().for_each(|status| printer.show(Line::RealTime(status)));
         if audit.failing() != audit_failing {
             audit_failing = !audit_failing;
@@ -195,7 +248,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             printer.show(Line::Recording { failing: recording_failing, lost_bytes: health.lost_bytes() });
         }
         let now_us = ganglion_guard::monotonic_us();
-        let no_more = inputs_done.load(Ordering::Acquire) && inbox.is_idle();
+        let asked_all = arguments.mission.is_some() || inputs_done.load(Ordering::Acquire);
+        let no_more = asked_all && inbox.is_idle() && missions.as_ref().is_none_or(|m| m.is_idle());
         if stop_at_us.is_none() && (world.stop_asked() || printer.is_closed() || no_more) {
             start_up = StartUp::Done;
             inbox.operate(OperatorCommand::Stop);
@@ -218,7 +272,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(simulator);
     printer.end(Line::End { stats: Box::new(*runner.stats()), status: Box::new(*runner.guard().status()) });
     writer.close()?;
-    Ok(ExitCode::SUCCESS)
+    let failed = arguments.mission.is_some() && missions.is_some_and(|missions| missions.any_failed());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The one start that a run gives itself: out of Stopped, then into Execute once plant and brain are ready. An operator who

@@ -2,6 +2,7 @@
 
 use super::screen::Screen;
 use super::world::News;
+use crate::mission::Word;
 use anyhow::{Context, Result};
 use ganglion_guard::{LoopStats, Record, RtStatus, Status};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Line {
     Status(Box<Status>),
     /// Word from the network.
     News(Box<News>),
+    /// A mission goes on.
+    Mission(Box<Word>),
     /// What the system granted the guard's thread.
     RealTime(RtStatus),
     /// The audit log stopped, or works again.

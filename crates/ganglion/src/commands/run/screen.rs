@@ -5,6 +5,7 @@ use super::world::{News, answer_of};
 use super::{SharedSignals, seconds_since};
 use crate::answer::Identity;
 use crate::display::{self, Paint};
+use crate::mission::Word;
 use anyhow::Result;
 use ganglion_guard::{LoopStats, Quality, Record, RecordKind, Status, monotonic_us};
 use ganglion_site::Site;
@@ -46,6 +47,7 @@ impl Screen {
             Line::Record(record) => self.record(record),
             Line::Status(status) => self.status(status),
             Line::News(news) => self.news(news),
+            Line::Mission(word) => self.mission(word),
             Line::RealTime(granted) => granted
                 .advice()
                 .iter()
@@ -102,6 +104,10 @@ impl Screen {
 
     /// A decision or notice of the guard.
     fn record(&mut self, record: &Record) -> Result<()> {
+        // Said in full by the mission itself; the record is for the log.
+        if record.kind == RecordKind::Mission {
+            return Ok(());
+        }
         let seconds = (record.time_us.saturating_sub(self.start_us)) as f64 / 1e6;
         let site = &self.identity.site;
         if !self.json {
@@ -158,6 +164,23 @@ impl Screen {
         }
         self.line("status", &text, status_json(status, &self.identity.site))?;
         self.shown.status = text;
+        Ok(())
+    }
+
+    /// A mission's transition, and its plan.
+    fn mission(&self, word: &Word) -> Result<()> {
+        let site = &self.identity.site;
+        let state = word.state.as_str();
+        let mut fields = json!({"state": state, "text": word.text});
+        if let (Some(forecast), Some(fields)) = (&word.forecast, fields.as_object_mut()) {
+            fields.insert("plan".into(), forecast.to_json(site));
+        }
+        self.line("mission", &format!("{state}: {}", word.text), fields)?;
+        if let (Some(forecast), false) = (&word.forecast, self.json) {
+            let mut out = std::io::stdout().lock();
+            out.write_all(forecast.table(site).as_bytes())?;
+            out.flush()?;
+        }
         Ok(())
     }
 

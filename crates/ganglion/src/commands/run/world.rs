@@ -79,6 +79,7 @@ pub fn start_simulator(site: &Site) -> Result<Option<Simulator>> {
     let Some(kind) = &plant.simulator else { return Ok(None) };
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .args(["plant", kind, "--exit-with-stdin", "--listen", &plant.modbus])
+        .arg(format!("--speed={}", plant.simulator_speed))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)

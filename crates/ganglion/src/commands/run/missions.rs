@@ -1,0 +1,224 @@
+//! Missions of a run: a thread that carries out one at a time, with the inbox as its hands.
+
+use super::inbox::{Inbox, Question, Reply};
+use crate::mission::{Agent, Failure, Hands, Outcome, Word};
+use anyhow::{Context, Result};
+use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us};
+use ganglion_plan::{PlanError, Planner, Start};
+use ganglion_site::{Command, Reason, Sentence, Site};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Between two looks at the world.
+const TICK: Duration = Duration::from_millis(10);
+/// Time that the driver has to say whether the plant took a command.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// Time for the guard to get to Complete.
+const COMPLETE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a clause is asked again when time ran out.
+const TRIES: u32 = 3;
+
+/// What a site's missions need besides the run itself.
+pub struct Missions {
+    orders: SyncSender<Order>,
+    busy: AtomicBool,
+    failed: AtomicBool,
+}
+
+struct Order {
+    instruction: String,
+    /// The run is there for this mission alone: it waits for Execute, and ends in Complete.
+    alone: bool,
+}
+
+impl Missions {
+    /// The thread, for a site that has plans; it gets its solver when the first order comes.
+    pub fn start(
+        site: &Arc<Site>,
+        inbox: &Arc<Inbox>,
+        notes: rtrb::Producer<Reason>,
+        solver: PathBuf,
+        dry_run: bool,
+    ) -> Result<(Arc<Self>, Receiver<Word>)> {
+        let (tell, words) = channel();
+        let (orders, waiting) = sync_channel::<Order>(1);
+        let missions =
+            Arc::new(Self { orders, busy: AtomicBool::new(false), failed: AtomicBool::new(false) });
+        let (site, own) = (Arc::clone(site), Arc::clone(&missions));
+        let mut hands =
+            InboxHands { inbox: Arc::clone(inbox), site: Arc::clone(&site), notes, tell, foreign: None };
+        let work = move || {
+            let mut planner = None;
+            for order in waiting {
+                let result = carry_out(&site, &mut planner, &solver, &mut hands, &order, dry_run);
+                own.failed.fetch_or(result.is_err(), Ordering::AcqRel);
+                own.busy.store(false, Ordering::Release);
+            }
+        };
+        let named = std::thread::Builder::new().name("mission".to_owned());
+        named.spawn(work).context("cannot start the mission thread")?;
+        Ok((missions, words))
+    }
+
+    /// Orders a mission; `false` when one is under way.
+    pub fn order(&self, instruction: &str, alone: bool) -> bool {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.orders.try_send(Order { instruction: instruction.to_owned(), alone }).is_ok()
+    }
+
+    /// None is under way.
+    pub fn is_idle(&self) -> bool {
+        !self.busy.load(Ordering::Acquire)
+    }
+
+    /// One has failed.
+    pub fn any_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+fn carry_out(
+    site: &Arc<Site>,
+    planner: &mut Option<Planner>,
+    solver: &std::path::Path,
+    hands: &mut InboxHands,
+    order: &Order,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    hands.foreign = None;
+    let failed = |why: String, hands: &mut InboxHands| {
+        hands.say(&Word { state: crate::mission::State::Idle, text: why.clone(), forecast: None });
+        Failure(why)
+    };
+    if !order.alone && hands.mode() != Some(Mode::Execute) {
+        let mode = hands.mode().map_or("not known yet", Mode::as_str);
+        return Err(failed(format!("the mode is {mode}: missions are taken in Execute only"), hands));
+    }
+    let made = match planner.take() {
+        Some(planner) => Ok(planner),
+        None => Planner::new(site, solver),
+    };
+    let ready = planner.insert(made.map_err(|error: PlanError| failed(error.to_string(), hands))?);
+    let outcome = Agent::new(site, ready, hands).run(&order.instruction, dry_run)?;
+    if order.alone && outcome == Outcome::Complete {
+        hands.inbox.operate(OperatorCommand::Complete);
+        let begin = Instant::now();
+        while hands.mode() != Some(Mode::Complete) && begin.elapsed() < COMPLETE_PATIENCE {
+            hands.pause();
+        }
+    }
+    Ok(())
+}
+
+/// The agent's hands in a run: nothing reaches the plant but through the guard.
+struct InboxHands {
+    inbox: Arc<Inbox>,
+    site: Arc<Site>,
+    notes: rtrb::Producer<Reason>,
+    tell: Sender<Word>,
+    /// Commands of others that had gone to the plant when the mission began.
+    foreign: Option<u64>,
+}
+
+impl InboxHands {
+    /// Asks the guard, and waits for its answer.
+    fn ask(&mut self, question: Question) -> Result<ganglion_guard::Record, String> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if self.inbox.ask(question, Reply { answer: Some(reply), fields: None }).is_ok() {
+                return answer.blocking_recv().map_err(|_| "the guard is ending".to_string());
+            }
+            self.pause();
+        }
+    }
+}
+
+impl Hands for InboxHands {
+    fn decide(&mut self, clause: &str) -> Result<Command, String> {
+        self.foreign.get_or_insert(self.inbox.foreign().0);
+        let sentence = Sentence::new(clause).ok_or("the clause is too long")?;
+        let question = Question { sentence, dry_run: true, ..Question::of_mission() };
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            let record = self.ask(question)?;
+            use ganglion_site::Outcome as From;
+            match (record.outcome, record.command) {
+                (Some(From::Model | From::Cache), Some(command)) if command.is_none(&self.site) => {
+                    return Err("no command of the site answers this".into());
+                }
+                (Some(From::Model | From::Cache), Some(command)) => return Ok(command),
+                _ => why = record.reason.as_str().to_owned(),
+            }
+            std::thread::sleep(TICK);
+        }
+        Err(why)
+    }
+
+    fn act(&mut self, command: &Command) -> Result<u64, String> {
+        let before = self.inbox.last_write().0;
+        let record = self.ask(Question { command: Some(*command), ..Question::of_mission() })?;
+        if !record.actuated {
+            return Err(match record.reason.as_str() {
+                "" => "the guard had another command to send".into(),
+                why => why.to_owned(),
+            });
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < WRITE_PATIENCE {
+            match self.inbox.last_write() {
+                (count, Some((written, failure))) if count > before && written == *command => {
+                    return failure.map_or_else(
+                        || Ok(monotonic_us()),
+                        |why| Err(format!("the plant did not take it: {why}")),
+                    );
+                }
+                _ => self.pause(),
+            }
+        }
+        Err("the driver did not say whether the plant took it".into())
+    }
+
+    fn readings(&self, since_us: u64) -> Start {
+        let mut start = Start::UNKNOWN;
+        let unusable = self.inbox.status().map_or(u64::MAX, |status| status.unusable);
+        let now_us = monotonic_us();
+        for (index, tag) in self.site.tags.iter().enumerate() {
+            let sample = self.inbox.signals.tags.read(index);
+            let age_us = now_us.saturating_sub(sample.time_us);
+            let fresh = sample.time_us >= since_us && age_us <= u64::from(tag.stale_ms) * 1000;
+            if sample.quality == Quality::Good && fresh && unusable >> index & 1 == 0 {
+                start.set(index, sample.value);
+            }
+        }
+        start
+    }
+
+    fn mode(&self) -> Option<Mode> {
+        self.inbox.status().map(|status| status.mode)
+    }
+
+    fn outranked(&self) -> Option<String> {
+        let (count, who) = self.inbox.foreign();
+        self.foreign.filter(|before| count > *before).map(|_| format!("a command of the {who}"))
+    }
+
+    fn say(&mut self, word: &Word) {
+        // A full queue leaves the log without this sentence; the guard's own records are there all the same.
+        let _ = self.notes.push(Reason::cut(&format!("{}: {}", word.state.as_str(), word.text)));
+        let _ = self.tell.send(word.clone());
+    }
+
+    fn now_us(&self) -> u64 {
+        monotonic_us()
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(TICK);
+    }
+}

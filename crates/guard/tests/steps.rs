@@ -1,0 +1,91 @@
+//! Steps of verified plans: judged like the brain's answers, and by nothing less.
+
+mod common;
+use common::*;
+use ganglion_guard::*;
+use ganglion_site::Outcome;
+
+fn step(bench: &Bench, json: &str) -> Request {
+    Request { source: Source::Mission, command: Some(command(&bench.site, json)), ..request(7, "warm it") }
+}
+
+const WARM: &str = r#"{"action":"set_temperature","celsius":21.5}"#;
+
+#[test]
+fn a_step_goes_out_in_the_cycle_that_takes_it_up_and_the_brain_is_not_asked() {
+    let mut bench = Bench::running();
+    let got = bench.go(Some(step(&bench, WARM)), &[], None);
+    assert_eq!(bench.json(&got).unwrap(), WARM);
+    assert!(got.event.is_none());
+    let record = got.decisions()[0];
+    assert_eq!((record.source, record.outcome), (Source::Mission, Some(Outcome::Plan)));
+    assert_eq!((record.verdict, record.actuated, record.request), (Some(Verdict::Approved), true, 7));
+}
+
+#[test]
+fn limits_mode_link_and_budget_hold_for_steps_too() {
+    let mut bench = Bench::running();
+    for (json, why) in [
+        (r#"{"action":"set_temperature","celsius":30}"#, "above its limit"),
+        (r#"{"action":"set_temperature","celsius":10}"#, "below its limit"),
+    ] {
+        let got = bench.go(Some(step(&bench, json)), &[], None);
+        assert!(got.actuation.is_none() && got.decisions()[0].reason.as_str().contains(why), "{got:?}");
+    }
+    // A command that would be moved to a bound is not the one that was verified.
+    bench.go(Some(step(&bench, r#"{"action":"set_fan","room":"office","percent":10}"#)), &[], None);
+    let got = bench.go(Some(step(&bench, r#"{"action":"set_fan","room":"office","percent":90}"#)), &[], None);
+    assert!(got.actuation.is_none() && got.decisions()[0].verdict == Some(Verdict::Rejected), "{got:?}");
+    bench.go(None, &[], Some(OperatorCommand::Hold));
+    let got = bench.go(Some(step(&bench, WARM)), &[], None);
+    assert!(got.actuation.is_none() && got.decisions()[0].reason.as_str().contains("Held"), "{got:?}");
+}
+
+#[test]
+fn with_an_open_breaker_the_rule_controller_is_the_sole_writer() {
+    let mut bench = Bench::running();
+    bench.brain = BrainProcess::Restarting;
+    bench.idle();
+    let got = bench.go(Some(step(&bench, WARM)), &[], None);
+    assert!(got.actuation.is_none_or(|a| a.outcome != Outcome::Plan), "{got:?}");
+    assert!(got.decisions().iter().any(|r| r.reason.as_str().contains("no plan is carried out")), "{got:?}");
+}
+
+#[test]
+fn a_stop_or_an_emergency_stop_in_the_same_cycle_wins() {
+    for estop in [false, true] {
+        let mut bench = Bench::running();
+        bench.estop = estop;
+        let operator = (!estop).then_some(OperatorCommand::Stop);
+        let got = bench.go(Some(step(&bench, WARM)), &[], operator);
+        assert_eq!(bench.json(&got).as_deref(), Some(r#"{"action":"all_off"}"#));
+        let refused = got.decisions().into_iter().find(|r| r.source == Source::Mission).unwrap();
+        assert_eq!(refused.verdict, Some(Verdict::Rejected));
+    }
+}
+
+#[test]
+fn a_brain_cannot_pass_its_answers_off_as_steps() {
+    let mut bench = Bench::running();
+    let epoch = bench.go(Some(request(1, "warm it")), &[], None).event.unwrap().epoch;
+    let mut answer = decision(epoch, Some(command(&bench.site, WARM)));
+    answer.outcome = Outcome::Plan;
+    let got = bench.go(None, &[answer], None);
+    assert!(got.actuation.is_none() && got.decisions()[0].reason.as_str().contains("malformed"), "{got:?}");
+}
+
+#[test]
+fn complete_ends_execute_and_sends_nothing() {
+    let mut bench = Bench::running();
+    let got = bench.go(None, &[], Some(OperatorCommand::Complete));
+    assert_eq!((got.status.mode, got.actuation), (Mode::Completing, None));
+    assert_eq!(bench.idle().status.mode, Mode::Complete);
+    assert!(bench.go(Some(step(&bench, WARM)), &[], None).actuation.is_none());
+}
+
+#[test]
+fn a_dry_step_is_judged_and_not_sent() {
+    let mut bench = Bench::running();
+    let got = bench.go(Some(Request { dry_run: true, ..step(&bench, WARM) }), &[], None);
+    assert!(got.actuation.is_none() && got.decisions()[0].verdict == Some(Verdict::Approved), "{got:?}");
+}
