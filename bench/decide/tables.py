@@ -52,6 +52,7 @@ def goals(results):
 def latencies(case):
     peer = case["peer"]
     columns = [("ganglion", case), ("in turn", peer["ours"]), ("llama-server, warm", peer["warm"]), ("cold", peer["cold"])]
+    columns.append(("warm, no schema", peer["free"]))
     head = ["ms", *(name for name, _ in columns)]
     yield from table(head, [[name, *(f"{side[key]:.2f}" for _, side in columns)] for name, key in PERCENTILES])
 
@@ -68,6 +69,10 @@ def notes(case):
         f"* {case['decisions']} decisions of {case['sentences']} sentences; then {compared} in turn with llama-server, of "
         f"which {peer['cold']['count']} once more cold. Its answers have {peer['warm']['tokens_per_command']:.1f} tokens; {same} of "
         f"{compared} are the same command as ours, {peer['invalid_commands']} are no command of the site."
+    )
+    yield (
+        f"* Without its grammar (no schema, as many tokens as our command, in the {peer['free']['count']} rounds that also had a "
+        f"cold request) llama-server takes {peer['free_over_ours']:.1f} times as long as ganglion in the median."
     )
     if prompt["ours"] != prompt["peer"]:
         yield f"* The first prompt has {prompt['ours']} tokens here, {prompt['peer']} there."

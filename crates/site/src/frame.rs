@@ -176,7 +176,7 @@ pub struct Timings {
     pub decode_us: u32,
     /// Grammar work.
     pub mask_us: u32,
-    /// Tokens whose KV state was already there (the pinned prefix).
+    /// Tokens whose KV state was already there: the pinned prefix, and what the client's last event began with too.
     pub cache_n: u32,
     /// Prompt tokens evaluated.
     pub prompt_n: u32,

@@ -49,6 +49,8 @@ pub struct ModelSpec {
     pub threads: usize,
     /// Whether the brain keeps all its memory resident, weights included.
     pub lock_memory: bool,
+    /// Whether an event seen before is answered from memory, in microseconds.
+    pub memo: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
     /// Other models for the same site, each less demanding than the one before.

@@ -77,7 +77,8 @@ fn events_in_parallel() {
 #[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
-    assert!(!parse("").model.lock_memory);
+    assert!(!parse("").model.lock_memory && parse("").model.memo);
+    assert!(!parse("memo = false\n").model.memo);
     assert!(parse("lock_memory = true\n").model.lock_memory);
     check(
         "lock_memory = 1",
@@ -211,14 +212,12 @@ arguments = [
   { name = "c", choices = ["a", "a", "b c"] },
   { name = "t", text = 100 },
   { name = "u", text = 8, integer = [0, 1] },
-  { name = "d", number = [0, 1], step = 0.5, default = 0.7 },
-  { name = "e", choices = ["a", "b"], default = "c" },
 ]
 [[command]]
 name = "writes"
 arguments = [
-  { name = "room", choices = ["a", "b"] },
-  { name = "speed", integer = [-1, 40000] },
+  { name = "room", choices = ["a", "b"], default = "c" },
+  { name = "speed", integer = [-1, 40000], default = 40001 },
   { name = "note", text = 8 },
 ]
 writes = [
@@ -243,16 +242,17 @@ writes = [
             site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (lower-case letters, digits, _, -, .), each at most 48 bytes, found "b c"
             site.toml:15: command set_fan, argument t: expected text = N bytes from 1 to 64, found 100
             site.toml:16: command set_fan, argument u: expected one of choices, integer, number, bool or text, found integer and text
-            site.toml:17: command set_fan, arguments: expected at most 8, found 10
-            site.toml:28: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
-            site.toml:29: command writes, write number 2, holding: expected an address that leaves room for 2 registers, found 65535
-            site.toml:30: command writes, write number 3, value: expected the name of one of the command's arguments (did you mean note?), found "nope"
-            site.toml:31: command writes, write number 4, value: expected an argument that is not text, found "note"
-            site.toml:32: command writes, write number 5, value: expected an argument of 0 and 1 (bool, or two choices), found speed from -1 to 40000
-            site.toml:33: command writes, write number 6, constant: expected a whole number from 0 to 1, found 2
-            site.toml:34: command writes, write number 7, select: expected an argument with choices, found "speed"
-            site.toml:34: command writes, write number 7, scale: expected a scale only where a number is written to a holding register, found 2
-            site.toml:35: command writes, write number 8: expected holding = ADDRESS or coil = ADDRESS, found { constant = 3 }"#]],
+            site.toml:21: command writes, argument room, default: expected one of a, b, found "c"
+            site.toml:22: command writes, argument speed, default: expected a whole number from -1 to 40000, found 40001
+            site.toml:26: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
+            site.toml:27: command writes, write number 2, holding: expected an address that leaves room for 2 registers, found 65535
+            site.toml:28: command writes, write number 3, value: expected the name of one of the command's arguments (did you mean note?), found "nope"
+            site.toml:29: command writes, write number 4, value: expected an argument that is not text, found "note"
+            site.toml:30: command writes, write number 5, value: expected an argument of 0 and 1 (bool, or two choices), found speed from -1 to 40000
+            site.toml:31: command writes, write number 6, constant: expected a whole number from 0 to 1, found 2
+            site.toml:32: command writes, write number 7, select: expected an argument with choices, found "speed"
+            site.toml:32: command writes, write number 7, scale: expected a scale only where a number is written to a holding register, found 2
+            site.toml:33: command writes, write number 8: expected holding = ADDRESS or coil = ADDRESS, found { constant = 3 }"#]],
     );
 }
 

@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     ganglion_guard::die_with_parent().context("cannot tie the brain to its guard")?;
     let site = load::variant(&site_of(arguments)?, arguments.variant)?;
     let (gguf, _) = load::model_file(&site)?;
-    let mut decider = load::decider(&site, &gguf, Options::default())?;
+    let mut decider = load::decider(&site, &gguf, Options { memo: site.model.memo, ..Options::default() })?;
     drop(gguf);
     if site.model.lock_memory
         && let Err(error) = ganglion_guard::lock_memory()

@@ -34,6 +34,7 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         context_tokens: 1024,
         threads: 0,
         lock_memory: false,
+        memo: true,
         kv,
         parallel: PARALLEL,
         confidence,
@@ -69,6 +70,7 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         }
     }
     model.lock_memory = fields.flag("lock_memory", report);
+    model.memo = fields.item("memo").is_none() || fields.flag("memo", report);
     model.variants = variants::read_variants(&mut fields, file, report);
     model.switch = variants::read_switch(&mut fields, model.variants.len(), report);
     model.confidence = read_confidence(&mut fields, report);

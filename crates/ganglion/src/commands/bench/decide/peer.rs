@@ -1,7 +1,9 @@
 //! A llama-server on the same model, prefix, schema and events, asked in turn with this program.
 //!
 //! The way a careful user would set it up: one slot whose cache keeps the prefix (`cache_prompt`), the site's JSON Schema as
-//! the output's form, greedy. Cold is the same request with the cache left out.
+//! the output's form, greedy. Cold is the same request with the cache left out. Free is warm without the schema, for as many
+//! tokens as our command has: what the server's model costs without its grammar, which masks the whole vocabulary wherever
+//! the model's first choice is not allowed.
 
 use super::http::Client;
 use super::ours::{Events, Totals, WARM_UP, ms, nanoseconds};
@@ -21,7 +23,7 @@ const PREDICT_TOKENS_MAX: u32 = 256;
 pub struct Rounds {
     /// Ours, then warm, each time.
     pub warm: u64,
-    /// Of these rounds, how many have a cold request at their end; they are spread evenly.
+    /// Of these rounds, how many have a free and a cold request at their end; they are spread evenly.
     pub cold: u64,
 }
 
@@ -40,6 +42,7 @@ pub struct Peer {
     pub ours: Totals,
     pub warm: Side,
     pub cold: Side,
+    pub free: Side,
     /// Answers compared with ours.
     pub compared: u64,
     /// Those that were the same command.
@@ -57,6 +60,15 @@ struct Asker<'a> {
     schema: Value,
     prompt: Prompt,
     tokenizer: Tokenizer,
+}
+
+/// What a request leaves to the peer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Warm,
+    Cold,
+    /// So many tokens.
+    Free(u64),
 }
 
 /// One answer of the peer.
@@ -88,9 +100,9 @@ impl Side {
 }
 
 impl Peer {
-    /// Medians of the peer over ours: warm, cold. [`None`] where nothing was asked.
-    pub fn ratios(&self) -> [Option<f64>; 2] {
-        [&self.warm, &self.cold].map(|side| {
+    /// Medians of the peer over ours: warm, cold, free. [`None`] where nothing was asked.
+    pub fn ratios(&self) -> [Option<f64>; 3] {
+        [&self.warm, &self.cold, &self.free].map(|side| {
             let asked = !side.latency_ns.is_empty() && !self.ours.latency_ns.is_empty();
             asked.then(|| ms(&side.latency_ns, 0.5) / ms(&self.ours.latency_ns, 0.5))
         })
@@ -116,7 +128,7 @@ pub fn compare(
     for round in 0..WARM_UP {
         let event = events.next();
         warm_up.time(decider, &event)?;
-        let answer = asker.ask(&event, true)?;
+        let answer = asker.ask(&event, Kind::Warm)?;
         if round == 0 {
             let tokens = &mut Vec::new();
             asker.prompt.event_text(site, &event);
@@ -130,6 +142,7 @@ pub fn compare(
         ours: Totals::new()?,
         warm: Side::new()?,
         cold: Side::new()?,
+        free: Side::new()?,
         compared: 0,
         same: 0,
         invalid: 0,
@@ -137,21 +150,26 @@ pub fn compare(
     };
     for round in 0..rounds.warm {
         let event = events.next();
+        let before = peer.ours.tokens;
         let ours = peer.ours.time(decider, &event)?;
-        let warm = asker.ask(&event, true)?;
+        let tokens = peer.ours.tokens - before;
+        let warm = asker.ask(&event, Kind::Warm)?;
         peer.warm.add(&warm)?;
         peer.compared += 1;
         peer.same += u64::from(warm.command.is_some() && warm.command == ours);
         peer.invalid += u64::from(warm.command.is_none());
         if (round + 1) * rounds.cold / rounds.warm > round * rounds.cold / rounds.warm {
-            peer.cold.add(&asker.ask(&event, false)?)?;
+            if tokens > 0 {
+                peer.free.add(&asker.ask(&event, Kind::Free(tokens))?)?;
+            }
+            peer.cold.add(&asker.ask(&event, Kind::Cold)?)?;
         }
     }
     Ok(peer)
 }
 
 impl Asker<'_> {
-    fn ask(&mut self, event: &Event, warm: bool) -> Result<Answer> {
+    fn ask(&mut self, event: &Event, kind: Kind) -> Result<Answer> {
         let text = self.prompt.event_text(self.site, event).to_owned();
         let prompt = if self.prompt.form() == PROMPT_FORM {
             json!(format!("{}{text}", self.prompt.prefix_text()))
@@ -161,10 +179,16 @@ impl Asker<'_> {
             self.prompt.event_tokens(&self.tokenizer, &mut tokens);
             json!([self.prompt.prefix(), tokens.as_slice()].concat())
         };
-        let body = json!({
-            "prompt": prompt, "n_predict": PREDICT_TOKENS_MAX, "temperature": 0, "cache_prompt": warm,
-            "json_schema": self.schema, "id_slot": 0,
-        });
+        let body = match kind {
+            Kind::Free(tokens) => json!({
+                "prompt": prompt, "n_predict": tokens, "temperature": 0, "cache_prompt": true, "ignore_eos": true,
+                "id_slot": 0,
+            }),
+            Kind::Warm | Kind::Cold => json!({
+                "prompt": prompt, "n_predict": PREDICT_TOKENS_MAX, "temperature": 0,
+                "cache_prompt": kind == Kind::Warm, "json_schema": self.schema, "id_slot": 0,
+            }),
+        };
         self.client.refresh()?;
         let start = Instant::now();
         let answer = self.client.ask("/completion", Some(&body))?;

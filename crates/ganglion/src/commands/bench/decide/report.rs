@@ -20,6 +20,9 @@ const PERCENTILES: [(&str, &str, f64); 5] = [
     ("max", "max_ms", 1.0),
 ];
 
+/// As many tokens as ours without a grammar: what is left of a server's time if its grammar were free.
+const WITHOUT_SCHEMA: &str = "llama-server, warm, no schema";
+
 /// Everything of one run.
 pub struct Report {
     pub site: String,
@@ -159,6 +162,7 @@ impl Report {
             columns.push(("in turn with the peer", &peer.ours.latency_ns));
             columns.push(("llama-server, warm", &peer.warm.latency_ns));
             columns.push(("llama-server, cold", &peer.cold.latency_ns));
+            columns.push((WITHOUT_SCHEMA, &peer.free.latency_ns));
         }
         columns.retain(|(_, values)| !values.is_empty());
         columns
@@ -183,8 +187,8 @@ impl Report {
 
     /// How often each latency came, and the percentiles.
     fn picture(&self) -> String {
-        let columns: Vec<_> =
-            self.columns().into_iter().filter(|(name, _)| *name != "in turn with the peer").collect();
+        let shown = |name: &str| name != "in turn with the peer" && name != WITHOUT_SCHEMA;
+        let columns: Vec<_> = self.columns().into_iter().filter(|(name, _)| shown(name)).collect();
         let least = columns.iter().map(|(_, values)| values.min()).min().unwrap_or(1) as f64 / 1e6;
         let most = columns.iter().map(|(_, values)| values.max()).max().unwrap_or(1) as f64 / 1e6;
         let range = Axis::log("", (least, most)).range;
@@ -263,23 +267,29 @@ fn peer_json(peer: &Peer) -> Value {
         }
         part
     };
-    let [warm, cold] = peer.ratios();
+    let [warm, cold, free] = peer.ratios();
     json!({
         "url": peer.url, "build": peer.build, "ours": percentiles(&peer.ours.latency_ns), "warm": side(&peer.warm),
-        "cold": side(&peer.cold), "warm_over_ours": warm, "cold_over_ours": cold, "compared": peer.compared,
+        "cold": side(&peer.cold), "free": side(&peer.free), "warm_over_ours": warm, "cold_over_ours": cold,
+        "free_over_ours": free, "compared": peer.compared,
         "same_commands": peer.same, "invalid_commands": peer.invalid,
         "prompt_tokens": {"ours": peer.prompt_tokens.0, "peer": peer.prompt_tokens.1},
     })
 }
 
 fn peer_lines(out: &mut String, peer: &Peer) {
-    let [warm, cold] = peer.ratios();
-    for (name, ratio, side) in [("warm", warm, &peer.warm), ("cold", cold, &peer.cold)] {
+    let [warm, cold, free] = peer.ratios();
+    let sides = [
+        ("warm llama-server", warm, &peer.warm),
+        ("cold llama-server", cold, &peer.cold),
+        ("warm llama-server without the schema, for as many tokens as ours,", free, &peer.free),
+    ];
+    for (name, ratio, side) in sides {
         if let Some(ratio) = ratio {
             let (tokens, evaluated) = side.means();
             let _ = writeln!(
                 out,
-                "* {ratio:.1} times faster than {name} llama-server in the median of {} ({tokens:.1} tokens an answer, \
+                "* {ratio:.1} times faster than {name} in the median of {} ({tokens:.1} tokens an answer, \
                  {evaluated:.1} prompt tokens evaluated)",
                 side.latency_ns.len()
             );
