@@ -86,7 +86,7 @@ fn a_looping_brain_is_noticed_killed_and_replaced() {
 }
 
 #[test]
-fn a_killed_guard_leaves_the_plant_safe_and_no_brain_behind() {
+fn invariant_14_a_killed_guard_leaves_the_plant_safe_and_no_brain_behind() {
     let site = TestSite::new("hvac").without_simulator();
     let _plant = site.start_plant("hvac");
     let mut run = site.run(&[]);

@@ -50,8 +50,9 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
     fs::write(site.file(), good.replace("hi = 20", "hi = 24")).unwrap();
     signal("HUP", run.id());
     assert!(policy_line(&mut run, "the second policy").contains(" in place of "));
-    run.wait_for("the breaker is closed again", |line| {
-        line["kind"] == "status" && line["breaker"] == "closed"
+    eventually("the model counts again", || {
+        let status = http(site.http, "GET", "/v1/status", "").1;
+        status["breaker"] == "closed" && status["brain"] == "ready"
     });
     ask("approved");
     run.press_ctrl_c();

@@ -2,7 +2,7 @@
 //! the heap alone. cyclictest (Debian's rt-tests) runs at the same time, as a measure of the machine itself.
 //!
 //! ```text
-//! cargo bench -p ganglion-guard --bench cycle -- --seconds 60 --beside 'ganglion bench decide examples/hvac -n 1000000 --no-memo'
+//! cargo bench -p ganglion-guard --bench cycle -- --seconds 60 --beside "ganglion bench decide $PWD/examples/hvac -n 1000000 --no-memo"
 //! ```
 //!
 //! The cycle is the real loop on the real clock, with real-time priority where the system gives it. What it works on is

@@ -256,7 +256,7 @@ fn fields_with_values_they_cannot_have() {
     check_event_field(1065, &[1], "sentence");
     check_decision_field(6, &[2], "command");
     check_decision_field(6, &[0], "verb");
-    check_decision_field(7, &[5], "outcome");
+    check_decision_field(7, &[6], "outcome");
     check_decision_field(16, &f32::NAN.to_le_bytes(), "confidence");
     check_decision_field(16, &1.01f32.to_le_bytes(), "confidence");
     check_decision_field(62, &[9], "values");

@@ -323,6 +323,7 @@ impl World {
             deadline_ms: self.random.one_in(5).then(|| 1 + self.random.below(60) as u32),
             dry_run: self.random.one_in(12),
             stream: false,
+            command: None,
         })
     }
 

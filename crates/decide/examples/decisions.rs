@@ -1,6 +1,6 @@
 //! A million decisions over random sites and events with small random models: is every command valid, is none late?
 //!
-//! `cargo run --release -p ganglion-decide --example campaign -- validity|lateness [DECISIONS] [SEED]`
+//! `cargo run --release -p ganglion-decide --example decisions -- validity|lateness [DECISIONS] [SEED]`
 
 #[path = "../tests/random/mod.rs"]
 mod random;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Some("validity") => validity,
         Some("lateness") => lateness,
         _ => {
-            eprintln!("usage: campaign validity|lateness [DECISIONS] [SEED]");
+            eprintln!("usage: decisions validity|lateness [DECISIONS] [SEED]");
             return ExitCode::from(2);
         }
     };
