@@ -128,7 +128,8 @@ def main():
             (given.out / f"decide-{name}.{ending}").unlink()
         results["cases"][name]["peer"].pop("url")
         print(f"{name}: done", flush=True)
-    results["repeats"] = tool(given.ganglion, "bench", "decide", site, "-n", few(10000))
+    # More than there are sentences.
+    results["repeats"] = tool(given.ganglion, "bench", "decide", site, "-n", max(2000, few(10000)))
     large = given.large_vocabulary or given.peer.parents[1] / "models" / "ggml-vocab-qwen2.gguf"
     for folder in [site, *sorted(path.parent for path in (REPOSITORY / "examples").glob("*/site.toml"))]:
         for vocabulary in ([], ["--vocabulary", large]):

@@ -3,7 +3,7 @@
 use ganglion_site::{Command, Event, Micros, Outcome, Reason, Site, Timings};
 
 /// What a record is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum RecordKind {
     /// One event was answered (or refused).
     Decision,
@@ -23,12 +23,14 @@ pub enum RecordKind {
     Brain,
     /// The breaker changed state.
     Breaker,
+    /// A policy was taken over or refused while running.
+    Policy,
     /// A mission went on to its next state.
     Mission,
 }
 
 /// Who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Source {
     /// A person at the terminal.
     Operator,
@@ -47,7 +49,7 @@ pub enum Source {
 }
 
 /// What the checks said about a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Verdict {
     /// Within every limit as proposed.
     Approved,
@@ -58,16 +60,18 @@ pub enum Verdict {
 }
 
 /// One entry of the audit log before it is rendered. About 3 KiB, `Copy`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Record {
     /// What it is about.
     pub kind: RecordKind,
     /// Monotonic time of the guard's cycle.
     pub time_us: Micros,
     /// PackML name of the mode at that time.
-    pub mode: &'static str,
+    #[serde(deserialize_with = "known_word")]
+    pub mode: Word,
     /// Breaker state at that time.
-    pub breaker: &'static str,
+    #[serde(deserialize_with = "known_word")]
+    pub breaker: Word,
     /// Who asked.
     pub source: Source,
     /// The asker's own number for the request; 0 when nobody asked.
@@ -94,6 +98,21 @@ pub struct Record {
     pub actuated: bool,
 }
 
+/// One of a closed list of words.
+pub type Word = &'static str;
+
+const BREAKER_STATES: [Word; 3] = ["closed", "open", "half-open"];
+
+/// A mode's or breaker state's name, as the constant that it is.
+fn known_word<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+    let found = <&str as serde::Deserialize>::deserialize(deserializer)?;
+    let modes = ganglion_site::PACKML_STATES.iter().map(|(name, _)| *name);
+    modes
+        .chain(BREAKER_STATES)
+        .find(|word| *word == found)
+        .ok_or_else(|| serde::de::Error::custom(format!("{found:?} names no mode and no breaker state")))
+}
+
 impl RecordKind {
     /// The word used in the log.
     pub fn as_str(self) -> &'static str {
@@ -107,6 +126,7 @@ impl RecordKind {
             Self::Link => "link",
             Self::Brain => "brain",
             Self::Breaker => "breaker",
+            Self::Policy => "policy",
             Self::Mission => "mission",
         }
     }

@@ -233,7 +233,6 @@ impl Decider {
     /// Tokens and constraint of an event that was just opened.
     fn begin(&mut self, index: usize) -> std::result::Result<(), Declined> {
         let prefix = self.prompt.prefix().len();
-        self.session.truncate_sequence(index, prefix)?;
         let (Some(slot), Some(pending)) = (self.slots.get_mut(index), self.pending.get_mut(index)) else {
             return Ok(());
         };
@@ -241,13 +240,21 @@ impl Decider {
             return Err(Declined::Because("the event is empty: no sentence and no usable tag value".into()));
         }
         self.prompt.event_tokens(&self.tokenizer, pending);
-        slot.timings.cache_n = count(prefix);
+        // What the client's last event here began with need not be evaluated again.
+        let held = self.session.tokens_of(index).get(prefix..).filter(|_| slot.held_for == slot.event.client);
+        let both = held.unwrap_or(&[]).iter().zip(pending.iter().take(pending.len().saturating_sub(1)));
+        let same = both.take_while(|(held, wanted)| held == wanted).count();
+        slot.held_for = slot.event.client;
+        self.session.truncate_sequence(index, prefix + same)?;
+        pending.drain(..same);
+        slot.timings.cache_n = count(prefix + same);
         slot.timings.prompt_n = count(pending.len());
         let room = self.session.remaining_of(index).saturating_sub(COMMAND_TOKENS_MAX);
         if pending.len() > room {
             return Err(Declined::Because(format!(
-                "the event takes {} tokens, the context leaves {room}: shorten the sentence",
-                pending.len()
+                "the event takes {} tokens, the context leaves {}: shorten the sentence",
+                same + pending.len(),
+                same + room
             )));
         }
         let mut constraint =

@@ -93,13 +93,17 @@ impl Client {
     fn recall(&self, state: StateId, words: Words) -> Option<(TokenId, f32)> {
         let newest_first =
             (1..=HISTORY_COMMANDS).map(|back| (self.next + HISTORY_COMMANDS - back) % HISTORY_COMMANDS);
-        let past = newest_first.filter_map(|index| self.past.get(index)?.as_ref());
-        let chosen = past.filter_map(|past| {
-            let choices = past.choices.iter().take(past.size);
-            let (_, token) = choices.into_iter().find(|choice| choice.0 == state)?;
-            Some((*token, words.similarity(past.words)))
-        });
-        chosen.reduce(|best, next| if next.1 > best.1 { next } else { best })
+        let mut best = None;
+        for past in newest_first.filter_map(|index| self.past.get(index)?.as_ref()) {
+            let similarity = words.similarity(past.words);
+            if best.is_some_and(|(_, most)| similarity <= most) {
+                continue;
+            }
+            if let Some((_, token)) = past.choices.iter().take(past.size).find(|choice| choice.0 == state) {
+                best = Some((*token, similarity));
+            }
+        }
+        best
     }
 }
 

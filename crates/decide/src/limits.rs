@@ -11,7 +11,7 @@ pub const SUITE_CASES_MAX: usize = 100_000;
 /// Clients whose recent commands are remembered for guessing; the one away for longest is forgotten first.
 pub const CLIENTS_MAX: usize = 4;
 /// Recent commands of each.
-pub const HISTORY_COMMANDS: usize = 16;
+pub const HISTORY_COMMANDS: usize = 64;
 /// Choices remembered of each command, the first ones.
 pub const HISTORY_CHOICES_MAX: usize = 32;
 /// A choice among more tokens is not guessed from the event's words: looking would take longer than it saves.
@@ -28,8 +28,8 @@ pub const MASKS_BYTES: usize = 512 << 10;
 pub const GRACE_SHARE: u64 = 4;
 /// See [`GRACE_SHARE`].
 pub const GRACE_US_MAX: u64 = 4_000;
-/// Bytes that two windows of a longer text share at most.
-pub const WINDOW_OVERLAP_BYTES: usize = 120;
+/// Bytes of the smallest window of a longer text.
+pub const WINDOW_BYTES_MIN: usize = 64;
 /// Different commands kept of one text.
 pub const JOIN_COMMANDS_MAX: usize = 64;
 /// Windows named for one command.

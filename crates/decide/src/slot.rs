@@ -37,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) begun_us: Micros,
     /// Fields that were handed on; the action is the first.
     reported: usize,
+    /// Whose event the slot's sequence holds.
+    pub(crate) held_for: u64,
 }
 
 impl Slot {
@@ -58,6 +60,7 @@ impl Slot {
             timings: Timings::default(),
             begun_us: 0,
             reported: 0,
+            held_for: 0,
         }
     }
 

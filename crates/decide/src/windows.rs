@@ -1,16 +1,17 @@
 //! A text of any length, cut into events: windows of a sentence's size that overlap.
 //!
-//! A window ends at the end of a line, else of a sentence, else of a word, and the next one begins up to
-//! [`WINDOW_OVERLAP_BYTES`] before that, at the beginning of one: what stands across a cut is whole in one of the two. The
-//! text is read as it is needed; what is held of it is one window and [`WINDOW_OVERLAP_BYTES`] at most, whatever its length.
+//! A window ends at the end of a line, else of a sentence, else of a word, and the next one begins up to a quarter of a window
+//! before that, at the beginning of one: what stands across a cut is whole in one of the two. The text is read as it is
+//! needed; what is held of it is one window at most, whatever its length.
 
-use crate::limits::WINDOW_OVERLAP_BYTES;
+use crate::limits::WINDOW_BYTES_MIN;
 use ganglion_site::Sentence;
 use ganglion_site::limits::SENTENCE_BYTES_MAX;
 use std::io::{BufRead, Result};
 use std::ops::Range;
 
-const _: () = assert!(2 * WINDOW_OVERLAP_BYTES < SENTENCE_BYTES_MAX / 2, "every window gets further");
+// A window ends in its second half and overlaps by a quarter, give or take a character: every one gets further.
+const _: () = assert!(WINDOW_BYTES_MIN / 4 > 8 && WINDOW_BYTES_MIN < SENTENCE_BYTES_MAX);
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +33,21 @@ pub struct Windows<R> {
     /// End of the window before.
     done: u64,
     ended: bool,
+    /// Bytes of a window.
+    size: usize,
 }
 
 impl<R: BufRead> Windows<R> {
-    /// Windows of what `reader` gives.
+    /// Windows of what `reader` gives, as large as a sentence may be.
     pub fn new(reader: R) -> Self {
-        Self { reader, held: Vec::with_capacity(SENTENCE_BYTES_MAX + 1), start: 0, done: 0, ended: false }
+        Self::with_size(reader, SENTENCE_BYTES_MAX)
+    }
+
+    /// Windows of at most `size` bytes; less than [`WINDOW_BYTES_MIN`] and more than [`SENTENCE_BYTES_MAX`] are read as these.
+    /// A model that was trained on short sentences is surer of short windows.
+    pub fn with_size(reader: R, size: usize) -> Self {
+        let size = size.clamp(WINDOW_BYTES_MIN, SENTENCE_BYTES_MAX);
+        Self { reader, held: Vec::with_capacity(size + 1), start: 0, done: 0, ended: false, size }
     }
 
     /// Bytes read so far.
@@ -47,8 +57,8 @@ impl<R: BufRead> Windows<R> {
 
     /// Reads until a window and one more byte are held, or the text ends.
     fn fill(&mut self) -> Result<()> {
-        while !self.ended && self.held.len() <= SENTENCE_BYTES_MAX {
-            let room = SENTENCE_BYTES_MAX + 1 - self.held.len();
+        while !self.ended && self.held.len() <= self.size {
+            let room = self.size + 1 - self.held.len();
             let bytes = match self.reader.fill_buf() {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 read => read?,
@@ -80,13 +90,13 @@ impl<R: BufRead> Windows<R> {
         if self.held.is_empty() || (self.ended && self.read_bytes() <= self.done) {
             return Ok(None);
         }
-        let whole = self.ended && self.held.len() <= SENTENCE_BYTES_MAX;
-        let end = if whole { self.held.len() } else { cut(&self.held) };
+        let whole = self.ended && self.held.len() <= self.size;
+        let end = if whole { self.held.len() } else { cut(&self.held, self.size) };
         let text = self.held.get(..end).unwrap_or(&[]);
         let window =
             Window { range: self.start..self.start + end as u64, sentence: Sentence::cut(&one_line(text)) };
         self.done = window.range.end;
-        let next = if whole { end } else { overlap(text) };
+        let next = if whole { end } else { overlap(text, self.size / 4) };
         self.drop_front(next);
         Ok(Some(window))
     }
@@ -101,16 +111,15 @@ impl<R: BufRead> Iterator for Windows<R> {
 }
 
 /// Where a window of a longer text ends: in its second half, at the best place there is.
-fn cut(text: &[u8]) -> usize {
-    let half = SENTENCE_BYTES_MAX / 2;
-    let places = || (half..=SENTENCE_BYTES_MAX).rev();
+fn cut(text: &[u8], size: usize) -> usize {
+    let places = || (size / 2..=size).rev();
     let best = Place::ALL.into_iter().find_map(|place| places().find(|at| place.is_at(text, *at)));
-    best.unwrap_or(SENTENCE_BYTES_MAX)
+    best.unwrap_or(size)
 }
 
 /// Where the window after this one begins.
-fn overlap(text: &[u8]) -> usize {
-    let places = || text.len().saturating_sub(WINDOW_OVERLAP_BYTES)..text.len();
+fn overlap(text: &[u8], bytes: usize) -> usize {
+    let places = || text.len().saturating_sub(bytes)..text.len();
     let best = Place::ALL.into_iter().find_map(|place| places().find(|at| place.is_at(text, *at)));
     best.unwrap_or(text.len())
 }
@@ -188,7 +197,7 @@ mod tests {
         for pair in found.windows(2) {
             let (first, second) = (&pair[0].range, &pair[1].range);
             assert!(second.start > first.start && second.start <= first.end, "{first:?} {second:?}");
-            assert!(first.end - second.start <= WINDOW_OVERLAP_BYTES as u64);
+            assert!(first.end - second.start <= SENTENCE_BYTES_MAX as u64 / 4);
             assert_eq!(text.as_bytes()[first.end as usize - 1], b'\n');
             assert!(second.start == 0 || text.as_bytes()[second.start as usize - 1] == b'\n');
         }
@@ -207,6 +216,8 @@ mod tests {
         };
         for round in 0..200 {
             let size = random(5000) as usize;
+            let size_max =
+                WINDOW_BYTES_MIN + random((SENTENCE_BYTES_MAX - WINDOW_BYTES_MIN) as u64 + 1) as usize;
             let alphabet: &[&str] =
                 [&["a", "ü", " ", ".", "\n", "厨", ". "][..], &["x"], &["é"], &["\n", "ab "]][round % 4];
             let mut text: Vec<u8> = Vec::new();
@@ -220,11 +231,13 @@ mod tests {
                 }
             }
             let found: Vec<Window> =
-                Windows::new(BufReader::with_capacity(1 + round, &text[..])).map(Result::unwrap).collect();
+                Windows::with_size(BufReader::with_capacity(1 + round, &text[..]), size_max)
+                    .map(Result::unwrap)
+                    .collect();
             let mut covered = 0;
             for window in &found {
                 let range = window.range.start as usize..window.range.end as usize;
-                assert!(range.len() <= SENTENCE_BYTES_MAX && !range.is_empty());
+                assert!(range.len() <= size_max && !range.is_empty());
                 let between = text.get(covered.min(range.start)..range.start).unwrap();
                 assert!(between.iter().all(u8::is_ascii_whitespace), "{between:?}");
                 assert_eq!(window.sentence.as_str(), one_line(&text[range.clone()]));

@@ -4,16 +4,38 @@ use ganglion_guard::Verdict;
 use ganglion_site::{ArgumentKind, Command, Outcome, Progress, Site, Timings};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What every answer of a run repeats.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The site whose names are used.
     pub site: Arc<Site>,
-    /// SHA-256 of the model file.
-    pub model_sha256: String,
+    /// SHA-256 of the model files, by variant.
+    pub models: Arc<[String]>,
+    /// The variant that answers.
+    level: Arc<AtomicU8>,
     /// SHA-256 of the site's JSON Schema.
     pub schema_sha256: String,
+}
+
+impl Identity {
+    /// A site and the hashes of its models; the first one answers.
+    pub fn new(site: &Arc<Site>, models: Vec<String>) -> Self {
+        let schema_sha256 = site.schema_sha256();
+        Self { site: Arc::clone(site), models: models.into(), level: Arc::default(), schema_sha256 }
+    }
+
+    /// Of the model file that answers.
+    pub fn model_sha256(&self) -> &str {
+        let level = usize::from(self.level.load(Ordering::Acquire));
+        self.models.get(level).map_or("", String::as_str)
+    }
+
+    /// Another variant answers from now on.
+    pub fn answers_with(&self, level: u8) {
+        self.level.store(level, Ordering::Release);
+    }
 }
 
 /// One decision and what became of it.
@@ -55,7 +77,7 @@ impl Answer<'_> {
                 "cache_n": t.cache_n, "prompt_n": t.prompt_n, "predicted_n": t.predicted_n, "forced_n": t.forced_n,
                 "draft_n": t.draft_n, "accepted_n": t.accepted_n, "passes_n": t.passes_n,
             },
-            "model": identity.model_sha256,
+            "model": identity.model_sha256(),
             "schema": identity.schema_sha256,
         })
     }

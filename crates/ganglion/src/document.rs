@@ -70,7 +70,7 @@ impl Outcome {
                 "undecided": self.undecided, "left_out": self.left_out,
             },
             "latency_ms": (self.elapsed.as_secs_f64() * 1e6).round() / 1e3,
-            "model": identity.model_sha256,
+            "model": identity.model_sha256(),
             "schema": identity.schema_sha256,
         })
     }

@@ -35,6 +35,7 @@ enum Command {
     Audit(commands::audit::Arguments),
     Bench(commands::bench::Arguments),
     Plant(commands::plant::Arguments),
+    Replay(commands::replay::Arguments),
     Doctor(commands::doctor::Arguments),
     #[command(hide = true)]
     Brain(commands::brain::Arguments),
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => commands::audit::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Plant(arguments) => commands::plant::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Brain(arguments) => commands::brain::run(&arguments),
     };

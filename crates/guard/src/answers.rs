@@ -197,7 +197,7 @@ impl Guard {
         let deadline_us = self.now.saturating_add(span_us);
         let event = Event {
             epoch: self.epoch + 1,
-            deadline_us: deadline_us - self.brain_margin_us.min(span_us / 2),
+            deadline_us: deadline_us - self.times.brain_margin_us.min(span_us / 2),
             dry_run: request.dry_run || shadow || self.is_dry_run(),
             // Announcements need the verb as soon as it is decided.
             stream: request.stream || (self.announces && !request.dry_run && !shadow),
@@ -208,7 +208,7 @@ impl Guard {
             event,
             accepted_us: self.now,
             deadline_us,
-            cutoff_us: deadline_us - self.guard_margin_us.min(span_us / 4),
+            cutoff_us: deadline_us - self.times.guard_margin_us.min(span_us / 4),
             shadow,
             fate: Fate::Waiting,
             verb: None,

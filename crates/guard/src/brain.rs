@@ -11,7 +11,7 @@ use crate::text::reason;
 use ganglion_site::{GuardSpec, Micros, Reason};
 
 /// The guard's own record of the brain.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BrainWatch {
     process: BrainProcess,
     state: BrainState,

@@ -2,11 +2,13 @@
 
 use crate::lease::Lease;
 use crate::limits::*;
+use crate::policy::{News, Notice, Policy};
 use crate::rt;
 use crate::runner::Port;
 use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Field, Link, OperatorCommand, Request, Status};
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
+use crate::text::reason;
 use ganglion_audit::{Record, RecordKind, Sink, Source};
 use ganglion_site::{BrainMessage, Event, Micros, Reason, Site, Timings};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub struct Signals {
     heartbeat_ack_us: AtomicU64,
     heartbeats: AtomicU64,
     records_lost: AtomicU64,
+    deadline_misses: AtomicU64,
 }
 
 impl Signals {
@@ -67,6 +70,11 @@ impl Signals {
         self.records_lost.load(Ordering::Relaxed)
     }
 
+    /// Events without an answer at their deadline.
+    pub fn deadline_misses(&self) -> u64 {
+        self.deadline_misses.load(Ordering::Relaxed)
+    }
+
     /// Ends the guard's loop after its current cycle.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -90,6 +98,10 @@ pub struct Outside {
     pub fields: rtrb::Consumer<Field>,
     /// The status whenever it changed in more than time.
     pub statuses: rtrb::Consumer<Status>,
+    /// Policies and notices in.
+    pub news: rtrb::Producer<News>,
+    /// Policies that were exchanged, to be freed; empty it.
+    pub retired: rtrb::Consumer<Box<Policy>>,
     /// What a mission does, for the log: one sentence per cycle is taken.
     pub notes: rtrb::Producer<Reason>,
 }
@@ -103,6 +115,8 @@ pub struct Channels {
     actuations: rtrb::Producer<Actuation>,
     records: rtrb::Producer<Record>,
     statuses: rtrb::Producer<Status>,
+    news: rtrb::Consumer<News>,
+    retired: rtrb::Producer<Box<Policy>>,
     fields: rtrb::Producer<Field>,
     notes: rtrb::Consumer<Reason>,
     shown: Option<Status>,
@@ -110,6 +124,8 @@ pub struct Channels {
     brain: Option<BrainChannel>,
     audit: Option<Sink>,
     lease: Option<Lease>,
+    /// What is logged when a variant of the model takes over.
+    variants: Box<[Reason]>,
 }
 
 impl Channels {
@@ -123,6 +139,7 @@ impl Channels {
             heartbeat_ack_us: AtomicU64::new(0),
             heartbeats: AtomicU64::new(0),
             records_lost: AtomicU64::new(0),
+            deadline_misses: AtomicU64::new(0),
         });
         let (requests_in, requests) = rtrb::RingBuffer::new(REQUEST_QUEUE_MAX);
         let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
@@ -130,6 +147,8 @@ impl Channels {
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
         let (fields, fields_out) = rtrb::RingBuffer::new(FIELD_QUEUE_MAX);
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
+        let (news_in, news) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
+        let (retired, retired_out) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
         let (notes_in, notes) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
         let outside = Outside {
             signals: Arc::clone(&signals),
@@ -139,6 +158,8 @@ impl Channels {
             records: records_out,
             fields: fields_out,
             statuses: statuses_out,
+            news: news_in,
+            retired: retired_out,
             notes: notes_in,
         };
         let shown = None;
@@ -150,6 +171,8 @@ impl Channels {
             actuations,
             records,
             statuses,
+            news,
+            retired,
             fields,
             notes,
             shown,
@@ -157,6 +180,11 @@ impl Channels {
             brain,
             audit,
             lease: site.plant.as_ref().map(Lease::new),
+            variants: (0..=site.model.variants.len())
+                .map(|level| {
+                    reason!("the model's variant {} answers from now on", site.model.variant_name(level))
+                })
+                .collect(),
         };
         (inside, outside)
     }
@@ -247,6 +275,7 @@ impl Port for Channels {
     }
 
     fn show(&mut self, status: &Status) {
+        self.signals.deadline_misses.store(status.counters.deadline_misses, Ordering::Relaxed);
         if let Ok(note) = self.notes.pop() {
             self.record(&note_of(status, note));
         }
@@ -255,6 +284,22 @@ impl Port for Channels {
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
         if changed && self.statuses.push(*status).is_ok() {
             self.shown = Some(*status);
+        }
+    }
+
+    fn news(&mut self) -> Option<News> {
+        if let Some(level) = self.brain.as_mut().and_then(BrainChannel::switch) {
+            let name = self.variants.get(usize::from(level)).copied().unwrap_or(Reason::EMPTY);
+            let notice = Notice { kind: RecordKind::Brain, reason: name };
+            return Some(News::Variant { level, notice });
+        }
+        // Not more than can be handed back: freeing is none of this thread's work.
+        if self.retired.is_full() { None } else { self.news.pop().ok() }
+    }
+
+    fn retire(&mut self, old: Box<Policy>) {
+        if let Err(rtrb::PushError::Full(old)) = self.retired.push(old) {
+            std::mem::forget(old);
         }
     }
 

@@ -8,7 +8,7 @@ use ganglion_site::limits::LIMITS_MAX;
 use ganglion_site::{Compare, Micros, Over, Site, Term, Trigger, TriggerOn};
 
 /// What is known of a condition. Ordered by how far it counts for a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Truth {
     No,
     /// A tag that it names cannot be used.
@@ -47,8 +47,8 @@ impl InForce {
 }
 
 /// History of one term.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Moment {
     /// Start of the unbroken time for which the comparison has held.
     held_from: Option<Micros>,
     /// Last cycle in which it held.
@@ -77,6 +77,42 @@ impl Conditions {
         }
         let moment = Moment { held_from: None, held_last: None, since: false, truth: Truth::Unknown };
         Self { moments: vec![moment; count], first, rules: site.rules.len(), limits: site.limits.len() }
+    }
+
+    /// The history of every term.
+    pub fn moments(&self) -> &[Moment] {
+        &self.moments
+    }
+
+    /// Takes over a history of as many terms.
+    pub fn set_moments(&mut self, moments: &[Moment]) -> bool {
+        let fits = moments.len() == self.moments.len();
+        if fits {
+            self.moments.copy_from_slice(moments);
+        }
+        fits
+    }
+
+    /// Terms that both sites have: the place among the moments of `new`, and that among those of `old`.
+    pub fn same_terms(old: &Site, new: &Site) -> Vec<(usize, usize)> {
+        let mut left: Vec<_> = conditions(old).flatten().enumerate().collect();
+        let mut same = Vec::new();
+        for (place, term) in conditions(new).flatten().enumerate() {
+            // Equal terms have equal histories, so that it does not matter which one is taken; each is taken once.
+            if let Some(found) = left.iter().position(|(_, old)| *old == term) {
+                same.push((place, left.swap_remove(found).0));
+            }
+        }
+        same
+    }
+
+    /// Takes over the histories of the terms that both have.
+    pub fn go_on_from(&mut self, before: &Self, same: &[(usize, usize)]) {
+        for &(new, old) in same {
+            if let (Some(to), Some(from)) = (self.moments.get_mut(new), before.moments.get(old)) {
+                *to = *from;
+            }
+        }
     }
 
     /// One cycle.

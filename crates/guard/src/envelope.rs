@@ -51,7 +51,7 @@ struct Slot {
 }
 
 /// A value that went to the plant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Sent {
     pub value: f64,
     /// When it was last sent.
@@ -99,6 +99,42 @@ impl Envelope {
             envelope.track(site, usize::from(rule.command.verb), argument)?;
         }
         Ok(envelope)
+    }
+
+    /// Slots of the same value in both: the place here, and that in `old`.
+    pub fn same_slots(&self, old: &Self) -> Vec<(usize, usize)> {
+        let old: std::collections::BTreeMap<_, _> = old.keys().collect();
+        self.keys().filter_map(|(key, slot)| Some((slot, *old.get(&key)?))).collect()
+    }
+
+    /// Command, argument and choice of every slot.
+    fn keys(&self) -> impl Iterator<Item = ((usize, usize, usize), usize)> {
+        self.tracks.iter().flat_map(|track| {
+            (0..track.slot_count).map(|c| ((track.command, track.argument, c), track.first_slot + c))
+        })
+    }
+
+    /// Takes over what was last sent.
+    pub fn go_on_from(&mut self, before: &Self, same: &[(usize, usize)]) {
+        for &(new, old) in same {
+            if let (Some(to), Some(from)) = (self.slots.get_mut(new), before.slots.get(old)) {
+                to.last = from.last;
+            }
+        }
+    }
+
+    /// What was last sent, by slot.
+    pub fn history(&self) -> impl ExactSizeIterator<Item = Option<Sent>> {
+        self.slots.iter().map(|slot| slot.last)
+    }
+
+    /// Takes over a history of as many slots.
+    pub fn set_history(&mut self, history: &[Option<Sent>]) -> bool {
+        let fits = history.len() == self.slots.len();
+        for (slot, last) in self.slots.iter_mut().zip(history).filter(|_| fits) {
+            slot.last = *last;
+        }
+        fits
     }
 
     /// Makes room for the history of one argument.

@@ -14,6 +14,7 @@ use crate::limits::{
 use crate::mode::Mode;
 use crate::outputs::Outputs;
 use crate::pending::{Pending, PendingTable};
+use crate::policy::Notice;
 use crate::rules::{ActiveRule, RuleChoice};
 use crate::sense::{Readings, Sense, bit};
 use crate::status::*;
@@ -38,18 +39,15 @@ pub struct Guard {
     /// Some command announces another.
     pub(crate) announces: bool,
     pub(crate) prompt_mask: u64,
-    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
-    pub(crate) trip_mask: u64,
-    pub(crate) deadline_us: Micros,
-    pub(crate) guard_margin_us: Micros,
-    pub(crate) brain_margin_us: Micros,
+    pub(crate) times: Times,
+    pub(crate) noted: Option<Notice>,
 
     pub(crate) now: Micros,
     pub(crate) mode: Mode,
     pub(crate) breaker: Breaker,
     pub(crate) brain: BrainWatch,
     pub(crate) sense: Sense,
-    readings: Readings,
+    pub(crate) readings: Readings,
     pub(crate) link: Link,
     pub(crate) sole_writer: bool,
     pub(crate) link_was_up: bool,
@@ -70,7 +68,33 @@ pub struct Guard {
     pub(crate) actuation: Option<Actuation>,
     records: Vec<Record>,
     pub(crate) counters: Counters,
-    status: Status,
+    pub(crate) status: Status,
+}
+
+/// What follows from a site's policy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
+    pub trip_mask: u64,
+    pub deadline_us: Micros,
+    pub guard_margin_us: Micros,
+    pub brain_margin_us: Micros,
+}
+
+impl Times {
+    pub fn new(site: &Site) -> Self {
+        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
+        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
+            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
+            _ => mask,
+        });
+        Self {
+            trip_mask,
+            deadline_us,
+            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
+            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+        }
+    }
 }
 
 impl Guard {
@@ -82,20 +106,13 @@ impl Guard {
     pub fn new(site: &Site) -> Result<Self, GuardError> {
         let envelope = Envelope::new(site)?;
         let safe = envelope.seal_safe(site)?;
-        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
-        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
-            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
-            _ => mask,
-        });
         let breaker = Breaker::new(&site.guard);
         let mode = Mode::Stopped;
         Ok(Self {
             announces: site.commands.iter().any(|spec| spec.announce.is_some()),
             prompt_mask: site.prompt.tags.iter().fold(0, |mask, &index| mask | bit(index)),
-            trip_mask,
-            deadline_us,
-            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
-            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+            times: Times::new(site),
+            noted: None,
             now: 0,
             mode,
             breaker,
@@ -265,6 +282,9 @@ impl Guard {
         self.actuation = None;
         self.records.clear();
         self.fields.clear();
+        if let Some(Notice { kind, reason }) = self.noted.take() {
+            self.notice(kind, reason);
+        }
     }
 
     fn sense_plant(&mut self, tags: &[TagSample], link: Link) {
@@ -310,7 +330,7 @@ impl Guard {
         if let Some(reason) = self.link_fault() {
             return refuse(reason);
         }
-        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.times.trip_mask) {
             return refuse(reason);
         }
         let event = self.sense.with(&self.site, given);
@@ -358,7 +378,7 @@ impl Guard {
         // A question is decided, checked and recorded like anything else, and never actuated.
         let request = &Request { dry_run: request.dry_run || is_question(&request.sentence), ..*request };
         let needed = self.prompt_needed() | request.tags.present();
-        if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
+        if let Err(why) = check_tags(&self.site, &sense, needed | self.times.trip_mask) {
             return self.answer_by_rule(
                 request,
                 self.now,
@@ -501,7 +521,7 @@ impl Guard {
 
     /// Time that a request has, in µs.
     pub(crate) fn span_us(&self, request: &Request) -> Micros {
-        request.deadline_ms.map_or(self.deadline_us, |ms| {
+        request.deadline_ms.map_or(self.times.deadline_us, |ms| {
             (Micros::from(ms) * 1000).clamp(1000, Micros::from(self.site.guard.brain_timeout_ms) * 1000)
         })
     }

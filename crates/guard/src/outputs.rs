@@ -8,7 +8,7 @@ use crate::registers::register_writes;
 use ganglion_site::{ArgumentKind, Command, Epoch, Site, WriteTarget};
 
 /// The youngest event that each output follows; 0 = none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Outputs {
     /// Sorted.
     registers: Vec<(bool, u16)>,

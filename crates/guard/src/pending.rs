@@ -5,12 +5,13 @@
 //! cycle's only command.
 
 use crate::limits::PENDING_MAX;
+use crate::replica::stand_in;
 use crate::status::Request;
 use ganglion_audit::Source;
 use ganglion_site::{Decision, Epoch, Event, Micros, Reason};
 
 /// An event that the brain is thinking about, or has thought about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Pending {
     pub request: Request,
     pub event: Event,
@@ -27,7 +28,7 @@ pub(crate) struct Pending {
 }
 
 /// What has become of a pending event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "fixed size, no heap")]
 pub(crate) enum Fate {
     /// No answer yet.
@@ -39,7 +40,7 @@ pub(crate) enum Fate {
 }
 
 /// What has become of the command that is to go out ahead of a pending event's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Announcement {
     /// Nothing to announce so far.
     None,
@@ -61,6 +62,20 @@ impl PendingTable {
     /// Allocates all of it.
     pub fn new() -> Self {
         Self { places: vec![None; PENDING_MAX + 1] }
+    }
+
+    /// The table with stand-ins for what somebody wrote, unless that is to be kept.
+    pub fn places(&self, keep_text: bool) -> impl ExactSizeIterator<Item = Option<Pending>> {
+        self.places.iter().map(move |place| place.map(|p| if keep_text { p } else { p.without_text() }))
+    }
+
+    /// Takes over a table of as many places.
+    pub fn set_places(&mut self, places: Vec<Option<Pending>>) -> bool {
+        let fits = places.len() == self.places.len();
+        if fits {
+            self.places = places;
+        }
+        fits
     }
 
     /// Takes an event in; `false` when no place is free.
@@ -129,6 +144,12 @@ impl PendingTable {
 }
 
 impl Pending {
+    fn without_text(mut self) -> Self {
+        self.request.sentence = stand_in(&self.request.sentence);
+        self.event.sentence = stand_in(&self.event.sentence);
+        self
+    }
+
     pub fn is_waiting(&self) -> bool {
         matches!(self.fate, Fate::Waiting)
     }

@@ -26,7 +26,7 @@ pub(crate) struct RuleChoice {
 }
 
 /// The rule that is in control without a break, since when, and its loop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ActiveRule {
     rule: Option<usize>,
     from_us: Micros,
@@ -39,7 +39,7 @@ impl ActiveRule {
 
 impl Guard {
     pub(crate) fn rule_in_control(&self) -> bool {
-        let blind = self.trip_mask & !self.sense.usable != 0;
+        let blind = self.times.trip_mask & !self.sense.usable != 0;
         self.mode == Mode::Execute && (!self.brain_counts() || blind)
     }
 
@@ -59,7 +59,7 @@ impl Guard {
     /// `command`, the one of the first matching rule, if it passes the checks; else the safe command.
     fn choose_rule(&self, sense: &Sense, command: Option<Command>, given: &TagValues) -> RuleChoice {
         let safe = |reason| self.safe_choice(reason);
-        if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
+        if let Some(why) = sense.first_unusable(&self.site, self.times.trip_mask) {
             return safe(reason!("{}; safe command", why.as_str()));
         }
         let Some(command) = command else {

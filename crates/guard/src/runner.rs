@@ -9,6 +9,8 @@ use crate::guard::Guard;
 use crate::limits::{
     DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS, PENDING_MAX,
 };
+use crate::policy::{News, Policy};
+use crate::replica::Seen;
 use crate::status::{
     Actuation, BrainAction, BrainProcess, Field, Input, Link, OperatorCommand, Request, Status,
 };
@@ -53,6 +55,16 @@ pub trait Port {
     fn field(&mut self, field: &Field);
     /// Shows the state after a cycle.
     fn show(&mut self, status: &Status);
+    /// The cycle that begins and what it is given, for a recording.
+    fn begins(&mut self, _guard: &Guard, _now: Micros, _input: &Input<'_>) {}
+    /// What came out of it.
+    fn ends(&mut self, _seen: &Seen<'_>) {}
+    /// What comes before the next cycle: another policy, or something to be logged.
+    fn news(&mut self) -> Option<News> {
+        None
+    }
+    /// Takes the policy that was exchanged, to be freed elsewhere.
+    fn retire(&mut self, _old: Box<Policy>) {}
     /// Ends the loop after this cycle.
     fn stopping(&mut self) -> bool;
 }
@@ -172,6 +184,14 @@ impl Runner {
     /// Read, cycle, act.
     fn step<P: Port>(&mut self, now: Micros, port: &mut P) {
         let Self { guard, samples, decisions, progress, .. } = self;
+        match port.news() {
+            Some(News::Adopt(mut policy)) => {
+                guard.adopt(&mut policy);
+                port.retire(policy);
+            }
+            Some(News::Note(notice) | News::Variant { notice, .. }) => guard.note(notice),
+            None => {}
+        }
         port.tags(samples);
         decisions.clear();
         progress.clear();
@@ -196,6 +216,7 @@ impl Runner {
             operator: port.operator(),
             estop: port.estop(),
         };
+        port.begins(guard, now, &input);
         let output = guard.cycle(now, &input);
         if let Some(actuation) = output.actuation {
             port.actuate(actuation);
@@ -213,6 +234,7 @@ impl Runner {
         for record in output.records {
             port.record(record);
         }
+        port.ends(&output.seen());
         port.show(output.status);
         if output.heartbeat {
             port.heartbeat();

@@ -35,7 +35,7 @@ pub struct Input<'a> {
 }
 
 /// An event as it comes from outside.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// The asker's own number, repeated in the record.
     pub id: u64,
@@ -77,7 +77,7 @@ impl Request {
 }
 
 /// The plant's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// The transport is up.
     pub connected: bool,
@@ -93,7 +93,7 @@ impl Link {
 }
 
 /// State of the device's comms watchdog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DeviceWatchdog {
     /// The device would hold its last outputs for ever.
     Off,
@@ -104,7 +104,7 @@ pub enum DeviceWatchdog {
 }
 
 /// The brain's process as its supervisor sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainProcess {
     /// None is configured; the rule controller decides everything.
     Absent,
@@ -118,7 +118,7 @@ pub enum BrainProcess {
 }
 
 /// What an operator may ask of the mode machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum OperatorCommand {
     /// Idle → Execute, once the plant is ready.
     Start,
@@ -174,7 +174,7 @@ pub struct Output<'g> {
 }
 
 /// A field of an answer that is still being decided: of its type and in its range, and not yet judged by limits.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Field {
     /// The asker's number.
     pub request: u64,
@@ -198,7 +198,7 @@ pub struct Actuation {
 }
 
 /// What to do with the brain's process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainAction {
     /// Nothing.
     Keep,
@@ -210,7 +210,7 @@ pub enum BrainAction {
 }
 
 /// The brain as the guard sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainState {
     /// None configured.
     Absent,
@@ -235,7 +235,7 @@ impl BrainState {
 }
 
 /// How bad it is; the highest wins and decides what the guard does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Severity {
     /// All well.
     Nominal,
@@ -269,7 +269,7 @@ impl Severity {
 }
 
 /// The guard's state after a cycle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Time of the cycle.
     pub time_us: Micros,
@@ -300,7 +300,7 @@ pub struct Status {
 }
 
 /// Running counts since start. All wrap never in practice and saturate by type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Cycles run.
     pub cycles: u64,

@@ -14,7 +14,7 @@ use ganglion_audit::Source;
 use ganglion_site::{Micros, Sentence, TriggerOn};
 
 /// What a trigger remembers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct TriggerState {
     /// Value of the tag at the last event.
     reference: Option<f64>,

@@ -148,6 +148,11 @@ impl Session {
         self.first().position
     }
 
+    /// The tokens held by a sequence, up to the first `context_tokens`; none if there is none of this number.
+    pub fn tokens_of(&self, sequence: usize) -> &[TokenId] {
+        self.sequences.get(sequence).map_or(&[], |sequence| &sequence.tokens)
+    }
+
     /// Tokens held by a sequence; 0 if there is none of this number.
     pub fn position_of(&self, sequence: usize) -> usize {
         self.sequences.get(sequence).map_or(0, |sequence| sequence.position)

@@ -100,7 +100,7 @@ pub enum WriteSource {
 }
 
 /// A concrete command: indices into the site's tables, fixed size, no heap. Says nothing about whether it is allowed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Command {
     /// Index into [`Site::commands`](crate::Site::commands).
     pub verb: u16,
@@ -109,7 +109,7 @@ pub struct Command {
 }
 
 /// One argument value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// No argument at this place.
     Absent,

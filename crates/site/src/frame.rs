@@ -12,7 +12,7 @@ pub type Epoch = u64;
 pub type Micros = u64;
 
 /// A sentence or a sensor event, with the tag values it is to be judged by. `Copy`, no heap.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// Which request this is.
     pub epoch: Epoch,
@@ -22,6 +22,7 @@ pub struct Event {
     /// an answer's time what others asked. 0 is the site itself.
     pub client: u64,
     /// Tag values shown to the model; only those whose bit is set in `tags_present`.
+    #[serde(with = "serde_big_array::BigArray")]
     pub tags: [f64; TAGS_MAX],
     /// Bit `i` = tag `i` has a usable value.
     pub tags_present: u64,
@@ -46,8 +47,9 @@ pub struct InlineText<const N: usize> {
 }
 
 /// Readings by tag index; those without a value are absent. `Copy`, no heap.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TagValues {
+    #[serde(with = "serde_big_array::BigArray")]
     values: [f64; TAGS_MAX],
     present: u64,
 }
@@ -76,7 +78,7 @@ impl TagValues {
 }
 
 /// How the brain's answer came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// The model decided every field.
     Model,
@@ -93,7 +95,7 @@ pub enum Outcome {
 }
 
 /// The brain's answer to one event. `command` is `None` when it has none; `reason` then says why.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Decision {
     /// The event it answers.
     pub epoch: Epoch,
@@ -111,7 +113,7 @@ pub struct Decision {
 
 /// One field of a command that is still being decided. The action comes first, then the arguments in the site's order;
 /// what is decided does not change any more.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
     /// The event it belongs to.
     pub epoch: Epoch,
@@ -168,7 +170,7 @@ impl Decision {
 }
 
 /// Where a decision's time and tokens went; names as in llama-server's `timings`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Timings {
     /// Event tokens through the model.
     pub prefill_us: u32,
@@ -176,7 +178,7 @@ pub struct Timings {
     pub decode_us: u32,
     /// Grammar work.
     pub mask_us: u32,
-    /// Tokens whose KV state was already there (the pinned prefix).
+    /// Tokens whose KV state was already there: the pinned prefix, and what the client's last event began with too.
     pub cache_n: u32,
     /// Prompt tokens evaluated.
     pub prompt_n: u32,
@@ -215,6 +217,30 @@ impl<const N: usize> InlineText<N> {
     /// The text.
     pub fn as_str(&self) -> &str {
         self.bytes.get(..usize::from(self.size_bytes)).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+    }
+}
+
+impl<const N: usize> serde::Serialize for InlineText<N> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de, const N: usize> serde::Deserialize<'de> for InlineText<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Inline<const N: usize>;
+        impl<const N: usize> serde::de::Visitor<'_> for Inline<N> {
+            type Value = InlineText<N>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "text of at most {N} bytes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                InlineText::new(text).ok_or_else(|| E::invalid_length(text.len(), &self))
+            }
+        }
+        deserializer.deserialize_str(Inline)
     }
 }
 

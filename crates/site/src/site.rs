@@ -1,6 +1,7 @@
 //! The site as the rest of Ganglion sees it, after parsing and validation.
 
 use crate::command::{Command, CommandSpec};
+use crate::kept::{RecordSpec, SwitchSpec, Variant};
 use crate::plan::PlanSpec;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub struct Site {
     pub plant: Option<PlantSpec>,
     /// Where HTTP listens, loopback only in this version.
     pub http: Option<std::net::SocketAddr>,
+    /// What is kept of a run; `None` = nothing but the audit log.
+    pub record: Option<RecordSpec>,
     /// Signals, in file order; index = tag index everywhere.
     pub tags: Vec<Tag>,
     /// Commands; the last one is always `none`.
@@ -53,6 +56,10 @@ pub struct ModelSpec {
     pub memo: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Other models for the same site, each less demanding than the one before.
+    pub variants: Vec<Variant>,
+    /// When they take over.
+    pub switch: SwitchSpec,
     /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
     pub parallel: usize,
     /// How sure the model must be for its command to count.
@@ -109,7 +116,7 @@ pub struct GuardSpec {
 }
 
 /// A token bucket for commands: `burst` at once, `per_minute` in the long run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CommandBudget {
     /// Size of the bucket; it starts full.
     pub burst: u32,

@@ -75,7 +75,7 @@ const CRC_TABLE: [u32; 256] = {
 };
 
 /// CRC-32 as in IEEE 802.3 (reflected, polynomial 0x04C11DB7).
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
         let [low, ..] = crc.to_le_bytes();
         (crc >> 8) ^ CRC_TABLE.get(usize::from(low ^ byte)).copied().unwrap_or(0)

@@ -5,9 +5,11 @@ use crate::document::Outcome as DocumentOutcome;
 use crate::{display, load};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use ganglion_decide::limits::WINDOW_BYTES_MIN;
 use ganglion_decide::{Decider, Join, Options, Window, Windows};
 use ganglion_guard::{Guard, Verdict, monotonic_us};
 use ganglion_io::{encode::parse_tag, lines::check_sentence};
+use ganglion_site::limits::SENTENCE_BYTES_MAX;
 use ganglion_site::{Command, Decision, Event, Outcome, Sentence, Site};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -24,7 +26,7 @@ const PARTS_MAX: usize = ganglion_server::limits::PARTS_MAX;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ganglion ask examples/hvac \"set the kitchen to 21 degrees\"\n  \
                   ganglion ask examples/hvac \"set the kitchen to 21 degrees\" \"switch the office fan to 40 percent\"\n  \
-                  ganglion ask examples/hvac --document minutes.txt\n  \
+                  ganglion ask examples/hvac --document minutes.txt --window 64\n  \
                   ganglion ask examples/conveyor \"\" --tag torque=71.5 --tag wear=12 --tag speed=1500 --json")]
 pub struct Arguments {
     /// Folder with site.toml, or the file
@@ -35,6 +37,10 @@ pub struct Arguments {
     /// A text of any length (`-`: standard input), decided window by window; what several windows say is joined
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
+    /// Bytes of a window at most. A model trained on short sentences, as the default one is, is surer of short windows
+    #[arg(long, value_name = "BYTES", requires = "document", default_value_t = SENTENCE_BYTES_MAX,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(WINDOW_BYTES_MIN as u64..=SENTENCE_BYTES_MAX as u64))]
+    window: usize,
     /// Reading shown to the model and judged by limits and rules, for example kitchen_temperature=21.5
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<String>,
@@ -64,17 +70,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let event = readings(&site, &arguments.tags)?;
     let document = arguments.document.as_deref().map(open).transpose()?;
     let (gguf, _) = load::model_file(&site)?;
-    let identity = Identity {
-        site: Arc::clone(&site),
-        model_sha256: gguf.sha256(),
-        schema_sha256: site.schema_sha256(),
-    };
+    let identity = Identity::new(&site, vec![gguf.sha256()]);
     let deadline_ms = arguments.deadline_ms.unwrap_or(site.guard.deadline_ms);
     let guard = Guard::new(&site)?;
     let decider = || load::decider(&site, &gguf, Options::default());
     let asking = Asking { identity, guard, event, deadline_ms, site: Arc::clone(&site) };
     match document {
-        Some(reader) => asking.document(reader, decider()?, arguments.json),
+        Some(reader) => asking.document(reader, arguments.window, decider()?, arguments.json),
         None => asking.sentences(&arguments.text, decider, arguments.json),
     }
 }
@@ -162,9 +164,15 @@ impl Asking {
     }
 
     /// Window by window, as many at a time as share a pass; memory does not grow with the text.
-    fn document(&self, reader: Box<dyn Read>, mut decider: Decider, json: bool) -> Result<ExitCode> {
+    fn document(
+        &self,
+        reader: Box<dyn Read>,
+        window_bytes: usize,
+        mut decider: Decider,
+        json: bool,
+    ) -> Result<ExitCode> {
         let start = Instant::now();
-        let mut windows = Windows::new(BufReader::new(reader));
+        let mut windows = Windows::with_size(BufReader::new(reader), window_bytes);
         let mut join = Join::default();
         let mut batch: Vec<Window> = Vec::with_capacity(decider.parallel());
         let mut events: Vec<Event> = Vec::with_capacity(decider.parallel());

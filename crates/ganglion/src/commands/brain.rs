@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ganglion_decide::{Decider, Exchange, Options};
 use ganglion_site::{
-    DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event, Micros, PROGRESS_FRAME_BYTES, Progress,
+    DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event, Micros, PROGRESS_FRAME_BYTES, Progress, Site,
 };
 use std::fmt;
 use std::os::fd::AsFd;
@@ -13,6 +13,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The model's process; started by `ganglion run`
@@ -20,6 +21,12 @@ use std::time::Duration;
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,
+    /// The site's text, where it is not the file's of now
+    #[arg(long, hide = true)]
+    text: Option<PathBuf>,
+    /// The variant of the model, by its place in the site file
+    #[arg(long, hide = true, default_value_t = 0)]
+    variant: usize,
     /// Failure injection for tests: loop-after=N answers N events and spins for ever on the next
     #[arg(long, hide = true)]
     fault: Option<Fault>,
@@ -51,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Fails at once when standard input is no socket, that is, when a person starts this by hand.
     socket.peer_addr().context("standard input is no socket: the brain is started by `ganglion run`")?;
     ganglion_guard::die_with_parent().context("cannot tie the brain to its guard")?;
-    let site = load::site(&arguments.site)?;
+    let site = load::variant(&site_of(arguments)?, arguments.variant)?;
     let (gguf, _) = load::model_file(&site)?;
     let mut decider = load::decider(&site, &gguf, Options { memo: site.model.memo, ..Options::default() })?;
     drop(gguf);
@@ -67,6 +74,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     eprintln!("brain: ready, {locked}");
     let left = arguments.fault.map_or(u64::MAX, |fault| fault.loop_after);
     serve(&socket, &site, &mut decider, left)
+}
+
+/// The site that the guard runs with: its file may say something else by now.
+fn site_of(arguments: &Arguments) -> Result<Arc<Site>> {
+    let Some(text) = &arguments.text else { return load::site(&arguments.site) };
+    let (_, text) = Site::read(text)?;
+    let folder = arguments.site.is_dir();
+    let file = if folder { arguments.site.join("site.toml") } else { arguments.site.clone() };
+    Ok(Arc::new(Site::parse(&text, &file)?))
 }
 
 /// Answers until the guard's end closes. Between events it gives a sign of life, so that a brain that hangs can be told

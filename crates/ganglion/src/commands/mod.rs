@@ -13,4 +13,5 @@ pub mod mission;
 pub mod model;
 pub mod plant;
 pub mod quantize;
+pub mod replay;
 pub mod run;

@@ -208,6 +208,16 @@ impl<'t> Fields<'t> {
         value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
     }
 
+    /// `true` or `false`; false when not given.
+    pub(super) fn flag(&mut self, key: &'static str, report: &mut Report<'_>) -> bool {
+        let Some(item) = self.item(key) else { return false };
+        let value = item.get_ref().as_bool();
+        if value.is_none() {
+            report.reject(item, self.field(key), "true or false");
+        }
+        value.unwrap_or(false)
+    }
+
     /// A 16-bit register address; missing is a problem.
     pub(super) fn address(&mut self, key: &'static str, report: &mut Report<'_>) -> u16 {
         if self.required(key, "a register address from 0 to 65535", report).is_none() {

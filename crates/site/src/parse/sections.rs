@@ -2,7 +2,8 @@
 
 use super::confidence::read_confidence;
 use super::reader::{Fields, Item, Report};
-use super::{is_line, is_name};
+use super::{is_line, is_name, variants};
+use crate::kept::SwitchSpec;
 use crate::limits::{
     BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PARALLEL,
     PARALLEL_MAX, PATH_BYTES_MAX, PERIOD_MS, SIMULATOR_SPEED_MAX, TAGS_MAX, THREADS_MAX, TIME_MS,
@@ -15,7 +16,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// A top-level table, if given.
-fn section<'t>(root: &mut Fields<'t>, key: &'static str, report: &mut Report<'_>) -> Option<Fields<'t>> {
+pub(super) fn section<'t>(
+    root: &mut Fields<'t>,
+    key: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Fields<'t>> {
     let item = root.item(key)?;
     Fields::of(item, format!("[{key}]"), &format!("a table [{key}]"), report)
 }
@@ -33,6 +38,8 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         kv,
         parallel: PARALLEL,
         confidence,
+        variants: Vec::new(),
+        switch: SwitchSpec::NEVER,
     };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
@@ -62,14 +69,10 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
             None => report.reject(item, fields.field("kv"), "\"f32\", \"f16\" or \"int8\""),
         }
     }
-    for (key, switch) in [("lock_memory", &mut model.lock_memory), ("memo", &mut model.memo)] {
-        if let Some(item) = fields.item(key) {
-            match item.get_ref().as_bool() {
-                Some(on) => *switch = on,
-                None => report.reject(item, fields.field(key), "true or false"),
-            }
-        }
-    }
+    model.lock_memory = fields.flag("lock_memory", report);
+    model.memo = fields.item("memo").is_none() || fields.flag("memo", report);
+    model.variants = variants::read_variants(&mut fields, file, report);
+    model.switch = variants::read_switch(&mut fields, model.variants.len(), report);
     model.confidence = read_confidence(&mut fields, report);
     fields.finish(report);
     model

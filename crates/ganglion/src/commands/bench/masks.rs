@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Time to compile a site's commands over a vocabulary, and to look up the tokens that may come next
+/// Time to compile a site's commands over a vocabulary, and to look up allowed tokens
 #[derive(Args)]
 #[command(after_help = "Example:\n  ganglion bench masks examples/hvac --vocabulary qwen2.gguf")]
 pub struct Arguments {

@@ -1,12 +1,16 @@
 //! The one way in: requests and mode commands of all sources, and who waits for which answer.
 
 use super::SharedSignals;
-use ganglion_guard::{Field, OperatorCommand, Record, RecordKind, Request, Source, Status};
+use ganglion_guard::{Field, News, OperatorCommand, Record, RecordKind, Request, Source, Status};
 use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
+
+/// A guard that takes no news for so long has ended.
+const NEWS_TRIES_MAX: u32 = 500;
+const NEWS_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Inbox {
     requests: Mutex<rtrb::Producer<Request>>,
     operator: Mutex<rtrb::Producer<OperatorCommand>>,
     open: Mutex<Open>,
+    news: Mutex<rtrb::Producer<News>>,
+    reload: AtomicBool,
     status: Mutex<Option<Status>>,
     held_back: AtomicBool,
     /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
@@ -83,6 +89,7 @@ impl Inbox {
     pub fn new(
         requests: rtrb::Producer<Request>,
         operator: rtrb::Producer<OperatorCommand>,
+        news: rtrb::Producer<News>,
         signals: SharedSignals,
     ) -> Self {
         let (requests, operator) = (Mutex::new(requests), Mutex::new(operator));
@@ -90,6 +97,8 @@ impl Inbox {
             requests,
             operator,
             open: Mutex::default(),
+            news: Mutex::new(news),
+            reload: AtomicBool::new(false),
             status: Mutex::default(),
             held_back: AtomicBool::new(false),
             foreign: Mutex::default(),
@@ -114,6 +123,29 @@ impl Inbox {
     /// A mode command; a full queue drops it, and the unchanged mode shows that.
     pub fn operate(&self, command: OperatorCommand) {
         let _ = lock(&self.operator).push(command);
+    }
+
+    /// Has the site file's policy read again.
+    pub fn ask_reload(&self) {
+        self.reload.store(true, Ordering::Release);
+    }
+
+    /// Whether that was asked for since the last look.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::AcqRel)
+    }
+
+    /// Something that comes before the guard's next cycle. Waits for room: whoever tells has time.
+    pub fn tell_guard(&self, news: News) {
+        let mut news = Some(news);
+        for _ in 0..NEWS_TRIES_MAX {
+            let Some(item) = news.take() else { return };
+            match lock(&self.news).push(item) {
+                Ok(()) => return,
+                Err(rtrb::PushError::Full(back)) => news = Some(back),
+            }
+            std::thread::sleep(NEWS_PAUSE);
+        }
     }
 
     /// Gives an answer to whoever waits for it.

@@ -121,11 +121,15 @@ fn take(
             inbox.signals.set_estop(true);
             return inbox.operate_by_hand(OperatorCommand::Abort);
         }
+        Input::Mode(ModeWord::Reload) => return inbox.ask_reload(),
         Input::Mode(word) => {
             if word == ModeWord::Clear {
                 inbox.signals.set_estop(false);
             }
-            return inbox.operate_by_hand(operator_command(word));
+            if let Some(command) = operator_command(word) {
+                inbox.operate_by_hand(command);
+            }
+            return;
         }
         Input::Rejected { line, reason } => {
             eprintln!("line {line} is not used: {reason}");
@@ -173,8 +177,9 @@ fn ask_and_wait(inbox: &Inbox, question: Question) {
     }
 }
 
-fn operator_command(word: ModeWord) -> OperatorCommand {
-    match word {
+/// `None` for a word that is no matter of the mode.
+fn operator_command(word: ModeWord) -> Option<OperatorCommand> {
+    Some(match word {
         ModeWord::Start => OperatorCommand::Start,
         ModeWord::Hold => OperatorCommand::Hold,
         ModeWord::Unhold => OperatorCommand::Unhold,
@@ -182,5 +187,6 @@ fn operator_command(word: ModeWord) -> OperatorCommand {
         ModeWord::Reset => OperatorCommand::Reset,
         ModeWord::Clear => OperatorCommand::Clear,
         ModeWord::Estop => OperatorCommand::Abort,
-    }
+        ModeWord::Reload => return None,
+    })
 }

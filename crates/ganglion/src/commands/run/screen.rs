@@ -61,6 +61,11 @@ impl Screen {
                 let text = format!("the audit log is written again; {lost} records were lost");
                 self.line("audit", &text, json!({"failing": false, "lost": lost}))
             }
+            Line::Recording { failing, lost_bytes } => {
+                let word = if *failing { "cannot be written; still trying" } else { "is written again" };
+                let text = format!("the recording {word} ({lost_bytes} bytes lost so far)");
+                self.line("record", &text, json!({"failing": failing, "lost_bytes": lost_bytes}))
+            }
             Line::End { stats, status } => self.end(stats, status),
         }
     }

@@ -150,7 +150,7 @@ impl Everything {
             }
         };
         let signals = async {
-            while asked_to_end().await {
+            while asked_to_end(&self.inbox).await {
                 self.stop.set();
             }
         };
@@ -181,15 +181,25 @@ impl Everything {
     }
 }
 
-/// Ctrl-C, SIGTERM or a lost terminal; false when neither can be listened to.
-async fn asked_to_end() -> bool {
+/// Ctrl-C, SIGTERM or a lost terminal; false when neither can be listened to. Without a terminal to be lost, SIGHUP means
+/// what it means to other services: read the configuration again.
+async fn asked_to_end(inbox: &Inbox) -> bool {
+    use std::io::IsTerminal;
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result.is_ok(),
-        _ = terminate.recv() => true,
-        _ = hang_up.recv() => true,
+    let by_terminal = std::io::stdin().is_terminal();
+    loop {
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => return result.is_ok(),
+            _ = terminate.recv() => return true,
+            _ = hang_up.recv() => {
+                if by_terminal {
+                    return true;
+                }
+                inbox.ask_reload();
+            }
+        }
     }
 }
 
