@@ -10,5 +10,6 @@ pub mod generate;
 pub mod measure;
 pub mod model;
 pub mod plant;
+pub mod prune;
 pub mod quantize;
 pub mod run;

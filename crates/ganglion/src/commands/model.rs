@@ -1,6 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
-use super::{measure, quantize};
+use super::{measure, prune, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -51,6 +51,7 @@ enum Action {
     /// Perplexity of a text, and how far a model is from a reference
     Measure(measure::Arguments),
     Quantize(quantize::Arguments),
+    Prune(prune::Arguments),
     /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
     #[command(
         after_help = "Examples:\n  ganglion model convert SmolLM2-135M-Instruct smollm2.gguf --type q8_0\n  \
@@ -93,6 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Action::Inspect { file, json } => inspect(file, *json)?,
         Action::Measure(arguments) => measure::run(arguments)?,
         Action::Quantize(arguments) => quantize::run(arguments)?,
+        Action::Prune(arguments) => prune::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
         Action::Convert(arguments) => convert(arguments)?,
     }
