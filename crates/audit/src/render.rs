@@ -28,6 +28,9 @@ pub(crate) fn record_body(sequence: u64, wall_ms: u64, record: &Record, site: &S
     map.insert("reason".into(), json!(record.reason.as_str()));
     if let Some(verdict) = record.verdict {
         map.insert("source".into(), json!(record.source.as_str()));
+        if let Some(trigger) = record.source.trigger(site) {
+            map.insert("trigger".into(), json!(trigger));
+        }
         map.insert("request".into(), json!(record.request));
         map.insert("epoch".into(), json!(record.event.epoch));
         map.insert("dry_run".into(), json!(record.event.dry_run));
@@ -111,5 +114,6 @@ fn timings(timings: &Timings) -> Value {
         "prefill_ms": ms(timings.prefill_us), "decode_ms": ms(timings.decode_us), "mask_ms": ms(timings.mask_us),
         "cache_n": timings.cache_n, "prompt_n": timings.prompt_n,
         "predicted_n": timings.predicted_n, "forced_n": timings.forced_n,
+        "draft_n": timings.draft_n, "accepted_n": timings.accepted_n, "passes_n": timings.passes_n,
     })
 }

@@ -23,15 +23,32 @@
 //!
 //! It never actuates and knows no limits beyond the schema: what may happen is the guard's to say.
 
+pub mod calibrate;
+mod choice;
+mod cost;
 mod decider;
+mod declined;
+mod doubt;
 mod error;
+mod exchange;
+mod guess;
+mod join;
 pub mod limits;
+mod loaded;
 mod memo;
 mod prompt;
 mod reader;
+mod slot;
 pub mod suite;
+mod windows;
 
-pub use decider::{Confidence, Decider, LoadedModel, Options, check_fit, memory_plan, ran_out_of_time};
+pub use choice::Confidence;
+pub use decider::{Decider, Options};
+pub use declined::ran_out_of_time;
 pub use error::{DecideError, Result};
+pub use exchange::Exchange;
 pub use ganglion_llm::MemoryPlan;
+pub use join::{Join, Joined};
+pub use loaded::{LoadedModel, check_fit, memory_plan};
 pub use prompt::Prompt;
+pub use windows::{Window, Windows};

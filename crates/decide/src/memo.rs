@@ -17,6 +17,7 @@ pub(crate) struct Memo {
 }
 
 struct Entry {
+    client: u64,
     start: usize,
     size_bytes: usize,
     decision: Decision,
@@ -29,6 +30,10 @@ impl Default for Memo {
 }
 
 impl Memo {
+    /// Bytes that the default takes.
+    pub(crate) const SIZE_BYTES: usize =
+        MEMO_ENTRIES_MAX * (size_of::<Entry>() + size_of::<u64>()) + MEMO_TEXT_BYTES_MAX;
+
     fn new(entries_max: usize, text_bytes_max: usize) -> Self {
         Self {
             hashes: VecDeque::with_capacity(entries_max),
@@ -39,16 +44,16 @@ impl Memo {
         }
     }
 
-    pub(crate) fn get(&self, text: &str) -> Option<&Decision> {
-        let wanted = hash(text);
+    pub(crate) fn get(&self, client: u64, text: &str) -> Option<&Decision> {
+        let wanted = hash(client, text);
         let same = self.hashes.iter().zip(&self.entries).filter(|(hash, _)| **hash == wanted);
         same.map(|(_, entry)| entry)
-            .find(|entry| self.text_of(entry) == text.as_bytes())
+            .find(|entry| entry.client == client && self.text_of(entry) == text.as_bytes())
             .map(|entry| &entry.decision)
     }
 
     /// Remembers an answer to a text that [`Self::get`] does not know. A text longer than all room is not remembered.
-    pub(crate) fn put(&mut self, text: &str, decision: Decision) {
+    pub(crate) fn put(&mut self, client: u64, text: &str, decision: Decision) {
         let (size_bytes, room) = (text.len(), self.text.len());
         if size_bytes > room || self.entries_max == 0 {
             return;
@@ -74,8 +79,8 @@ impl Memo {
         if let Some(place) = self.text.get_mut(self.head..end) {
             place.copy_from_slice(text.as_bytes());
         }
-        self.hashes.push_back(hash(text));
-        self.entries.push_back(Entry { start: self.head, size_bytes, decision });
+        self.hashes.push_back(hash(client, text));
+        self.entries.push_back(Entry { client, start: self.head, size_bytes, decision });
         self.head = end;
     }
 
@@ -90,9 +95,9 @@ impl Memo {
 }
 
 /// FNV-1a (Fowler, Noll, Vo), 64 bits. Texts are compared in full, so that a collision costs time and nothing else.
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+fn hash(client: u64, text: &str) -> u64 {
+    let bytes = client.to_le_bytes().into_iter().chain(text.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -116,14 +121,14 @@ mod tests {
                 state ^= state << 17;
                 let size = (state >> 20) as usize % 40;
                 let text = format!("{round}:{}", "x".repeat(size));
-                assert!(memo.get(&text).is_none());
-                memo.put(&text, decision(round));
+                assert!(memo.get(0, &text).is_none());
+                memo.put(0, &text, decision(round));
                 all.push(text);
                 let mut bytes = 0;
                 for (text, back) in all.iter().rev().zip(0..20) {
                     let epoch = round - back;
                     bytes += text.len();
-                    let found = memo.get(text).map(|decision| decision.epoch);
+                    let found = memo.get(0, text).map(|decision| decision.epoch);
                     assert!(found.is_none_or(|found| found == epoch));
                     // A ring that never splits a text may leave as much empty as the longest text takes.
                     let must = back < entries_max as u64 && bytes + 2 * 44 <= bytes_max;
@@ -137,8 +142,18 @@ mod tests {
     #[test]
     fn a_text_longer_than_all_room_is_not_remembered() {
         let mut memo = Memo::new(4, 8);
-        memo.put("12345678", decision(1));
-        memo.put("123456789", decision(2));
-        assert!(memo.get("123456789").is_none() && memo.get("12345678").is_some());
+        memo.put(0, "12345678", decision(1));
+        memo.put(0, "123456789", decision(2));
+        assert!(memo.get(0, "123456789").is_none() && memo.get(0, "12345678").is_some());
+    }
+
+    #[test]
+    fn one_client_never_meets_what_is_kept_of_another() {
+        let mut memo = Memo::new(4, 64);
+        memo.put(1, "warmer", decision(1));
+        assert!(memo.get(0, "warmer").is_none() && memo.get(2, "warmer").is_none());
+        memo.put(2, "warmer", decision(2));
+        let epoch = |client| memo.get(client, "warmer").map(|decision| decision.epoch);
+        assert_eq!((epoch(1), epoch(2)), (Some(1), Some(2)));
     }
 }

@@ -4,8 +4,8 @@
 //! template, with the site's facts as the system message. Either way the static part comes first and is the same for every
 //! event. An event's text can never contain a control token: it is tokenised as plain text.
 
-use crate::decider::LoadedModel;
 use crate::error::{DecideError, Result};
+use crate::loaded::LoadedModel;
 use ganglion_site::limits::{NUMBER_MAX, SENTENCE_BYTES_MAX};
 use ganglion_site::{Event, PROMPT_FORM, Sentence, Site};
 use ganglion_tokenizer::{
@@ -84,19 +84,23 @@ impl Prompt {
         &self.event_text
     }
 
-    /// Lets all working memory grow to what the longest events take, so that no event allocates.
-    pub(crate) fn warm(&mut self, site: &Site, tokenizer: &Tokenizer, out: &mut Vec<TokenId>) {
+    /// Lets all working memory grow to what the longest events take, so that no event allocates; returns the bytes of the
+    /// longest text.
+    pub(crate) fn warm(&mut self, site: &Site, tokenizer: &Tokenizer, out: &mut Vec<TokenId>) -> usize {
+        let mut longest_bytes = 0;
         let mut event = Event::new(0, 0);
         (0..site.tags.len()).for_each(|tag| event.set_tag(tag, -NUMBER_MAX + WARM_FRACTION));
         // Long words, short words, and bytes that stand alone make the tokenizer work in different places.
         for words in ["a", "the ", "1", "{\"", "ä", "厨", "q z"] {
             event.sentence = Sentence::cut(&words.repeat(SENTENCE_BYTES_MAX));
             let size_bytes = self.event_text(site, &event).len();
+            longest_bytes = longest_bytes.max(size_bytes);
             self.event_tokens(tokenizer, out);
             // A token is a byte at least; one more for the space that some vocabularies put in front.
             out.reserve((size_bytes + 1 + self.suffix.len()).saturating_sub(out.len()));
         }
         out.clear();
+        longest_bytes
     }
 
     /// Tokens of the text last made by [`Self::event_text`], and of what the template puts behind it, into `out`.

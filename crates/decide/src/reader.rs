@@ -3,6 +3,8 @@
 //! It shares nothing with the grammar: the text is read with the site's own command table, each value is checked against its
 //! argument, and the command is written out again, which has to give the same bytes, but for zeros behind a decimal and the
 //! sign of zero, which change no value. Text arguments are not read here: they can be spelled in several ways.
+//!
+//! What a command that is still being written has decided so far is read here too.
 
 use ganglion_site::limits::ARGUMENTS_MAX;
 use ganglion_site::{ArgumentKind, ArgumentSpec, Command, Site, Value};
@@ -34,6 +36,53 @@ pub(crate) fn read(site: &Site, text: &str, written: &mut String) -> Option<Comm
         left = left.strip_prefix(spelling)?;
     }
     (left == "}").then_some(command)
+}
+
+/// What the beginning of a command says: what is decided in it does not change any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decided {
+    pub(crate) verb: u16,
+    /// Of the first arguments, as many as are decided.
+    pub(crate) arguments: usize,
+    pub(crate) values: [Value; ARGUMENTS_MAX],
+}
+
+impl Decided {
+    /// Reads the beginning of a command; `None` where not even the action is decided.
+    pub(crate) fn read(site: &Site, text: &str) -> Option<Self> {
+        let (name, mut rest) = text.strip_prefix("{\"action\":\"")?.split_once('"')?;
+        let verb = site.commands.iter().position(|command| command.name == name)?;
+        let mut decided =
+            Self { verb: u16::try_from(verb).ok()?, arguments: 0, values: [Value::Absent; ARGUMENTS_MAX] };
+        let arguments = &site.commands.get(verb)?.arguments;
+        for (argument, value) in arguments.iter().zip(&mut decided.values) {
+            let spelled = rest
+                .strip_prefix(",\"")
+                .and_then(|rest| rest.strip_prefix(argument.name.as_str())?.strip_prefix("\":"));
+            let Some((spelled, behind)) =
+                spelled.and_then(|text| text.split_at_checked(text.find([',', '}'])?))
+            else {
+                break;
+            };
+            let Some(read) = read_value(argument, spelled).filter(|read| argument.check(read).is_ok()) else {
+                break;
+            };
+            *value = read;
+            decided.arguments += 1;
+            rest = behind;
+        }
+        Some(decided)
+    }
+
+    /// The whole command, what is not decided by the site's defaults. `None` if something critical is missing.
+    pub(crate) fn complete(&self, site: &Site) -> Option<Command> {
+        let mut command = Command { verb: self.verb, values: self.values };
+        let arguments = &command.spec(site)?.arguments;
+        for (argument, value) in arguments.iter().zip(&mut command.values).skip(self.arguments) {
+            *value = argument.default?;
+        }
+        command.check(site).ok().map(|()| command)
+    }
 }
 
 /// The site's spelling of a number that may have zeros behind its decimals, or a zero with a sign.
@@ -114,6 +163,52 @@ arguments = [{ name = "what", text = 8 }]
         }
         assert_eq!(read(&site, "{\"action\":\"none\"}", &mut written), Some(Command::none(&site)));
         assert!(good > 1000);
+    }
+
+    #[test]
+    fn says_what_a_beginning_has_decided() {
+        let text = r#"
+name = "kinds"
+[model]
+path = "m.gguf"
+[[command]]
+name = "do_it"
+arguments = [
+  { name = "way", choices = ["left", "left-1"] },
+  { name = "count", integer = [-3, 12], default = -1 },
+  { name = "fine", number = [-1, 1], step = 0.025, default = 0.5 },
+]
+"#;
+        let site = Site::parse(text, Path::new("site.toml")).unwrap();
+        let whole = r#"{"action":"do_it","way":"left","count":1,"fine":0.75}"#;
+        let mut written = String::new();
+        let mut seen = Vec::new();
+        for size in 0..=whole.len() {
+            let decided = Decided::read(&site, &whole[..size]);
+            let json = decided
+                .and_then(|decided| decided.complete(&site))
+                .map(|command| command.to_json(&site).replace("{\"action\":\"do_it\",\"way\":", ""));
+            let state = (decided.map(|decided| decided.arguments), json);
+            if seen.last() != Some(&state) {
+                seen.push(state);
+            }
+        }
+        let some = |text: &str| Some(text.to_owned());
+        let expected = [
+            (None, None),
+            (Some(0), None),
+            (Some(1), some("\"left\",\"count\":-1,\"fine\":0.5}")),
+            (Some(2), some("\"left\",\"count\":1,\"fine\":0.5}")),
+            (Some(3), some("\"left\",\"count\":1,\"fine\":0.75}")),
+        ];
+        assert_eq!(seen, expected);
+        let last = Decided::read(&site, whole).unwrap().complete(&site);
+        assert_eq!(last, read(&site, whole, &mut written));
+        for odd in [r#"{"action":"do_i","way":"left","#, r#"{"action":"do"#, "", "{}"] {
+            assert!(Decided::read(&site, odd).is_none(), "{odd}");
+        }
+        let wrong = Decided::read(&site, r#"{"action":"do_it","way":"left","count":13,"fine":"#).unwrap();
+        assert_eq!(wrong.arguments, 1, "what is out of range is not decided");
     }
 
     #[test]

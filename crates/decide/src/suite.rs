@@ -3,10 +3,12 @@
 //! A line is a site, `{"site": NAME, "toml": TEXT}`, or a case of one above it:
 //! `{"site": NAME, "kind": KIND, "text": SENTENCE, "tags": {NAME: VALUE}, "expect": COMMAND}`.
 
-use crate::decider::{Decider, LoadedModel, Options};
+use crate::choice::Confidence;
+use crate::decider::{Decider, Options};
 use crate::error::{DecideError, Result};
 use crate::limits::SUITE_CASES_MAX;
-use ganglion_site::{ArgumentKind, Command, Event, Sentence, Site, Value};
+use crate::loaded::LoadedModel;
+use ganglion_site::{ArgumentKind, Command, ConfidenceSpec, Event, Sentence, Site, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,11 +71,37 @@ pub struct SuiteScore {
     pub wrong: Vec<[String; 4]>,
 }
 
+/// One answer to a case.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Index into the suite's cases.
+    pub case: usize,
+    /// What the decider said, whatever the site's own threshold is.
+    pub command: Option<Command>,
+    /// How sure the model was, feasible mass included.
+    pub confidence: Confidence,
+}
+
+/// Reads a `.jsonl` file, or every one of a folder, by name. Cases may be of `known` without defining it again.
+///
+/// # Errors
+/// Names file, line and problem.
+pub fn load_for(known: &Arc<Site>, path: &Path) -> Result<Vec<Suite>> {
+    if path.is_dir() {
+        return load_dir(path, Some(known));
+    }
+    Ok(vec![load_file(path, Some(known))?])
+}
+
 /// Reads every `.jsonl` file of a folder, by name.
 ///
 /// # Errors
 /// Names file, line and problem.
 pub fn load(dir: &Path) -> Result<Vec<Suite>> {
+    load_dir(dir, None)
+}
+
+fn load_dir(dir: &Path, known: Option<&Arc<Site>>) -> Result<Vec<Suite>> {
     let read = |source| DecideError::Read { file: dir.to_owned(), source };
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .map_err(read)?
@@ -84,18 +112,18 @@ pub fn load(dir: &Path) -> Result<Vec<Suite>> {
     if files.is_empty() {
         return Err(read(std::io::Error::other("the folder holds no .jsonl suite")));
     }
-    files.iter().map(|file| load_file(file)).collect()
+    files.iter().map(|file| load_file(file, known)).collect()
 }
 
-fn load_file(file: &Path) -> Result<Suite> {
+fn load_file(file: &Path, known: Option<&Arc<Site>>) -> Result<Suite> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| DecideError::Read { file: file.to_owned(), source })?;
     let mut suite = Suite {
         name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        sites: Vec::new(),
+        sites: known.into_iter().cloned().collect(),
         cases: Vec::new(),
     };
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<String> = known.iter().map(|site| site.name.clone()).collect();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         parse_line(&mut suite, &mut names, file, index as u64 + 1, line)
             .map_err(|problem| DecideError::Suite { file: file.to_owned(), line: index + 1, problem })?;
@@ -157,8 +185,7 @@ pub fn run(loaded: &LoadedModel, suite: &Suite, progress: &mut dyn FnMut(usize))
     let mut score = SuiteScore::default();
     let mut done = 0;
     for (index, site) in suite.sites.iter().enumerate() {
-        let mut decider = Decider::new(Arc::clone(site), loaded, Options::default())?;
-        for case in suite.cases.iter().filter(|case| case.site == index) {
+        for_each_case(loaded, suite, index, site, |_, case, decider| {
             let decision = decider.decide(&case.event, &mut || 0);
             let right = decision.command.as_ref() == Some(&case.expect);
             score.exact.add(right);
@@ -177,9 +204,46 @@ pub fn run(loaded: &LoadedModel, suite: &Suite, progress: &mut dyn FnMut(usize))
             }
             done += 1;
             progress(done);
-        }
+        })?;
     }
     Ok(score)
+}
+
+/// Runs a suite for what the model says and how sure it is, without the sites' own thresholds; `progress` is told after
+/// every case how many are done.
+///
+/// # Errors
+/// A site that the model cannot serve.
+pub fn answers(loaded: &LoadedModel, suite: &Suite, progress: &mut dyn FnMut(usize)) -> Result<Vec<Answer>> {
+    let mut answers = Vec::with_capacity(suite.cases.len());
+    for (index, site) in suite.sites.iter().enumerate() {
+        let mut site = Site::clone(site);
+        site.model.confidence = ConfidenceSpec::default();
+        for_each_case(loaded, suite, index, &Arc::new(site), |case, Case { event, .. }, decider| {
+            decider.measure_feasible_mass(true);
+            let command = decider.decide(event, &mut || 0).command;
+            answers.push(Answer { case, command, confidence: decider.confidence() });
+            progress(answers.len());
+        })?;
+    }
+    Ok(answers)
+}
+
+/// Hands every case of a site to `ask`, with its place in the suite and a decider that remembers nothing.
+fn for_each_case(
+    loaded: &LoadedModel,
+    suite: &Suite,
+    index: usize,
+    site: &Arc<Site>,
+    mut ask: impl FnMut(usize, &Case, &mut Decider),
+) -> Result<()> {
+    let mut cases = suite.cases.iter().enumerate().filter(|(_, case)| case.site == index).peekable();
+    if cases.peek().is_none() {
+        return Ok(());
+    }
+    let mut decider = Decider::new(Arc::clone(site), loaded, Options { memo: false, ..Options::default() })?;
+    cases.for_each(|(place, case)| ask(place, case, &mut decider));
+    Ok(())
 }
 
 /// Whether all numbers of two commands of one verb agree; `None` when it has none.

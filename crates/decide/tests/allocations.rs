@@ -50,11 +50,15 @@ const SENTENCES: [&str; 12] = [
 fn a_decision_allocates_nothing() {
     for name in ["hvac", "conveyor"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
-        let site = Arc::new(Site::load(&folder).unwrap());
+        let mut site = Site::load(&folder).unwrap();
         let model = LoadedModel::new(&Gguf::open(&site.model.path).unwrap(), 2).unwrap();
-        for memo in [false, true] {
+        for (memo, drafts, confidence) in
+            [(false, false, 0.0), (false, true, 0.0), (true, true, 0.0), (true, true, 0.99)]
+        {
+            site.model.confidence.margin = confidence;
+            let site = Arc::new(site.clone());
             let before = COUNT.load(Ordering::Relaxed);
-            let mut decider = Decider::new(Arc::clone(&site), &model, Options { memo }).unwrap();
+            let mut decider = Decider::new(Arc::clone(&site), &model, Options { memo, drafts }).unwrap();
             assert!(COUNT.load(Ordering::Relaxed) > before, "this test counts");
             decider.measure_feasible_mass(!memo);
             let long = "set the kitchen to 21 degrees ".repeat(SENTENCE_BYTES_MAX);

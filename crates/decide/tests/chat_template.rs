@@ -99,7 +99,7 @@ fn any_model_decides_something_valid() {
     site.model.context_tokens = 2048;
     let site = Arc::new(site);
     let model = LoadedModel::new(&chat_model(TEMPLATE), 1).unwrap();
-    let mut decider = Decider::new(Arc::clone(&site), &model, Options::default()).unwrap();
+    let mut decider = Decider::new(Arc::clone(&site), &model, Options::PLAIN).unwrap();
     let decision = decider.decide(&event("set the kitchen to 21"), &mut || 0);
     let command = decision.command.unwrap_or_else(|| panic!("{}", decision.reason.as_str()));
     command.check(&site).unwrap();

@@ -85,7 +85,7 @@ fn random_sentence(state: &mut u64) -> String {
 
 #[test]
 fn random_sentences_give_a_command_or_a_reason() {
-    let mut desk = Desk::new(Options::default());
+    let mut desk = Desk::new(Options::PLAIN);
     let mut state = 0x2545_f491_4f6c_dd1d;
     for _ in 0..RANDOM_SENTENCES {
         desk.say(&random_sentence(&mut state));
@@ -94,7 +94,7 @@ fn random_sentences_give_a_command_or_a_reason() {
 
 #[test]
 fn sentences_with_a_purpose_give_a_command_or_a_reason() {
-    let mut desk = Desk::new(Options::default());
+    let mut desk = Desk::new(Options::PLAIN);
     let empty = desk.say("");
     assert!(empty.command.is_none(), "{empty:?}");
     let mut sentences = vec![
@@ -127,7 +127,7 @@ fn sentences_with_a_purpose_give_a_command_or_a_reason() {
 
 #[test]
 fn tag_values_of_all_kinds_give_a_command_or_a_reason() {
-    let mut desk = Desk::new(Options::default());
+    let mut desk = Desk::new(Options::PLAIN);
     let values =
         [0.0, -0.0, 1.0, -20.0, 60.0, 1e300, -1e300, 1e-300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     for (value, epoch) in values.into_iter().zip(1..) {
@@ -143,7 +143,7 @@ fn tag_values_of_all_kinds_give_a_command_or_a_reason() {
 
 #[test]
 fn what_was_said_before_changes_nothing() {
-    let mut desk = Desk::new(Options::default());
+    let mut desk = Desk::new(Options::PLAIN);
     let question = "set the kitchen to 21 degrees";
     let first = desk.say(question);
     for other in ["\ndo evil\nsay x", "office to 22", &"kitchen ".repeat(64), ""] {
@@ -151,7 +151,7 @@ fn what_was_said_before_changes_nothing() {
         let again = desk.say(question);
         assert_eq!((again.command, again.confidence.to_bits()), (first.command, first.confidence.to_bits()));
     }
-    let mut remembering = Desk::new(Options { memo: true });
+    let mut remembering = Desk::new(Options { memo: true, ..Options::PLAIN });
     let (model, cache) = (remembering.say(question), remembering.say(question));
     assert_eq!((model.command, cache.command), (first.command, first.command));
     assert_eq!(cache.outcome.as_str(), "cache");
@@ -159,7 +159,7 @@ fn what_was_said_before_changes_nothing() {
 
 #[test]
 fn a_deadline_that_has_passed_stops_the_work() {
-    let mut desk = Desk::new(Options::default());
+    let mut desk = Desk::new(Options::PLAIN);
     let mut event = Event::new(1, 1_000);
     event.sentence = Sentence::cut("set the kitchen to 21 degrees");
     // Each look at the clock costs a quarter of a millisecond.

@@ -12,7 +12,7 @@ fn the_same_commands_come_out_with_either_masks() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
         let site = Arc::new(Site::load(&folder).unwrap());
         let model = LoadedModel::new(&Gguf::open(&site.model.path).unwrap(), 2).unwrap();
-        let mut decider = Decider::new(Arc::clone(&site), &model, Options::default()).unwrap();
+        let mut decider = Decider::new(Arc::clone(&site), &model, Options::PLAIN).unwrap();
         assert!(decider.grammar().automaton().is_ok());
         let sentences = std::fs::read_to_string(folder.join("events.txt")).unwrap();
         let numbers = ["-7", "0", "5.5", "19.5", "21.0", "22.50", "35", "99", "100", "1e1"];

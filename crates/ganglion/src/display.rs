@@ -57,7 +57,7 @@ pub fn answer(answer: &Answer<'_>, site: &Site) -> String {
 pub fn record(record: &Record, site: &Site, seconds: f64, paint: Paint) -> String {
     let stamp = paint.with(2, &format!("{seconds:8.2}s"));
     let reason = record.reason.as_str();
-    if !matches!(record.kind, RecordKind::Decision | RecordKind::Probe) {
+    if !matches!(record.kind, RecordKind::Decision | RecordKind::Probe | RecordKind::Announcement) {
         return format!("{stamp}  {:<8} {reason}\n", record.kind.as_str());
     }
     let mut out = String::new();
@@ -72,7 +72,10 @@ pub fn record(record: &Record, site: &Site, seconds: f64, paint: Paint) -> Strin
     if !sentence.is_empty() {
         shown.push(format!("\"{sentence}\""));
     }
-    if !shown.is_empty() {
+    if let Some(trigger) = record.source.trigger(site) {
+        shown.insert(0, trigger.to_owned());
+    }
+    if !shown.is_empty() && record.kind != RecordKind::Announcement {
         let _ = writeln!(out, "{stamp}  {:<8} {}", record.source.as_str(), paint.with(1, &shown.join(", ")));
     }
     let command = record.clamped.or(record.command).map_or_else(|| "-".to_owned(), |c| c.describe(site));
@@ -80,7 +83,11 @@ pub fn record(record: &Record, site: &Site, seconds: f64, paint: Paint) -> Strin
     let _ = writeln!(
         out,
         "{stamp}  {:<8} {command}  ({from}, {:.1} ms, confidence {:.2})",
-        if record.kind == RecordKind::Probe { "probe" } else { "command" },
+        match record.kind {
+            RecordKind::Probe => "probe",
+            RecordKind::Announcement => "ahead",
+            _ => "command",
+        },
         record.latency_us as f64 / 1000.0,
         record.confidence
     );

@@ -13,6 +13,17 @@ pub fn site(path: &Path) -> Result<Arc<Site>> {
     Ok(Arc::new(Site::load(path)?))
 }
 
+/// The site with another variant of its model; 0 is the first choice.
+pub fn variant(site: &Arc<Site>, level: usize) -> Result<Arc<Site>> {
+    let path = site.model.variant_path(level);
+    let Some(path) = path else {
+        bail!("variant {level}: the site has {}", site.model.variants.len() + 1);
+    };
+    let mut changed = Site::clone(site);
+    changed.model.path = path.to_owned();
+    Ok(Arc::new(changed))
+}
+
 /// The site's model file and what it will take; refused when that is more than the machine has to give.
 pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
     let path = &site.model.path;
@@ -20,8 +31,11 @@ pub fn model_file(site: &Site) -> Result<(Gguf, MemoryPlan)> {
     let plan = memory_plan(site, &gguf).with_context(|| format!("model {}", path.display()))?;
     let available = available_bytes();
     // Mapped weights need not all be in memory at once.
-    let least =
-        if packed_folder().is_some() { plan.kv_bytes + plan.scratch_bytes } else { plan.total_bytes() };
+    let least = if packed_folder().is_some() {
+        plan.kv_bytes + plan.scratch_bytes + plan.tables_bytes
+    } else {
+        plan.total_bytes()
+    };
     if let Some(available) = available
         && (least..plan.total_bytes()).contains(&available)
     {
@@ -71,11 +85,12 @@ pub fn announce(loaded: &Loaded) {
 /// Lines of the memory plan.
 pub fn plan_table(plan: &MemoryPlan) -> String {
     format!(
-        "  weights  {:>12}\n  KV cache {:>12}  ({} tokens)\n  scratch  {:>12}\n  total    {:>12}\n",
+        "  weights  {:>12}\n  KV cache {:>12}  ({} tokens)\n  scratch  {:>12}\n  tables   {:>12}\n  total    {:>12}\n",
         size(plan.weights_bytes),
         size(plan.kv_bytes),
         plan.context_tokens,
         size(plan.scratch_bytes),
+        size(plan.tables_bytes),
         size(plan.total_bytes())
     )
 }
@@ -91,7 +106,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Memory that can be had without swapping, as the kernel and the process's control group see it.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let machine = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)?;

@@ -6,7 +6,10 @@
 mod answer;
 mod commands;
 mod display;
+mod document;
+mod hgrm;
 mod load;
+mod plot;
 mod sandbox;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +33,7 @@ enum Command {
     Audit(commands::audit::Arguments),
     Bench(commands::bench::Arguments),
     Plant(commands::plant::Arguments),
+    Replay(commands::replay::Arguments),
     Doctor(commands::doctor::Arguments),
     #[command(hide = true)]
     Brain(commands::brain::Arguments),
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => commands::audit::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Plant(arguments) => commands::plant::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Brain(arguments) => commands::brain::run(&arguments),
     };

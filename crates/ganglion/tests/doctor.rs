@@ -4,8 +4,12 @@ use std::process::Command;
 
 #[test]
 fn it_measures_and_prints_cyclictests_form() {
-    let arguments = ["doctor", "--seconds", "1", "--interval-us", "2000", "--histogram"];
-    let output = Command::new(env!("CARGO_BIN_EXE_ganglion")).args(arguments).output().unwrap();
+    let hgrm = std::env::temp_dir().join(format!("ganglion-doctor-{}.hgrm", std::process::id()));
+    let arguments = ["doctor", "--seconds", "1", "--interval-us", "2000", "--histogram", "--hgrm"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ganglion"));
+    let output = command.args(arguments).arg(&hgrm).output().unwrap();
+    let percentiles = std::fs::read_to_string(&hgrm).unwrap();
+    std::fs::remove_file(&hgrm).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     let line = text.lines().find(|line| line.starts_with("T: 0 (")).expect("a line for the thread");
@@ -16,4 +20,7 @@ fn it_measures_and_prints_cyclictests_form() {
     let beyond = text.lines().find_map(|line| line.strip_prefix("# Histogram Overflows: ")).unwrap();
     assert_eq!(total.parse::<u64>().unwrap() + beyond.parse::<u64>().unwrap(), 500);
     assert!(text.contains("kernel: "), "{text}");
+    assert!(percentiles.contains("Total count    =          500]"), "{percentiles}");
+    let rows: Vec<_> = percentiles.lines().skip(2).take_while(|line| !line.starts_with('#')).collect();
+    assert!(rows.last().is_some_and(|row| row.contains(" 1.000000000000        500")), "{percentiles}");
 }

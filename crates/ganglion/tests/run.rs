@@ -112,7 +112,9 @@ fn http_gives_the_answer_of_ask() {
         assert_eq!(answer[key], asked[key], "{key}");
     }
     assert_eq!(plant.holding(0), 200, "a dry run is not actuated");
-    let answer = decide(&site, "set the kitchen to 21 degrees");
+    let body = r#"{"text": "set the kitchen to 21 degrees", "cache_salt": "mine"}"#;
+    http(site.http, "POST", "/v1/decide", body);
+    let answer = http(site.http, "POST", "/v1/decide", body).1;
     assert_eq!((answer["outcome"].as_str(), &answer["command"]), (Some("cache"), &asked["command"]));
     eventually("the plant has it", || plant.holding(0) == 210);
     for (body, status) in [

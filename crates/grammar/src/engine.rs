@@ -288,6 +288,15 @@ impl Constraint {
         if is_taken { Ok(()) } else { Err(GrammarError::NotAllowed { token }) }
     }
 
+    /// Where the output stands in the grammar's automaton, if that is what masks it. What is left of the state's run is
+    /// still to come.
+    pub fn state(&self) -> Option<StateId> {
+        match &self.0 {
+            Way::Table(walk) => Some(walk.state),
+            Way::General(_) => None,
+        }
+    }
+
     /// True when the output is a whole value that nothing can be added to.
     pub fn is_complete(&mut self) -> bool {
         match &mut self.0 {

@@ -11,7 +11,7 @@ use crate::text::reason;
 use ganglion_site::{GuardSpec, Micros, Reason};
 
 /// The guard's own record of the brain.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BrainWatch {
     process: BrainProcess,
     state: BrainState,
@@ -91,14 +91,15 @@ impl BrainWatch {
         }
     }
 
-    /// A message came. `false` when no brain that could have sent it is running.
-    pub fn hear(&mut self, now: Micros) -> bool {
+    /// A message came; `next_due_us` is the first deadline of what is still asked. `false` when no brain that could have
+    /// sent it is running.
+    pub fn hear(&mut self, now: Micros, next_due_us: Option<Micros>) -> bool {
         if !matches!(self.state, BrainState::Starting | BrainState::Ready) {
             return false;
         }
         self.state = BrainState::Ready;
         self.heard_us = now;
-        self.due_us = None;
+        self.due_us = next_due_us;
         true
     }
 

@@ -3,7 +3,7 @@
 use ganglion_site::{GuardSpec, Micros};
 
 /// Whether the brain's answers count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BreakerState {
     /// Answers are checked and may be actuated.
     Closed,
@@ -26,7 +26,7 @@ impl BreakerState {
 
 /// Counts consecutive failures and probes. Opens at exactly the site's `failures`; stays open at least `open_ms` (its
 /// minimum dwell, started anew by every opening); one failed probe opens it again; `probes` good ones close it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Breaker {
     state: BreakerState,
     failures: u32,
@@ -49,6 +49,12 @@ impl Breaker {
             probes_needed: spec.breaker_probes.max(1),
             open_us: Micros::from(spec.breaker_open_ms) * 1000,
         }
+    }
+
+    /// Other numbers from here on; state and counts stay.
+    pub(crate) fn adopt(&mut self, spec: &GuardSpec) {
+        let Self { failures_max, probes_needed, open_us, .. } = Self::new(spec);
+        *self = Self { failures_max, probes_needed, open_us, ..*self };
     }
 
     /// The state now.

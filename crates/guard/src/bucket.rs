@@ -5,7 +5,7 @@ use ganglion_site::{CommandBudget, Micros};
 const MINUTE_US: u64 = 60_000_000;
 
 /// The bucket. In any span of `t` minutes at most `burst + per_minute * t` commands pass it. Without a budget all pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Bucket {
     budget: Option<CommandBudget>,
     /// In 1/[`MINUTE_US`] of a token.
@@ -17,6 +17,13 @@ impl Bucket {
     /// A full one.
     pub fn new(budget: Option<CommandBudget>) -> Self {
         Self { budget, level: budget.map_or(0, |b| u64::from(b.burst) * MINUTE_US), filled_us: 0 }
+    }
+
+    /// The bucket of another budget, as full as the one before; a budget where there was none begins full.
+    pub fn after(before: Self, budget: Option<CommandBudget>) -> Self {
+        let full = Self::new(budget);
+        let level = if before.budget.is_some() { before.level.min(full.level) } else { full.level };
+        Self { level, filled_us: before.filled_us, ..full }
     }
 
     /// Lets time pass.
@@ -31,6 +38,11 @@ impl Bucket {
     /// Whether one more command may go.
     pub fn has_one(&self) -> bool {
         self.budget.is_none() || self.level >= MINUTE_US
+    }
+
+    /// Whether two more may go.
+    pub fn has_two(&self) -> bool {
+        self.budget.is_none() || self.level >= 2 * MINUTE_US
     }
 
     /// A command went.

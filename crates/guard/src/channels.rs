@@ -2,13 +2,15 @@
 
 use crate::lease::Lease;
 use crate::limits::*;
+use crate::policy::{News, Notice, Policy};
 use crate::rt;
 use crate::runner::Port;
-use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Link, OperatorCommand, Request, Status};
+use crate::status::{Actuation, BrainProcess, DeviceWatchdog, Field, Link, OperatorCommand, Request, Status};
 use crate::supervisor::BrainChannel;
 use crate::tags::{TagSample, TagTable};
-use ganglion_audit::{Record, Sink};
-use ganglion_site::{Decision, Event, Micros, Site};
+use crate::text::reason;
+use ganglion_audit::{Record, RecordKind, Sink};
+use ganglion_site::{BrainMessage, Event, Micros, Reason, Site};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -26,6 +28,7 @@ pub struct Signals {
     heartbeat_ack_us: AtomicU64,
     heartbeats: AtomicU64,
     records_lost: AtomicU64,
+    deadline_misses: AtomicU64,
 }
 
 impl Signals {
@@ -67,6 +70,11 @@ impl Signals {
         self.records_lost.load(Ordering::Relaxed)
     }
 
+    /// Events without an answer at their deadline.
+    pub fn deadline_misses(&self) -> u64 {
+        self.deadline_misses.load(Ordering::Relaxed)
+    }
+
     /// Ends the guard's loop after its current cycle.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -86,8 +94,14 @@ pub struct Outside {
     pub actuations: rtrb::Consumer<Actuation>,
     /// A copy of every record, for live display and for answering requests by their number.
     pub records: rtrb::Consumer<Record>,
-    /// The status whenever it changed in more than time and counters.
+    /// Fields of answers that are still being decided, for those who asked for them.
+    pub fields: rtrb::Consumer<Field>,
+    /// The status whenever it changed in more than time.
     pub statuses: rtrb::Consumer<Status>,
+    /// Policies and notices in.
+    pub news: rtrb::Producer<News>,
+    /// Policies that were exchanged, to be freed; empty it.
+    pub retired: rtrb::Consumer<Box<Policy>>,
 }
 
 /// The guard's end: the [`Port`] of `ganglion run`.
@@ -99,11 +113,16 @@ pub struct Channels {
     actuations: rtrb::Producer<Actuation>,
     records: rtrb::Producer<Record>,
     statuses: rtrb::Producer<Status>,
+    news: rtrb::Consumer<News>,
+    retired: rtrb::Producer<Box<Policy>>,
+    fields: rtrb::Producer<Field>,
     shown: Option<Status>,
     actuation_stuck: bool,
     brain: Option<BrainChannel>,
     audit: Option<Sink>,
     lease: Option<Lease>,
+    /// What is logged when a variant of the model takes over.
+    variants: Box<[Reason]>,
 }
 
 impl Channels {
@@ -117,19 +136,26 @@ impl Channels {
             heartbeat_ack_us: AtomicU64::new(0),
             heartbeats: AtomicU64::new(0),
             records_lost: AtomicU64::new(0),
+            deadline_misses: AtomicU64::new(0),
         });
         let (requests_in, requests) = rtrb::RingBuffer::new(REQUEST_QUEUE_MAX);
         let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
         let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
+        let (fields, fields_out) = rtrb::RingBuffer::new(FIELD_QUEUE_MAX);
         let (statuses, statuses_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX);
+        let (news_in, news) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
+        let (retired, retired_out) = rtrb::RingBuffer::new(NEWS_QUEUE_MAX);
         let outside = Outside {
             signals: Arc::clone(&signals),
             requests: requests_in,
             operator: operator_in,
             actuations: actuations_out,
             records: records_out,
+            fields: fields_out,
             statuses: statuses_out,
+            news: news_in,
+            retired: retired_out,
         };
         let shown = None;
         let actuation_stuck = false;
@@ -140,11 +166,19 @@ impl Channels {
             actuations,
             records,
             statuses,
+            news,
+            retired,
+            fields,
             shown,
             actuation_stuck,
             brain,
             audit,
             lease: site.plant.as_ref().map(Lease::new),
+            variants: (0..=site.model.variants.len())
+                .map(|level| {
+                    reason!("the model's variant {} answers from now on", site.model.variant_name(level))
+                })
+                .collect(),
         };
         (inside, outside)
     }
@@ -195,7 +229,7 @@ impl Port for Channels {
         self.brain.as_mut().map_or(BrainProcess::Absent, BrainChannel::process)
     }
 
-    fn decision(&mut self) -> Option<Decision> {
+    fn message(&mut self) -> Option<BrainMessage> {
         self.brain.as_mut()?.receive()
     }
 
@@ -229,12 +263,34 @@ impl Port for Channels {
         }
     }
 
+    fn field(&mut self, field: &Field) {
+        // A reader that is too slow for parts still gets the whole answer.
+        let _ = self.fields.push(*field);
+    }
+
     fn show(&mut self, status: &Status) {
-        let still =
-            |s: &Status| Status { time_us: 0, counters: crate::Counters::default(), link: Link::DOWN, ..*s };
+        self.signals.deadline_misses.store(status.counters.deadline_misses, Ordering::Relaxed);
+        let counters = |s: &Status| crate::Counters { cycles: 0, ..s.counters };
+        let still = |s: &Status| Status { time_us: 0, counters: counters(s), link: Link::DOWN, ..*s };
         let changed = self.shown.as_ref().is_none_or(|old| still(old) != still(status));
         if changed && self.statuses.push(*status).is_ok() {
             self.shown = Some(*status);
+        }
+    }
+
+    fn news(&mut self) -> Option<News> {
+        if let Some(level) = self.brain.as_mut().and_then(BrainChannel::switch) {
+            let name = self.variants.get(usize::from(level)).copied().unwrap_or(Reason::EMPTY);
+            let notice = Notice { kind: RecordKind::Brain, reason: name };
+            return Some(News::Variant { level, notice });
+        }
+        // Not more than can be handed back: freeing is none of this thread's work.
+        if self.retired.is_full() { None } else { self.news.pop().ok() }
+    }
+
+    fn retire(&mut self, old: Box<Policy>) {
+        if let Err(rtrb::PushError::Full(old)) = self.retired.push(old) {
+            std::mem::forget(old);
         }
     }
 

@@ -5,10 +5,10 @@
 
 use crate::sense::{Sense, bit};
 use ganglion_site::limits::LIMITS_MAX;
-use ganglion_site::{Compare, Micros, Over, Site, Term};
+use ganglion_site::{Compare, Micros, Over, Site, Term, Trigger, TriggerOn};
 
 /// What is known of a condition. Ordered by how far it counts for a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Truth {
     No,
     /// A tag that it names cannot be used.
@@ -47,8 +47,8 @@ impl InForce {
 }
 
 /// History of one term.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Moment {
     /// Start of the unbroken time for which the comparison has held.
     held_from: Option<Micros>,
     /// Last cycle in which it held.
@@ -57,13 +57,14 @@ struct Moment {
     truth: Truth,
 }
 
-/// History of all terms of a site: the rules' first, then the limits', in file order.
+/// History of all terms of a site: the rules' first, then the limits', then the triggers' `when` and `until`, in file order.
 #[derive(Debug, Clone)]
 pub(crate) struct Conditions {
     moments: Vec<Moment>,
-    /// First moment of every rule, then of every limit.
+    /// First moment of every condition, in that order.
     first: Vec<usize>,
     rules: usize,
+    limits: usize,
 }
 
 impl Conditions {
@@ -75,7 +76,43 @@ impl Conditions {
             count += terms.len();
         }
         let moment = Moment { held_from: None, held_last: None, since: false, truth: Truth::Unknown };
-        Self { moments: vec![moment; count], first, rules: site.rules.len() }
+        Self { moments: vec![moment; count], first, rules: site.rules.len(), limits: site.limits.len() }
+    }
+
+    /// The history of every term.
+    pub fn moments(&self) -> &[Moment] {
+        &self.moments
+    }
+
+    /// Takes over a history of as many terms.
+    pub fn set_moments(&mut self, moments: &[Moment]) -> bool {
+        let fits = moments.len() == self.moments.len();
+        if fits {
+            self.moments.copy_from_slice(moments);
+        }
+        fits
+    }
+
+    /// Terms that both sites have: the place among the moments of `new`, and that among those of `old`.
+    pub fn same_terms(old: &Site, new: &Site) -> Vec<(usize, usize)> {
+        let mut left: Vec<_> = conditions(old).flatten().enumerate().collect();
+        let mut same = Vec::new();
+        for (place, term) in conditions(new).flatten().enumerate() {
+            // Equal terms have equal histories, so that it does not matter which one is taken; each is taken once.
+            if let Some(found) = left.iter().position(|(_, old)| *old == term) {
+                same.push((place, left.swap_remove(found).0));
+            }
+        }
+        same
+    }
+
+    /// Takes over the histories of the terms that both have.
+    pub fn go_on_from(&mut self, before: &Self, same: &[(usize, usize)]) {
+        for &(new, old) in same {
+            if let (Some(to), Some(from)) = (self.moments.get_mut(new), before.moments.get(old)) {
+                *to = *from;
+            }
+        }
     }
 
     /// One cycle.
@@ -91,6 +128,14 @@ impl Conditions {
     pub fn rule_holds(&self, site: &Site, rule: usize, sense: &Sense) -> bool {
         let terms = site.rules.get(rule).map_or(&[][..], |rule| &rule.when);
         self.truth(rule, terms, sense) == Truth::Yes
+    }
+
+    /// What is known of a trigger's `when`, or of its `until`, in the plant.
+    pub fn trigger_truth(&self, site: &Site, trigger: usize, until: bool, sense: &Sense) -> Truth {
+        let Some(trigger_spec) = site.triggers.get(trigger) else { return Truth::No };
+        let [when, end] = conditions_of(trigger_spec);
+        let place = self.rules + self.limits + 2 * trigger + usize::from(until);
+        self.truth(place, if until { end } else { when }, sense)
     }
 
     /// The limits in force: a condition counts if it holds for the plant's readings or for the event's own, so that an
@@ -203,7 +248,16 @@ pub(crate) fn tags_of(terms: &[Term]) -> u64 {
 
 fn conditions(site: &Site) -> impl Iterator<Item = &[Term]> {
     let rules = site.rules.iter().map(|rule| rule.when.as_slice());
-    rules.chain(site.limits.iter().map(|limit| limit.when.as_slice()))
+    let limits = site.limits.iter().map(|limit| limit.when.as_slice());
+    rules.chain(limits).chain(site.triggers.iter().flat_map(conditions_of))
+}
+
+/// A trigger's `when` and `until`.
+fn conditions_of(trigger: &Trigger) -> [&[Term]; 2] {
+    match &trigger.on {
+        TriggerOn::When { when, until } => [when, until],
+        TriggerOn::Change { .. } | TriggerOn::Every { .. } => [&[], &[]],
+    }
 }
 
 fn micros(ms: u32) -> Micros {

@@ -51,7 +51,7 @@ struct Slot {
 }
 
 /// A value that went to the plant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Sent {
     pub value: f64,
     /// When it was last sent.
@@ -99,6 +99,42 @@ impl Envelope {
             envelope.track(site, usize::from(rule.command.verb), argument)?;
         }
         Ok(envelope)
+    }
+
+    /// Slots of the same value in both: the place here, and that in `old`.
+    pub fn same_slots(&self, old: &Self) -> Vec<(usize, usize)> {
+        let old: std::collections::BTreeMap<_, _> = old.keys().collect();
+        self.keys().filter_map(|(key, slot)| Some((slot, *old.get(&key)?))).collect()
+    }
+
+    /// Command, argument and choice of every slot.
+    fn keys(&self) -> impl Iterator<Item = ((usize, usize, usize), usize)> {
+        self.tracks.iter().flat_map(|track| {
+            (0..track.slot_count).map(|c| ((track.command, track.argument, c), track.first_slot + c))
+        })
+    }
+
+    /// Takes over what was last sent.
+    pub fn go_on_from(&mut self, before: &Self, same: &[(usize, usize)]) {
+        for &(new, old) in same {
+            if let (Some(to), Some(from)) = (self.slots.get_mut(new), before.slots.get(old)) {
+                to.last = from.last;
+            }
+        }
+    }
+
+    /// What was last sent, by slot.
+    pub fn history(&self) -> impl ExactSizeIterator<Item = Option<Sent>> {
+        self.slots.iter().map(|slot| slot.last)
+    }
+
+    /// Takes over a history of as many slots.
+    pub fn set_history(&mut self, history: &[Option<Sent>]) -> bool {
+        let fits = history.len() == self.slots.len();
+        for (slot, last) in self.slots.iter_mut().zip(history).filter(|_| fits) {
+            slot.last = *last;
+        }
+        fits
     }
 
     /// Makes room for the history of one argument.
@@ -450,6 +486,20 @@ pub(crate) fn undecided(site: &Site, command: &Command, in_force: InForce, sense
     Some(reason!("whether a limit of {name} holds cannot be told: {}", why.as_str()))
 }
 
+/// Whether an argument takes this value; `None` for one of another type.
+pub(crate) fn value_fits(kind: &ArgumentKind, value: &Value) -> Option<bool> {
+    match (kind, value) {
+        (ArgumentKind::Enum(choices), Value::Choice(choice)) => Some(usize::from(*choice) < choices.len()),
+        (ArgumentKind::Integer { lo, hi }, Value::Integer(integer)) => Some((lo..=hi).contains(&integer)),
+        (ArgumentKind::Number { lo, hi, step }, Value::Number(number)) => {
+            Some(on_grid(*number, *lo, *hi, *step))
+        }
+        (ArgumentKind::Bool, Value::Bool(_)) => Some(true),
+        (ArgumentKind::Text { bytes_max }, Value::Text(text)) => Some(text.as_str().len() <= *bytes_max),
+        _ => None,
+    }
+}
+
 /// Verb known, every argument of its type and in its declared range, nothing beyond them. The guard's own test, without
 /// the heap and apart from the parser's.
 pub(crate) fn well_formed(site: &Site, command: &Command) -> Result<(), Reason> {
@@ -463,15 +513,8 @@ pub(crate) fn well_formed(site: &Site, command: &Command) -> Result<(), Reason> 
             }
             return Err(reason!("{} takes {} arguments, more were given", spec.name, spec.arguments.len()));
         };
-        let fits = match (&argument.kind, value) {
-            (ArgumentKind::Enum(choices), Value::Choice(choice)) => usize::from(*choice) < choices.len(),
-            (ArgumentKind::Integer { lo, hi }, Value::Integer(integer)) => (lo..=hi).contains(&integer),
-            (ArgumentKind::Number { lo, hi, step }, Value::Number(number)) => {
-                on_grid(*number, *lo, *hi, *step)
-            }
-            (ArgumentKind::Bool, Value::Bool(_)) => true,
-            (ArgumentKind::Text { bytes_max }, Value::Text(text)) => text.as_str().len() <= *bytes_max,
-            _ => return Err(reason!("{}.{} is missing or of the wrong type", spec.name, argument.name)),
+        let Some(fits) = value_fits(&argument.kind, value) else {
+            return Err(reason!("{}.{} is missing or of the wrong type", spec.name, argument.name));
         };
         if !fits {
             let shown = Quantity(number_of(value).unwrap_or(f64::NAN), &argument.unit);

@@ -18,6 +18,18 @@ pub enum GuardError {
         /// The bound.
         allowed: usize,
     },
+    /// Bytes that are no state of this site's guard.
+    #[error("a recorded state cannot be taken up: {what}; it belongs to another site or another version")]
+    State {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A policy that is more than a policy.
+    #[error("{what} differs from what runs, and that is more than a policy: restart to take it over")]
+    NeedsRestart {
+        /// What differs.
+        what: &'static str,
+    },
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Os {

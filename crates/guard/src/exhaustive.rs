@@ -4,7 +4,9 @@
 
 use crate::guard::Guard;
 use crate::*;
-use ganglion_site::{Command, Decision, Outcome, Reason, Sentence, Site, TagValues, Timings, Value};
+use ganglion_site::{
+    Command, Decision, Outcome, Progress, Reason, Sentence, Site, TagValues, Timings, Value,
+};
 use std::collections::HashSet;
 
 const STEP_US: u64 = 15_000;
@@ -36,6 +38,11 @@ name = "warm"
 about = "warm"
 arguments = [{ name = "percent", integer = [0, 100] }]
 writes = [{ holding = 0, value = "percent" }]
+announce = "release"
+[[command]]
+name = "release"
+about = "release"
+writes = [{ holding = 1, constant = 1 }]
 [[command]]
 name = "all_off"
 about = "off"
@@ -51,6 +58,10 @@ do = { action = "warm", percent = 20 }
 enum Brain {
     Alive,
     Answers,
+    /// Everything at once, the youngest first.
+    AnswersAll,
+    /// Says the verb and nothing more.
+    Begins,
     Babbles,
     Silent,
     Gone,
@@ -92,7 +103,15 @@ fn alphabet() -> Vec<Letter> {
     let mut letters = Vec::new();
     for (operator, estop) in operators {
         for (link, sole_writer) in links {
-            for brain in [Brain::Alive, Brain::Answers, Brain::Babbles, Brain::Silent, Brain::Gone] {
+            for brain in [
+                Brain::Alive,
+                Brain::Answers,
+                Brain::AnswersAll,
+                Brain::Begins,
+                Brain::Babbles,
+                Brain::Silent,
+                Brain::Gone,
+            ] {
                 for heat in [20.0, 60.0, f64::NAN] {
                     // An operator's command and an event come in cycles of their own; together they add no state.
                     for event in [false, true].into_iter().take(if operator.is_none() { 2 } else { 1 }) {
@@ -115,7 +134,8 @@ struct Did {
 
 fn step(guard: &mut Guard, letter: &Letter) -> Did {
     let now = guard.now + STEP_US;
-    let pending = guard.pending_epoch();
+    let pending = guard.pending_epochs();
+    let oldest = pending.first().copied().unwrap_or(0);
     let warm = Command {
         verb: 0,
         values: std::array::from_fn(|i| if i == 0 { Value::Integer(30) } else { Value::Absent }),
@@ -130,17 +150,25 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
     };
     let decisions = match letter.brain {
         Brain::Alive => vec![decision(0, 0.5)],
-        Brain::Answers => vec![decision(pending.unwrap_or(0), 0.5)],
-        Brain::Babbles => vec![decision(pending.unwrap_or(0), f32::NAN), decision(u64::MAX, 0.5)],
-        Brain::Silent | Brain::Gone => Vec::new(),
+        Brain::Answers => vec![decision(oldest, 0.5)],
+        Brain::Babbles => vec![decision(oldest, f32::NAN), decision(u64::MAX, 0.5)],
+        Brain::AnswersAll => pending.iter().rev().map(|epoch| decision(*epoch, 0.5)).collect(),
+        Brain::Begins | Brain::Silent | Brain::Gone => Vec::new(),
+    };
+    let verb = |epoch: &u64| Progress { epoch: *epoch, verb: 0, argument: None, value: Value::Absent };
+    let progress: Vec<Progress> = match letter.brain {
+        Brain::Begins => pending.iter().map(verb).collect(),
+        _ => Vec::new(),
     };
     let request = Request {
         id: 1,
         source: Source::Operator,
+        client: 0,
         sentence: Sentence::cut("warm it"),
         tags: TagValues::NONE,
         deadline_ms: None,
         dry_run: false,
+        stream: false,
     };
     let input = Input {
         tags: &[TagSample::good(letter.heat, now)],
@@ -148,6 +176,7 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
         sole_writer: letter.sole_writer,
         event: letter.event.then_some(&request),
         decisions: &decisions,
+        progress: &progress,
         brain: match letter.brain {
             Brain::Gone => BrainProcess::Restarting,
             _ => BrainProcess::Running { generation: 1 },
@@ -217,7 +246,7 @@ fn key(guard: &Guard) -> String {
         guard.held_by_link,
         guard.safe_owed,
         guard.safe_latched,
-        guard.pending_epoch().map(|_| guard.status().pending),
+        guard.pending_shape(age),
     )
 }
 

@@ -7,13 +7,20 @@ use crate::bucket::Bucket;
 use crate::condition::{Conditions, timeless_in_force, timeless_rule};
 use crate::envelope::{Checked, Envelope, Judging, check_tags, undecided, well_formed};
 use crate::error::GuardError;
-use crate::limits::{BRAIN_MARGIN_US_MAX, GUARD_MARGIN_US_MAX, RECORDS_PER_CYCLE_MAX};
+use crate::limits::{
+    BRAIN_MARGIN_US_MAX, FIELDS_PER_CYCLE_MAX, GUARD_MARGIN_US_MAX, NOTICES_PER_CYCLE_MAX, PENDING_MAX,
+    RECORDS_PER_CYCLE_MAX,
+};
 use crate::mode::Mode;
+use crate::outputs::Outputs;
+use crate::pending::{Pending, PendingTable};
+use crate::policy::Notice;
 use crate::rules::{ActiveRule, RuleChoice};
 use crate::sense::{Readings, Sense, bit};
 use crate::status::*;
 use crate::tags::TagSample;
 use crate::text::reason;
+use crate::triggers::TriggerState;
 use ganglion_audit::{Record, RecordKind, Source, Verdict};
 use ganglion_site::limits::TAGS_MAX;
 use ganglion_site::{
@@ -28,20 +35,19 @@ pub struct Guard {
     pub(crate) safe: Approved<Command>,
     pub(crate) conditions: Conditions,
     pub(crate) bucket: Bucket,
-    dry_run: bool,
-    prompt_mask: u64,
-    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
-    pub(crate) trip_mask: u64,
-    deadline_us: Micros,
-    guard_margin_us: Micros,
-    brain_margin_us: Micros,
+    pub(crate) dry_run: bool,
+    /// Some command announces another.
+    pub(crate) announces: bool,
+    pub(crate) prompt_mask: u64,
+    pub(crate) times: Times,
+    pub(crate) noted: Option<Notice>,
 
     pub(crate) now: Micros,
     pub(crate) mode: Mode,
     pub(crate) breaker: Breaker,
     pub(crate) brain: BrainWatch,
     pub(crate) sense: Sense,
-    readings: Readings,
+    pub(crate) readings: Readings,
     pub(crate) link: Link,
     pub(crate) sole_writer: bool,
     pub(crate) link_was_up: bool,
@@ -50,27 +56,45 @@ pub struct Guard {
     pub(crate) held_by_link: bool,
     pub(crate) safe_owed: bool,
     pub(crate) safe_latched: bool,
-    epoch: Epoch,
-    pub(crate) pending: Option<Pending>,
+    pub(crate) epoch: Epoch,
+    pub(crate) pending: PendingTable,
+    pub(crate) outputs: Outputs,
+    pub(crate) triggers: Vec<TriggerState>,
     pub(crate) last_rule: Option<Command>,
     pub(crate) active: ActiveRule,
 
-    event_out: Option<Event>,
+    pub(crate) event_out: Option<Event>,
+    pub(crate) fields: Vec<Field>,
     pub(crate) actuation: Option<Actuation>,
     records: Vec<Record>,
     pub(crate) counters: Counters,
-    status: Status,
+    pub(crate) status: Status,
 }
 
-/// An event that the brain is thinking about.
+/// What follows from a site's policy.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pending {
-    request: Request,
-    event: Event,
-    accepted_us: Micros,
-    deadline_us: Micros,
-    cutoff_us: Micros,
-    shadow: bool,
+pub(crate) struct Times {
+    /// Tags with a trip limit: unreadable means that the plant's state is unknown.
+    pub trip_mask: u64,
+    pub deadline_us: Micros,
+    pub guard_margin_us: Micros,
+    pub brain_margin_us: Micros,
+}
+
+impl Times {
+    pub fn new(site: &Site) -> Self {
+        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
+        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
+            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
+            _ => mask,
+        });
+        Self {
+            trip_mask,
+            deadline_us,
+            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
+            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+        }
+    }
 }
 
 impl Guard {
@@ -82,19 +106,13 @@ impl Guard {
     pub fn new(site: &Site) -> Result<Self, GuardError> {
         let envelope = Envelope::new(site)?;
         let safe = envelope.seal_safe(site)?;
-        let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
-        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
-            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
-            _ => mask,
-        });
         let breaker = Breaker::new(&site.guard);
         let mode = Mode::Stopped;
         Ok(Self {
+            announces: site.commands.iter().any(|spec| spec.announce.is_some()),
             prompt_mask: site.prompt.tags.iter().fold(0, |mask, &index| mask | bit(index)),
-            trip_mask,
-            deadline_us,
-            guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
-            brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
+            times: Times::new(site),
+            noted: None,
             now: 0,
             mode,
             breaker,
@@ -110,10 +128,13 @@ impl Guard {
             safe_owed: false,
             safe_latched: false,
             epoch: 0,
-            pending: None,
+            pending: PendingTable::new(),
+            outputs: Outputs::new(site),
+            triggers: vec![TriggerState::FRESH; site.triggers.len()],
             last_rule: None,
             active: ActiveRule::NONE,
             event_out: None,
+            fields: Vec::with_capacity(FIELDS_PER_CYCLE_MAX),
             actuation: None,
             records: Vec::with_capacity(RECORDS_PER_CYCLE_MAX),
             counters: Counters::default(),
@@ -124,7 +145,7 @@ impl Guard {
                 severity: Severity::Nominal,
                 brain: BrainState::Absent,
                 link: Link::DOWN,
-                pending: false,
+                pending: 0,
                 rule_in_control: false,
                 alarms: 0,
                 trips: 0,
@@ -159,12 +180,21 @@ impl Guard {
 
     /// Whether the next cycle can take an event (a shadow probe does not stand in its way).
     pub fn can_take_event(&self) -> bool {
-        self.pending.is_none_or(|p| p.shadow)
+        self.pending.count() < PENDING_MAX
     }
 
-    /// A cycle is wanted at this time even if the period has not passed: the last look for the pending answer.
+    /// A cycle is wanted at this time even if the period has not passed: the last look for a pending answer, or at once
+    /// for what waits for its turn.
     pub fn next_wake_us(&self) -> Option<Micros> {
-        self.pending.map(|p| p.cutoff_us)
+        if self.has_backlog() {
+            return Some(self.now);
+        }
+        self.pending.iter().map(|pending| pending.cutoff_us).min()
+    }
+
+    /// Whether something waits for the next cycle because a cycle gives one command.
+    pub fn has_backlog(&self) -> bool {
+        self.pending.iter().any(|p| !p.is_waiting() || p.owes_announcement().is_some())
     }
 
     /// The verdict for one command as if in Execute, for `ask`: only tags with a given value are judged, no history, no
@@ -210,11 +240,15 @@ impl Guard {
         // First, so that whatever else is decided in this cycle finds the place taken and is recorded as not sent.
         self.pay_safe();
         self.watch_brain(input.brain);
+        self.take_progress(input.progress);
         self.take_decisions(input.decisions);
+        self.expire_pending();
+        self.settle();
         if let Some(request) = input.event {
             self.accept(request);
         }
-        self.expire_pending();
+        self.announce();
+        self.watch_triggers();
         self.breaker.tick(self.now, self.brain.ready());
         self.control_by_rule();
         self.probe();
@@ -234,6 +268,7 @@ impl Guard {
             // Another writer's plant is not fed by this one's cycles, and the driver never arms it.
             heartbeat: self.sole_writer,
             records: &self.records,
+            fields: &self.fields,
             status: &self.status,
         }
     }
@@ -246,6 +281,10 @@ impl Guard {
         self.event_out = None;
         self.actuation = None;
         self.records.clear();
+        self.fields.clear();
+        if let Some(Notice { kind, reason }) = self.noted.take() {
+            self.notice(kind, reason);
+        }
     }
 
     fn sense_plant(&mut self, tags: &[TagSample], link: Link) {
@@ -270,88 +309,7 @@ impl Guard {
         }
     }
 
-    // ---- the brain ----
-
-    fn watch_brain(&mut self, process: BrainProcess) {
-        if let Some(text) = self.brain.watch(self.now, process) {
-            self.counters.brain_losses += 1;
-            self.breaker.open(self.now);
-            self.notice(RecordKind::Brain, text);
-            if let Some(pending) = self.pending.take() {
-                self.give_up(pending, text);
-            }
-        }
-    }
-
-    fn take_decisions(&mut self, decisions: &[Decision]) {
-        for decision in decisions.iter().take(crate::limits::DECISIONS_PER_CYCLE_MAX) {
-            if !self.brain.hear(self.now) {
-                self.counters.unexpected_answers += 1;
-                continue;
-            }
-            if self.brain.became_ready() {
-                self.notice(RecordKind::Brain, reason!("the brain is ready"));
-            }
-            if decision.epoch == 0 {
-                continue;
-            }
-            match self.pending.filter(|p| p.event.epoch == decision.epoch) {
-                Some(pending) => {
-                    self.pending = None;
-                    self.resolve(pending, decision);
-                }
-                None if decision.epoch <= self.epoch => self.counters.late_answers += 1,
-                None => self.counters.unexpected_answers += 1,
-            }
-        }
-    }
-
-    /// An answer to the pending event.
-    fn resolve(&mut self, pending: Pending, decision: &Decision) {
-        if self.now > pending.deadline_us {
-            self.counters.late_answers += 1;
-            self.counters.deadline_misses += 1;
-            self.breaker.failure(self.now);
-            let late_ms = (self.now - pending.deadline_us).div_ceil(1000);
-            return self.give_up(pending, reason!("the answer was seen {late_ms} ms after the deadline"));
-        }
-        if let Err(why) = self.decision_is_sound(decision) {
-            self.counters.malformed_answers += 1;
-            self.breaker.failure(self.now);
-            let text = reason!("the brain's answer is malformed: {}", why.as_str());
-            return self.record_answer(&pending, decision, None, Verdict::Rejected, text, false);
-        }
-        self.breaker.success();
-        let Some(command) = decision.command else {
-            let text = match decision.reason.as_str() {
-                "" => reason!("the brain gave no command"),
-                _ => decision.reason,
-            };
-            return self.record_answer(&pending, decision, None, Verdict::Rejected, text, false);
-        };
-        let (mut checked, approved) =
-            self.judge(&command, self.prompt_needed(), &pending.request.tags, !pending.event.dry_run);
-        if checked.verdict == Verdict::Approved && is_question(&pending.request.sentence) {
-            checked.reason = reason!("a question: answered, not acted on");
-        }
-        let mut actuated = false;
-        if let (Some(approved), false) = (approved, pending.shadow) {
-            actuated = self.actuate(approved, decision.outcome, &pending.event, &pending.request);
-        }
-        let clamped = (checked.verdict == Verdict::Clamped).then_some(checked.command);
-        self.record_answer(&pending, decision, clamped, checked.verdict, checked.reason, actuated);
-    }
-
-    /// A decision's own fields, before its command is judged.
-    fn decision_is_sound(&self, decision: &Decision) -> Result<(), Reason> {
-        if !matches!(decision.outcome, Outcome::Model | Outcome::Cache | Outcome::Completion) {
-            return Err(reason!("only the guard may answer by rule or by the safe command"));
-        }
-        if !(decision.confidence >= 0.0 && decision.confidence <= 1.0) {
-            return Err(reason!("confidence {} is not between 0 and 1", decision.confidence));
-        }
-        decision.command.as_ref().map_or(Ok(()), |command| well_formed(&self.site, command))
-    }
+    // ---- commands ----
 
     /// Mode, link, tags, budget, then the envelope: the only way from a command to an `Approved` one. `given` are the
     /// event's own readings; only a command that is `for_the_plant` needs a token.
@@ -372,7 +330,7 @@ impl Guard {
         if let Some(reason) = self.link_fault() {
             return refuse(reason);
         }
-        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.trip_mask) {
+        if let Err(reason) = check_tags(&self.site, &self.sense, needed | self.times.trip_mask) {
             return refuse(reason);
         }
         let event = self.sense.with(&self.site, given);
@@ -398,7 +356,7 @@ impl Guard {
 
     // ---- events ----
 
-    fn accept(&mut self, request: &Request) {
+    pub(crate) fn accept(&mut self, request: &Request) {
         self.counters.events += 1;
         if self.mode != Mode::Execute {
             let text = self.mode_reason();
@@ -407,7 +365,7 @@ impl Guard {
         if !self.can_take_event() {
             self.counters.busy += 1;
             return self
-                .refuse(request, reason!("busy: the event before this one is still waiting for its answer"));
+                .refuse(request, reason!("busy: {PENDING_MAX} events are still waiting for their answers"));
         }
         let sense = self.sense.with(&self.site, &request.tags);
         // The plant's own trips have left Execute by now, so that this one came with the event.
@@ -417,85 +375,23 @@ impl Guard {
         // A question is decided, checked and recorded like anything else, and never actuated.
         let request = &Request { dry_run: request.dry_run || is_question(&request.sentence), ..*request };
         let needed = self.prompt_needed() | request.tags.present();
-        if let Err(why) = check_tags(&self.site, &sense, needed | self.trip_mask) {
+        if let Err(why) = check_tags(&self.site, &sense, needed | self.times.trip_mask) {
             return self.answer_by_rule(
                 request,
                 self.now,
                 reason!("{}; the model was not asked", why.as_str()),
             );
         }
-        let closed = self.breaker.state() == BreakerState::Closed;
-        if closed && self.brain.ready() && self.pending.is_none() {
-            self.ask(request, false);
-            return;
+        if self.brain_counts() {
+            return self.ask(request, false);
         }
         let why = match self.brain.state() {
             BrainState::Ready => reason!("the breaker is {}", self.breaker.state().as_str()),
             state => reason!("the brain is {}", state.as_str()),
         };
         self.answer_by_rule(request, self.now, why);
-        if self.breaker.state() == BreakerState::HalfOpen && self.brain.ready() && self.pending.is_none() {
+        if self.may_probe() {
             self.ask(request, true);
-        }
-    }
-
-    /// Sends an event to the brain; the answer is due at its deadline.
-    fn ask(&mut self, request: &Request, shadow: bool) {
-        self.epoch += 1;
-        let span_us = self.span_us(request);
-        let deadline_us = self.now.saturating_add(span_us);
-        let event = Event {
-            epoch: self.epoch,
-            deadline_us: deadline_us - self.brain_margin_us.min(span_us / 2),
-            dry_run: request.dry_run || shadow || self.dry_run,
-            ..self.event_of(request)
-        };
-        self.event_out = Some(event);
-        self.brain.asked(deadline_us);
-        self.pending = Some(Pending {
-            request: *request,
-            event,
-            accepted_us: self.now,
-            deadline_us,
-            cutoff_us: deadline_us - self.guard_margin_us.min(span_us / 4),
-            shadow,
-        });
-    }
-
-    /// The last look before the deadline found nothing.
-    fn expire_pending(&mut self) {
-        let Some(pending) = self.pending.filter(|p| self.now >= p.cutoff_us) else { return };
-        self.pending = None;
-        self.counters.deadline_misses += 1;
-        self.breaker.failure(self.now);
-        let waited_ms = (self.now - pending.accepted_us) / 1000;
-        self.give_up(pending, reason!("the brain gave no answer in {waited_ms} ms"));
-    }
-
-    /// The brain's answer will not be used: the rule controller's is, unless this was a shadow probe.
-    fn give_up(&mut self, pending: Pending, why: Reason) {
-        if pending.shadow {
-            let record = Record {
-                request: pending.request.id,
-                event: pending.event,
-                verdict: Some(Verdict::Rejected),
-                latency_us: self.now - pending.accepted_us,
-                ..self.blank(RecordKind::Probe, why)
-            };
-            self.push(record);
-        } else {
-            self.answer_by_rule_for(&pending.request, &pending.event, pending.accepted_us, why);
-        }
-    }
-
-    /// The mode left Execute while the brain was thinking: its answer, when it comes, is an old epoch's.
-    fn drop_pending(&mut self) {
-        let Some(pending) = self.pending.take() else { return };
-        let text = self.mode_reason();
-        if pending.shadow {
-            self.give_up(pending, text);
-        } else {
-            self.refuse(&pending.request, text);
         }
     }
 
@@ -515,11 +411,19 @@ impl Guard {
 
     /// A half-open breaker with nothing to do asks a question of its own, so that closing costs no operator's sentence.
     fn probe(&mut self) {
-        let idle = self.pending.is_none() && self.event_out.is_none();
-        let can = self.breaker.state() == BreakerState::HalfOpen && self.brain.ready() && idle;
-        if can && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
+        if self.may_probe() && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
             self.ask(&Request::own(true), true);
         }
+    }
+
+    /// Whether the brain's answers are acted on.
+    pub(crate) fn brain_counts(&self) -> bool {
+        self.breaker.state() == BreakerState::Closed && self.brain.ready()
+    }
+
+    fn may_probe(&self) -> bool {
+        let can = self.breaker.state() == BreakerState::HalfOpen && self.brain.ready();
+        can && self.event_out.is_none() && !self.pending.has_shadow()
     }
 
     // ---- out ----
@@ -541,6 +445,12 @@ impl Guard {
             self.bucket.take();
         }
         self.envelope.commit(&self.site, approved.get(), self.now);
+        // What answers no asked event is younger than every event asked so far.
+        let epoch = if event.epoch == 0 { self.epoch + 1 } else { event.epoch };
+        self.outputs.note(&self.site, approved.get(), epoch);
+        if outcome == Outcome::Safe {
+            self.outputs.note_safe(epoch);
+        }
         self.counters.actuated += 1;
         self.actuation =
             Some(Actuation { approved, outcome, epoch: event.epoch, request: request.id, time_us: self.now });
@@ -556,7 +466,7 @@ impl Guard {
             severity,
             brain: self.brain.state(),
             link: self.link,
-            pending: self.pending.is_some_and(|p| !p.shadow),
+            pending: u8::try_from(self.pending.count()).unwrap_or(u8::MAX),
             rule_in_control: self.rule_in_control(),
             alarms: self.sense.alarms,
             trips: self.sense.trips,
@@ -578,13 +488,13 @@ impl Guard {
     }
 
     /// Time that a request has, in µs.
-    fn span_us(&self, request: &Request) -> Micros {
-        request.deadline_ms.map_or(self.deadline_us, |ms| {
+    pub(crate) fn span_us(&self, request: &Request) -> Micros {
+        request.deadline_ms.map_or(self.times.deadline_us, |ms| {
             (Micros::from(ms) * 1000).clamp(1000, Micros::from(self.site.guard.brain_timeout_ms) * 1000)
         })
     }
 
-    fn mode_reason(&self) -> Reason {
+    pub(crate) fn mode_reason(&self) -> Reason {
         reason!("the mode is {}; commands are taken in Execute only", self.mode.as_str())
     }
 
@@ -597,11 +507,13 @@ impl Guard {
             tags: sense.values,
             tags_present: (self.prompt_mask | request.tags.present()) & sense.usable,
             sentence: request.sentence,
+            client: request.client,
             dry_run: request.dry_run || self.dry_run,
+            stream: request.stream,
         }
     }
 
-    fn record_answer(
+    pub(crate) fn record_answer(
         &mut self,
         pending: &Pending,
         decision: &Decision,
@@ -667,7 +579,7 @@ impl Guard {
         self.push(record);
     }
 
-    fn count(&mut self, verdict: Verdict) {
+    pub(crate) fn count(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Approved => self.counters.approved += 1,
             Verdict::Clamped => self.counters.clamped += 1,
@@ -675,15 +587,8 @@ impl Guard {
         }
     }
 
-    fn blank(&self, kind: RecordKind, reason: Reason) -> Record {
-        let nobody = Event {
-            epoch: 0,
-            deadline_us: 0,
-            tags: [0.0; TAGS_MAX],
-            tags_present: 0,
-            sentence: Sentence::EMPTY,
-            dry_run: self.dry_run,
-        };
+    pub(crate) fn blank(&self, kind: RecordKind, reason: Reason) -> Record {
+        let nobody = Event { dry_run: self.dry_run, ..Event::new(0, 0) };
         Record {
             kind,
             time_us: self.now,
@@ -706,7 +611,7 @@ impl Guard {
 
     /// Notices never take the place that decisions need.
     pub(crate) fn notice(&mut self, kind: RecordKind, text: Reason) {
-        if self.records.len() < RECORDS_PER_CYCLE_MAX / 2 {
+        if self.records.len() < NOTICES_PER_CYCLE_MAX {
             let record = self.blank(kind, text);
             self.push(record);
         } else {
@@ -714,7 +619,7 @@ impl Guard {
         }
     }
 
-    fn push(&mut self, record: Record) {
+    pub(crate) fn push(&mut self, record: Record) {
         if self.records.len() < RECORDS_PER_CYCLE_MAX {
             self.records.push(record);
         } else {
@@ -723,16 +628,8 @@ impl Guard {
     }
 }
 
-#[cfg(test)]
-impl Guard {
-    /// The epoch that the brain is thinking about.
-    pub(crate) fn pending_epoch(&self) -> Option<Epoch> {
-        self.pending.map(|pending| pending.event.epoch)
-    }
-}
-
 /// A sentence that ends in a question mark, ASCII, full-width or Arabic.
-fn is_question(sentence: &Sentence) -> bool {
+pub(crate) fn is_question(sentence: &Sentence) -> bool {
     let text = sentence.as_str().trim_end().trim_end_matches(['"', '\'', ')', '!', '.']);
     text.ends_with(['?', '\u{ff1f}', '\u{61f}'])
 }

@@ -54,6 +54,8 @@
 //! (that is an input to it), and it claims no SIL or PL. See `docs/safety.md`.
 #![allow(clippy::result_large_err, reason = "reasons are inline: the cycle has no heap to box them")]
 
+mod announce;
+mod answers;
 mod approved;
 mod brain;
 mod breaker;
@@ -64,13 +66,19 @@ mod envelope;
 mod error;
 #[cfg(test)]
 mod exhaustive;
+mod governor;
 mod guard;
+mod host;
 mod lease;
 pub mod limits;
 mod mode;
 mod modes;
+mod outputs;
+mod pending;
 mod pi;
+mod policy;
 mod registers;
+mod replica;
 mod rt;
 mod rules;
 mod runner;
@@ -79,6 +87,7 @@ mod status;
 mod supervisor;
 mod tags;
 mod text;
+mod triggers;
 mod wake;
 
 pub use approved::Approved;
@@ -87,9 +96,13 @@ pub use channels::{Channels, Outside, Signals};
 pub use envelope::Checked;
 pub use error::GuardError;
 pub use ganglion_audit::{Record, RecordKind, Source, Verdict};
+pub use governor::{Governor, Switch};
 pub use guard::Guard;
+pub use host::{Host, HostReading, SysHost};
 pub use mode::{Mode, ModeEvent};
+pub use policy::{Fingerprint, News, Notice, Policy};
 pub use registers::{RawWrite, RawWrites, register_writes};
+pub use replica::{Actuated, Replica, Seen, stand_in};
 pub use rt::{RtStatus, die_with_parent, go_real_time, lock_memory, monotonic_us};
 pub use runner::{LoopStats, Port, Runner};
 pub use status::*;

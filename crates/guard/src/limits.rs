@@ -6,12 +6,26 @@ use ganglion_site::Micros;
 pub const PI_PERIODS_MAX: u64 = 4;
 /// Pause between two tries to become the plant's writer.
 pub const LEASE_RETRY_US: Micros = 1_000_000;
+/// Bytes of a pending event in a saved state: two sentences, two sets of readings, an answer.
+pub const PENDING_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a saved state without the histories of arguments and conditions.
+pub const STATE_BYTES_MIN: usize = 32 * 1024;
 /// Buckets of 1 µs in a measurement of wake-up delays.
 pub const WAKE_HISTOGRAM_US: usize = 100_000;
+/// Events that the brain may be thinking about at once; one more is refused as busy.
+pub const PENDING_MAX: usize = 8;
+/// Those of them that triggers may have made, so that a person's sentence finds a place.
+pub const TRIGGERS_PENDING_MAX: usize = PENDING_MAX / 2;
 /// Records one cycle may produce; more are counted as dropped.
-pub const RECORDS_PER_CYCLE_MAX: usize = 16;
-/// Brain messages looked at in one cycle; a flood is left in the socket.
+pub const RECORDS_PER_CYCLE_MAX: usize = 32;
+/// Notices among them.
+pub const NOTICES_PER_CYCLE_MAX: usize = 16;
+/// Brain messages looked at in one cycle, answers and parts of answers each; a flood is left in the socket.
 pub const DECISIONS_PER_CYCLE_MAX: usize = 8;
+/// Parts of answers that one cycle hands on.
+pub const FIELDS_PER_CYCLE_MAX: usize = 32;
+/// Parts of answers waiting for a reader.
+pub const FIELD_QUEUE_MAX: usize = 256;
 /// Values with a history (argument × choice of the selecting argument).
 pub const RATE_SLOTS_MAX: usize = 128 * 64;
 /// Time kept between the guard's last look for an answer and the deadline, for checks and hand-over.
@@ -36,6 +50,8 @@ pub const REQUEST_QUEUE_MAX: usize = 64;
 pub const OPERATOR_QUEUE_MAX: usize = 16;
 /// Approved commands waiting for the driver.
 pub const ACTUATION_QUEUE_MAX: usize = 16;
+/// Policies and notices waiting for the guard, and policies waiting to be freed.
+pub const NEWS_QUEUE_MAX: usize = 8;
 /// Status changes and records waiting for a reader.
 pub const STATUS_QUEUE_MAX: usize = 64;
 /// Real-time priority asked for (SCHED_FIFO).
@@ -46,5 +62,11 @@ pub const RESTART_PAUSE_MS_MIN: u64 = 100;
 pub const RESTART_PAUSE_MS_MAX: u64 = 5_000;
 /// A brain that lived this long starts again with the shortest pause.
 pub const RESTART_PAUSE_RESET_MS: u64 = 10_000;
+/// Time for which a brain that was followed by another is left alive.
+pub const RETIRE_MS: u64 = 2_000;
 /// How often the supervisor looks after its child.
 pub const SUPERVISOR_POLL_MS: u64 = 2;
+
+// One answer per pending event, and one record each of a new event, a trigger, an announcement, the rule controller, the
+// safe command and a probe.
+const _: () = assert!(NOTICES_PER_CYCLE_MAX + PENDING_MAX + 1 + 6 <= RECORDS_PER_CYCLE_MAX);

@@ -4,7 +4,7 @@
 //! in use elsewhere; a PackML client expects these.
 
 /// A PackML state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Mode {
     /// Faults are being cleared.

@@ -98,7 +98,7 @@ impl Guard {
             // Without an armed link the device's own watchdog stops it; the safe command stays owed until it is armed.
             Mode::Stopping | Mode::Aborting => !self.safe_owed || !self.can_write(),
             Mode::Starting | Mode::Unholding | Mode::Unsuspending => {
-                link_ok && self.trip_mask & !self.sense.usable == 0
+                link_ok && self.times.trip_mask & !self.sense.usable == 0
             }
             Mode::Stopped
             | Mode::Idle
@@ -174,7 +174,7 @@ impl Guard {
         if let Some(text) = self.link_fault() {
             return (Severity::LinkLost, text);
         }
-        if let Some(text) = self.sense.first_unusable(&self.site, self.trip_mask) {
+        if let Some(text) = self.sense.first_unusable(&self.site, self.times.trip_mask) {
             return (Severity::Fault, text);
         }
         if self.breaker.state() != BreakerState::Closed || !self.brain.ready() {

@@ -6,7 +6,7 @@ use crate::limits::PI_PERIODS_MAX;
 use ganglion_site::{Micros, PiSpec};
 
 /// State of one loop.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Pi {
     integral: f64,
     output: f64,

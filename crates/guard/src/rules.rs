@@ -1,7 +1,7 @@
 //! The rule controller: which rule's command goes out while the brain does not count, and how it moves.
 
+use crate::answers::SUPERSEDED;
 use crate::approved::Approved;
-use crate::breaker::BreakerState;
 use crate::envelope::{Judging, Window};
 use crate::guard::Guard;
 use crate::mode::Mode;
@@ -26,7 +26,7 @@ pub(crate) struct RuleChoice {
 }
 
 /// The rule that is in control without a break, since when, and its loop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ActiveRule {
     rule: Option<usize>,
     from_us: Micros,
@@ -39,9 +39,8 @@ impl ActiveRule {
 
 impl Guard {
     pub(crate) fn rule_in_control(&self) -> bool {
-        let brain_counts = self.breaker.state() == BreakerState::Closed && self.brain.ready();
-        let blind = self.trip_mask & !self.sense.usable != 0;
-        self.mode == Mode::Execute && (!brain_counts || blind)
+        let blind = self.times.trip_mask & !self.sense.usable != 0;
+        self.mode == Mode::Execute && (!self.brain_counts() || blind)
     }
 
     /// The first rule that applies. A loop whose tag cannot be used does not.
@@ -60,7 +59,7 @@ impl Guard {
     /// `command`, the one of the first matching rule, if it passes the checks; else the safe command.
     fn choose_rule(&self, sense: &Sense, command: Option<Command>, given: &TagValues) -> RuleChoice {
         let safe = |reason| self.safe_choice(reason);
-        if let Some(why) = sense.first_unusable(&self.site, self.trip_mask) {
+        if let Some(why) = sense.first_unusable(&self.site, self.times.trip_mask) {
             return safe(reason!("{}; safe command", why.as_str()));
         }
         let Some(command) = command else {
@@ -180,6 +179,12 @@ impl Guard {
         if choice.outcome == Outcome::Rule && !request.dry_run && self.is_over_budget(&choice) {
             let over = self.budget_reason();
             return self.refuse(request, reason!("{}; {}", why.as_str(), over.as_str()));
+        }
+        let asked = event.epoch != 0 && choice.outcome == Outcome::Rule;
+        if asked && self.outputs.superseded(&self.site, choice.approved.get(), event.epoch) {
+            self.counters.superseded += 1;
+            let why = reason!("{}; superseded: {SUPERSEDED}", why.as_str());
+            return self.record_choice(request, event, accepted_us, &choice, false, why);
         }
         let actuated = self.actuate(choice.approved, choice.outcome, event, request);
         if actuated {

@@ -1,19 +1,23 @@
 //! The fixed-period loop around [`Guard::cycle`]: what is read before, and what is done after.
 //!
 //! Cycles start on a grid of absolute times. A cycle that runs over makes the loop skip to the next grid point (counted as
-//! overruns, never made up in a burst). Between grid points there are two reasons for an extra cycle: the brain's answer
-//! has come, or the last look before its deadline is due. The first few of a period begin at once, the others a pause apart:
+//! overruns, never made up in a burst). Between grid points there are three reasons for an extra cycle: the brain has said
+//! something, the last look before a deadline is due, or a command waits because the cycle before gave another. The first few of a period begin at once, the others a pause apart:
 //! a chatty brain cannot take the loop over, and an answer late in a long period is not left lying until its deadline.
 
 use crate::guard::Guard;
 use crate::limits::{
-    DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS,
+    DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS, PENDING_MAX,
 };
-use crate::status::{Actuation, BrainAction, BrainProcess, Input, Link, OperatorCommand, Request, Status};
+use crate::policy::{News, Policy};
+use crate::replica::Seen;
+use crate::status::{
+    Actuation, BrainAction, BrainProcess, Field, Input, Link, OperatorCommand, Request, Status,
+};
 use crate::tags::TagSample;
 use ganglion_audit::Record;
 use ganglion_site::limits::TAGS_MAX;
-use ganglion_site::{Decision, Event, Micros};
+use ganglion_site::{BrainMessage, Decision, Event, Micros, Progress};
 
 /// The guard's hands: clock, plant, brain, log. Nothing here may wait except [`Port::sleep_until`].
 pub trait Port {
@@ -36,7 +40,7 @@ pub trait Port {
     /// The brain's process.
     fn brain(&mut self) -> BrainProcess;
     /// The next message of the brain; what is no message is counted and skipped.
-    fn decision(&mut self) -> Option<Decision>;
+    fn message(&mut self) -> Option<BrainMessage>;
     /// Sends an event to the brain.
     fn ask(&mut self, event: &Event);
     /// Has the brain of this generation killed and another started.
@@ -47,8 +51,20 @@ pub trait Port {
     fn heartbeat(&mut self);
     /// Queues a record for the log.
     fn record(&mut self, record: &Record);
+    /// Hands on a field of an answer that is still being decided.
+    fn field(&mut self, field: &Field);
     /// Shows the state after a cycle.
     fn show(&mut self, status: &Status);
+    /// The cycle that begins and what it is given, for a recording.
+    fn begins(&mut self, _guard: &Guard, _now: Micros, _input: &Input<'_>) {}
+    /// What came out of it.
+    fn ends(&mut self, _seen: &Seen<'_>) {}
+    /// What comes before the next cycle: another policy, or something to be logged.
+    fn news(&mut self) -> Option<News> {
+        None
+    }
+    /// Takes the policy that was exchanged, to be freed elsewhere.
+    fn retire(&mut self, _old: Box<Policy>) {}
     /// Ends the loop after this cycle.
     fn stopping(&mut self) -> bool;
 }
@@ -85,6 +101,7 @@ pub struct Runner {
     period_us: Micros,
     samples: [TagSample; TAGS_MAX],
     decisions: Vec<Decision>,
+    progress: Vec<Progress>,
     stats: LoopStats,
 }
 
@@ -103,6 +120,7 @@ impl Runner {
             period_us: Micros::from(period_ms.max(1)) * 1000,
             samples: [TagSample::MISSING; TAGS_MAX],
             decisions: Vec::with_capacity(DECISIONS_PER_CYCLE_MAX),
+            progress: Vec::with_capacity(DECISIONS_PER_CYCLE_MAX),
             stats,
         }
     }
@@ -142,10 +160,13 @@ impl Runner {
         // Ends at the grid point: beyond the free wakes every pass takes the pause or a question's whole span.
         for extra in 0u32.. {
             let wake = self.guard.next_wake_us();
-            let target = wake.map_or(grid, |w| w.min(grid));
-            if wake.is_some() && extra >= EARLY_WAKES_PER_PERIOD_MAX {
-                let rested = (port.now() + EARLY_WAKE_PAUSE_US).min(target);
-                port.sleep_until(rested, false);
+            // What waits for its turn takes at once, as often as a full table can ask for it.
+            let backlog = if self.guard.has_backlog() { PENDING_MAX as u32 } else { 0 };
+            let mut target = wake.map_or(grid, |w| w.min(grid)).max(port.now());
+            if wake.is_some() && extra >= EARLY_WAKES_PER_PERIOD_MAX + backlog {
+                let rested = (port.now() + EARLY_WAKE_PAUSE_US).min(grid.max(target));
+                port.sleep_until(if backlog > 0 { rested } else { rested.min(target) }, false);
+                target = target.max(port.now());
             }
             let answered = port.sleep_until(target, wake.is_some());
             if !answered && target == grid {
@@ -162,13 +183,23 @@ impl Runner {
 
     /// Read, cycle, act.
     fn step<P: Port>(&mut self, now: Micros, port: &mut P) {
-        let Self { guard, samples, decisions, .. } = self;
+        let Self { guard, samples, decisions, progress, .. } = self;
+        match port.news() {
+            Some(News::Adopt(mut policy)) => {
+                guard.adopt(&mut policy);
+                port.retire(policy);
+            }
+            Some(News::Note(notice) | News::Variant { notice, .. }) => guard.note(notice),
+            None => {}
+        }
         port.tags(samples);
         decisions.clear();
+        progress.clear();
         let brain = port.brain();
-        while decisions.len() < DECISIONS_PER_CYCLE_MAX {
-            match port.decision() {
-                Some(decision) => decisions.push(decision),
+        while decisions.len() < DECISIONS_PER_CYCLE_MAX && progress.len() < DECISIONS_PER_CYCLE_MAX {
+            match port.message() {
+                Some(BrainMessage::Decision(decision)) => decisions.push(decision),
+                Some(BrainMessage::Progress(part)) => progress.push(part),
                 None => break,
             }
         }
@@ -180,10 +211,12 @@ impl Runner {
             sole_writer: guard.is_dry_run() || port.sole_writer(now),
             event: event.as_ref(),
             decisions,
+            progress,
             brain,
             operator: port.operator(),
             estop: port.estop(),
         };
+        port.begins(guard, now, &input);
         let output = guard.cycle(now, &input);
         if let Some(actuation) = output.actuation {
             port.actuate(actuation);
@@ -194,9 +227,14 @@ impl Runner {
         if let BrainAction::KillAndRestart { generation } = output.brain {
             port.replace_brain(generation);
         }
+        // Before the records: a part of an answer is there when the answer is.
+        for field in output.fields {
+            port.field(field);
+        }
         for record in output.records {
             port.record(record);
         }
+        port.ends(&output.seen());
         port.show(output.status);
         if output.heartbeat {
             port.heartbeat();

@@ -7,8 +7,9 @@ use ganglion_site::limits::TAGS_MAX;
 use ganglion_site::{Limit, LimitTarget, Micros, Reason, Site, Tag, TagValues};
 
 /// One cycle's view of all tags; bit `i` of a mask = tag `i`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Sense {
+    #[serde(with = "serde_big_array::BigArray")]
     pub values: [f64; TAGS_MAX],
     pub usable: u64,
     pub read: u64,
@@ -16,19 +17,22 @@ pub(crate) struct Sense {
     pub trips: u64,
     /// The mode that the tags' limits were judged in.
     mode: u8,
+    #[serde(with = "serde_big_array::BigArray")]
     why: [Option<Unusable>; TAGS_MAX],
 }
 
 /// What has to be remembered of the samples.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Readings {
     /// Last usable reading per tag, for the rate limit on readings.
+    #[serde(with = "serde_big_array::BigArray")]
     last: [(f64, Micros); TAGS_MAX],
     /// Last sample per tag and the time since which it reads the same, for frozen sensors.
+    #[serde(with = "serde_big_array::BigArray")]
     same: [Same; TAGS_MAX],
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Same {
     bits: u64,
     time_us: Micros,

@@ -5,7 +5,10 @@ use crate::breaker::BreakerState;
 use crate::mode::{Mode, ModeEvent};
 use crate::tags::TagSample;
 use ganglion_audit::{Record, Source};
-use ganglion_site::{Command, Decision, Epoch, Event, Micros, Outcome, Reason, Sentence, TagValues};
+use ganglion_site::limits::TRIGGERS_MAX;
+use ganglion_site::{
+    Command, Decision, Epoch, Event, Micros, Outcome, Progress, Reason, Sentence, TagValues,
+};
 
 /// Everything one cycle may know. The guard asks nobody.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +22,10 @@ pub struct Input<'a> {
     /// At most one new event. One that comes while [`Guard::can_take_event`](crate::Guard::can_take_event) is false is
     /// refused with a reason.
     pub event: Option<&'a Request>,
-    /// Brain messages since the last cycle, oldest first.
+    /// Answers and signs of life of the brain since the last cycle, oldest first.
     pub decisions: &'a [Decision],
+    /// Parts of answers since the last cycle, oldest first.
+    pub progress: &'a [Progress],
     /// The brain's process.
     pub brain: BrainProcess,
     /// At most one operator command.
@@ -30,12 +35,14 @@ pub struct Input<'a> {
 }
 
 /// An event as it comes from outside.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// The asker's own number, repeated in the record.
     pub id: u64,
     /// Who asks.
     pub source: Source,
+    /// [`Event::client`](ganglion_site::Event::client).
+    pub client: u64,
     /// The sentence; empty for a pure sensor event.
     pub sentence: Sentence,
     /// Readings that come with the event, such as a part's measurements. The model and the rules see them instead of the
@@ -45,6 +52,8 @@ pub struct Request {
     pub deadline_ms: Option<u32>,
     /// Decide, check and record, never actuate.
     pub dry_run: bool,
+    /// Each field of the answer is handed on as soon as it is decided and checked.
+    pub stream: bool,
 }
 
 impl Request {
@@ -53,16 +62,18 @@ impl Request {
         Self {
             id: 0,
             source: Source::Guard,
+            client: 0,
             sentence: Sentence::EMPTY,
             tags: TagValues::NONE,
             deadline_ms: None,
             dry_run,
+            stream: false,
         }
     }
 }
 
 /// The plant's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// The transport is up.
     pub connected: bool,
@@ -78,7 +89,7 @@ impl Link {
 }
 
 /// State of the device's comms watchdog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DeviceWatchdog {
     /// The device would hold its last outputs for ever.
     Off,
@@ -89,7 +100,7 @@ pub enum DeviceWatchdog {
 }
 
 /// The brain's process as its supervisor sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainProcess {
     /// None is configured; the rule controller decides everything.
     Absent,
@@ -103,7 +114,7 @@ pub enum BrainProcess {
 }
 
 /// What an operator may ask of the mode machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum OperatorCommand {
     /// Idle → Execute, once the plant is ready.
     Start,
@@ -149,8 +160,19 @@ pub struct Output<'g> {
     pub heartbeat: bool,
     /// To be logged.
     pub records: &'g [Record],
+    /// To be handed on to whoever asked for them.
+    pub fields: &'g [Field],
     /// The state after this cycle.
     pub status: &'g Status,
+}
+
+/// A field of an answer that is still being decided: of its type and in its range, and not yet judged by limits.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Field {
+    /// The asker's number.
+    pub request: u64,
+    /// The field.
+    pub progress: Progress,
 }
 
 /// A command for the plant with the proof that it may go there.
@@ -169,7 +191,7 @@ pub struct Actuation {
 }
 
 /// What to do with the brain's process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainAction {
     /// Nothing.
     Keep,
@@ -181,7 +203,7 @@ pub enum BrainAction {
 }
 
 /// The brain as the guard sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BrainState {
     /// None configured.
     Absent,
@@ -206,7 +228,7 @@ impl BrainState {
 }
 
 /// How bad it is; the highest wins and decides what the guard does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Severity {
     /// All well.
     Nominal,
@@ -240,7 +262,7 @@ impl Severity {
 }
 
 /// The guard's state after a cycle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Time of the cycle.
     pub time_us: Micros,
@@ -254,8 +276,8 @@ pub struct Status {
     pub brain: BrainState,
     /// The plant's connection as given.
     pub link: Link,
-    /// An event waits for the brain.
-    pub pending: bool,
+    /// Events that wait for the brain.
+    pub pending: u8,
     /// The rule controller is the sole writer.
     pub rule_in_control: bool,
     /// Tags beyond `lo`/`hi` or their rate; bit = tag index.
@@ -271,7 +293,7 @@ pub struct Status {
 }
 
 /// Running counts since start. All wrap never in practice and saturate by type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Cycles run.
     pub cycles: u64,
@@ -299,8 +321,14 @@ pub struct Counters {
     pub malformed_answers: u64,
     /// Times the brain was lost.
     pub brain_losses: u64,
-    /// Events refused because another was pending.
+    /// Events refused because too many were pending.
     pub busy: u64,
+    /// Answers that were not sent because a younger event's command, or the safe command, had gone out before them.
+    pub superseded: u64,
+    /// Commands that went out ahead of the one that they announce.
+    pub announced: u64,
+    /// Events made by each trigger.
+    pub triggers: [u32; TRIGGERS_MAX],
     /// Operator commands that did not apply.
     pub refused_commands: u64,
     /// Records beyond the cycle's capacity.

@@ -7,7 +7,7 @@ use ganglion_site::{Micros, Reason, Tag};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// How far a value can be trusted; names as in OPC UA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Quality {
     /// A fresh reading.
     Good,
@@ -18,7 +18,7 @@ pub enum Quality {
 }
 
 /// One tag's latest value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TagSample {
     /// In the tag's unit.
     pub value: f64,
@@ -39,7 +39,7 @@ impl TagSample {
 }
 
 /// Why a tag may not be used.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Unusable {
     Never,
     NotANumber,

@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_guard::*;
-use ganglion_site::Outcome;
+use ganglion_site::{Decision, Outcome, Reason};
 
 const WARM: &str = r#"{"action":"set_temperature","celsius":21.5}"#;
 const FAN: &str = r#"{"action":"set_fan","room":"office","percent":20}"#;
@@ -334,15 +334,6 @@ fn outside_execute_events_are_refused_and_stop_drops_the_pending_one() {
 }
 
 #[test]
-fn a_second_event_is_refused_while_one_is_pending() {
-    let mut bench = Bench::running();
-    bench.go(Some(request(1, "x")), &[], None);
-    assert!(!bench.guard.can_take_event());
-    let got = bench.go(Some(request(2, "y")), &[], None);
-    assert!(got.decisions()[0].reason.as_str().starts_with("busy"));
-}
-
-#[test]
 fn ask_is_pure_and_judges_given_tags() {
     let bench = Bench::running();
     let check = |json: &str, tags: &[Option<f64>]| bench.guard.check(&command(&bench.site, json), tags);
@@ -477,4 +468,20 @@ fn a_safe_command_still_owed_at_the_start_is_sent_alone() {
     let sent: Vec<_> = got.decisions().into_iter().filter(|r| r.actuated).collect();
     assert_eq!((sent.len(), sent[0].outcome), (1, Some(Outcome::Safe)), "no record claims more");
     assert_eq!(bench.go(None, &[], None).actuation.unwrap().outcome, Outcome::Rule);
+}
+
+#[test]
+fn an_unsure_model_is_no_failure_and_its_reason_is_recorded() {
+    const WHY: &str = "the model is unsure: confidence 0.2 is below model.confidence = 0.35";
+    let mut bench = Bench::running();
+    let none = command(&bench.site, r#"{"action":"none"}"#);
+    for id in 1..20 {
+        let epoch = bench.go(Some(request(id, "make it nice")), &[], None).event.expect("asked").epoch;
+        let unsure = Decision { reason: Reason::cut(WHY), confidence: 0.2, ..decision(epoch, Some(none)) };
+        let got = bench.go(None, &[unsure], None);
+        assert_eq!(got.status.breaker, BreakerState::Closed);
+        let record = got.decisions()[0];
+        assert_eq!((record.outcome, record.command), (Some(Outcome::Model), Some(none)));
+        assert_eq!((record.verdict, record.reason.as_str()), (Some(Verdict::Approved), WHY));
+    }
 }

@@ -173,6 +173,7 @@ fn run(seed: u64, cycles: usize) -> (String, u64) {
             sole_writer,
             event: event.as_ref(),
             decisions: &decisions,
+            progress: &[],
             brain,
             operator,
             estop,

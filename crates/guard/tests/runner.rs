@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_guard::*;
-use ganglion_site::{Decision, Event, Micros};
+use ganglion_site::{BrainMessage, Decision, Event, Micros};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,9 +66,9 @@ impl Port for Fake {
     fn brain(&mut self) -> BrainProcess {
         BrainProcess::Running { generation: 1 }
     }
-    fn decision(&mut self) -> Option<Decision> {
+    fn message(&mut self) -> Option<BrainMessage> {
         match self.answers.first() {
-            Some((when, _)) if *when <= self.now => Some(self.answers.remove(0).1),
+            Some((when, _)) if *when <= self.now => Some(BrainMessage::Decision(self.answers.remove(0).1)),
             _ => None,
         }
     }
@@ -92,6 +92,7 @@ impl Port for Fake {
             self.probes_us.push(record.latency_us);
         }
     }
+    fn field(&mut self, _: &Field) {}
     fn show(&mut self, _: &Status) {}
     fn stopping(&mut self) -> bool {
         false

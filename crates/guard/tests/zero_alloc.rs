@@ -4,6 +4,7 @@
 mod common;
 use common::*;
 use ganglion_guard::*;
+use ganglion_site::{Progress, Value};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -64,6 +65,7 @@ fn no_cycle_touches_the_heap() {
             sole_writer: true,
             event: event.as_ref(),
             decisions: if silent { &[] } else { &decisions },
+            progress: &[],
             brain: BrainProcess::Running { generation: (cycle / 400) as u32 + 1 },
             operator,
             estop: false,
@@ -79,6 +81,79 @@ fn no_cycle_touches_the_heap() {
     assert!(seen_actuations > 50 && seen_records > 500, "{seen_actuations} {seen_records}");
     let counters = guard.status().counters;
     assert!(counters.rejected > 0 && counters.approved > 0 && counters.brain_losses > 0, "{counters:?}");
+}
+
+#[test]
+fn nor_do_triggers_announcements_and_several_events_at_once() {
+    let text = SITE.replace("deadline_ms = 20", "deadline_ms = 50").replace(
+        "[[command]]\nname = \"all_off\"",
+        "announce = \"hello\"\n[[command]]\nname = \"hello\"\nwrites = [{ holding = 61, constant = 1 }]\n[[command]]\nname = \"all_off\"",
+    ) + r#"
+[[trigger]]
+name = "price"
+change = "price"
+by = 3
+say = "the price changed"
+pause_ms = 40
+[[trigger]]
+name = "hot"
+when = "temperature > 25 for 30 ms"
+until = "temperature < 20"
+[[trigger]]
+name = "watch"
+every_ms = 200
+"#;
+    let site = parse(&text);
+    let mut guard = Guard::new(&site).unwrap();
+    let fan = command(&site, r#"{"action":"set_fan","room":"office","percent":50}"#);
+    let warm = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
+    let mut waiting = Vec::with_capacity(64);
+    let mut parts = Vec::with_capacity(64);
+    let mut decisions = Vec::with_capacity(64);
+    let before = COUNT.with(Cell::get);
+    for cycle in 0..3_000u64 {
+        let now = 1_000_000 + cycle * 10_000;
+        let price = 20.0 + (cycle / 7 % 30) as f64;
+        let tags = [TagSample::good(18.0 + (cycle % 90) as f64 / 10.0, now), TagSample::good(price, now)];
+        let event = (cycle % 3 != 0).then(|| Request { stream: true, ..request(cycle, "a sentence") });
+        decisions.clear();
+        parts.clear();
+        if cycle % 4 == 3 {
+            let answers =
+                waiting.drain(..).map(|epoch| decision(epoch, Some([fan, warm][(epoch % 2) as usize])));
+            decisions.extend(answers.take(7));
+        } else if cycle % 4 == 1 {
+            parts.extend(waiting.iter().take(8).map(|epoch| Progress {
+                epoch: *epoch,
+                verb: 1,
+                argument: None,
+                value: Value::Absent,
+            }));
+        }
+        decisions.push(decision(0, None));
+        let operator = match cycle {
+            0 => Some(OperatorCommand::Reset),
+            2 => Some(OperatorCommand::Start),
+            _ => None,
+        };
+        let input = Input {
+            tags: &tags,
+            link: Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: now },
+            sole_writer: true,
+            event: event.as_ref(),
+            decisions: &decisions,
+            progress: &parts,
+            brain: BrainProcess::Running { generation: 1 },
+            operator,
+            estop: false,
+        };
+        let output = guard.cycle(now, &input);
+        waiting.extend(output.event.map(|event| event.epoch).filter(|_| waiting.len() < 60));
+    }
+    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    let counters = guard.status().counters;
+    assert!(counters.triggers[..3].iter().all(|count| *count > 0), "{counters:?}");
+    assert!(counters.announced > 10 && counters.actuated > 100, "{counters:?}");
 }
 
 #[test]
@@ -125,6 +200,7 @@ pi = { argument = "percent", tag = "temperature", setpoint = 22, kp = -4, ti_s =
             sole_writer: true,
             event: event.as_ref(),
             decisions: if gone { &[] } else { &decisions },
+            progress: &[],
             brain: if gone { BrainProcess::Restarting } else { BrainProcess::Running { generation: 1 } },
             operator,
             estop: false,

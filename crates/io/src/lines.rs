@@ -52,9 +52,11 @@ pub enum ModeWord {
     Clear,
     /// Any → Aborted.
     Estop,
+    /// No matter of the mode: the site file's policy is read again.
+    Reload,
 }
 
-const MODE_WORDS: [(&str, ModeWord); 7] = [
+const MODE_WORDS: [(&str, ModeWord); 8] = [
     ("start", ModeWord::Start),
     ("hold", ModeWord::Hold),
     ("unhold", ModeWord::Unhold),
@@ -62,6 +64,7 @@ const MODE_WORDS: [(&str, ModeWord); 7] = [
     ("reset", ModeWord::Reset),
     ("clear", ModeWord::Clear),
     ("estop", ModeWord::Estop),
+    ("reload", ModeWord::Reload),
 ];
 
 impl FromStr for ModeWord {

@@ -40,7 +40,7 @@ fn fields(session: &Session, model_id: &str) -> Result<Vec<Field>> {
             expected: format!("at most {}", limits::MODEL_ID_BYTES_MAX),
         });
     }
-    let plan = session.kv.plan();
+    let plan = session.sequences[0].kv.plan();
     let number = |name, value: usize| Field {
         name,
         // Bounded by this crate's limits, all below 2^32.
@@ -114,9 +114,9 @@ impl Session {
         for token in tokens {
             out.put(&token.to_le_bytes())?;
         }
-        let mut chunk = vec![0; self.kv.chunk_bytes()];
-        for index in 0..self.kv.chunk_count(tokens.len()) {
-            self.kv.read_chunk(index, tokens.len(), &mut chunk);
+        let mut chunk = vec![0; self.sequences[0].kv.chunk_bytes()];
+        for index in 0..self.sequences[0].kv.chunk_count(tokens.len()) {
+            self.sequences[0].kv.read_chunk(index, tokens.len(), &mut chunk);
             out.put(&chunk)?;
         }
         let Hashed { inner, hash } = out;
@@ -147,17 +147,17 @@ impl Session {
         }
         let tokens = read_tokens(self, &mut file)?;
         self.truncate(0)?;
-        let mut chunk = vec![0; self.kv.chunk_bytes()];
-        for index in 0..self.kv.chunk_count(tokens.len()) {
+        let mut chunk = vec![0; self.sequences[0].kv.chunk_bytes()];
+        for index in 0..self.sequences[0].kv.chunk_count(tokens.len()) {
             file.take(&mut chunk)?;
-            self.kv.write_chunk(index, &chunk);
+            self.sequences[0].kv.write_chunk(index, &chunk);
         }
         let found: [u8; 32] = file.hash.clone().finalize().into();
         let mut expected = [0; 32];
         file.take_unhashed(&mut expected)?;
         if found != expected {
             let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            self.kv.truncate(0);
+            self.sequences[0].kv.truncate(0);
             return Err(LlmError::KvFile {
                 field: "the SHA-256 of the content",
                 found: hex(found),

@@ -48,8 +48,10 @@ mod model;
 mod packed_file;
 mod parts;
 mod plan;
+mod prefix_file;
 mod profile;
 mod sampling;
+mod sequence;
 mod session;
 mod tensors;
 
@@ -61,9 +63,10 @@ pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_te
 pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};
 pub use plan::MemoryPlan;
+pub use prefix_file::PrefixFile;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
-pub use session::{Overflow, Session, SessionOptions};
+pub use session::{Overflow, Part, Session, SessionOptions};
 
 pub use ganglion_kernels::KvType;
 

@@ -22,6 +22,8 @@ pub const CONTEXT_MAX: usize = ganglion_kernels::limits::POSITIONS_MAX;
 pub const BATCH_MAX: usize = 1 << 12;
 /// Tokens of one pass if nobody says otherwise: enough to be bound by arithmetic, short enough to check a deadline often.
 pub const BATCH_DEFAULT: usize = 64;
+/// Most sequences of one session.
+pub const SEQUENCES_MAX: usize = 64;
 /// Longest token text of a llama2.c vocabulary, in bytes.
 pub const LLAMA2C_TOKEN_BYTES_MAX: usize = 1 << 10;
 /// Packed weights of fewer bytes are not kept on disk: packing them takes less than a tenth of a second.

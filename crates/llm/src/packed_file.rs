@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{LlmError, Result};
 use crate::limits::PACKED_FILE_BYTES_MIN;
 use crate::parts::{Part, pack_all};
+use crate::prefix_file::PrefixFile;
 
 /// To be raised with every change of this format or of the layout of any block format.
 const VERSION: u32 = 1;
@@ -75,6 +76,13 @@ impl PackedFolder {
     pub fn file(&self, gguf: &Gguf) -> PathBuf {
         let name: String = key(gguf).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         self.folder.join(format!("{name}.packed"))
+    }
+
+    /// Where evaluated prefixes of `gguf` are kept, if it is of the size that this folder is for.
+    pub fn prefix_file(&self, gguf: &Gguf) -> Option<PrefixFile> {
+        let weights: usize = gguf.tensors().iter().map(|tensor| tensor.size_bytes as usize).sum();
+        let name = || key(gguf).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.keeps(weights).then(|| PrefixFile::new(&self.folder, name()))
     }
 
     /// Maps the packed weights of `gguf`, after writing them if there are none.

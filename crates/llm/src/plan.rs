@@ -22,6 +22,8 @@ pub struct MemoryPlan {
     pub kv_spill_bytes: u64,
     /// Activations, attention scores and the rotary tables.
     pub scratch_bytes: u64,
+    /// What stands around the engine: vocabulary, masks, answers kept. 0 for an engine alone.
+    pub tables_bytes: u64,
 }
 
 impl MemoryPlan {
@@ -38,20 +40,23 @@ impl MemoryPlan {
         let SessionOptions { context_tokens, batch_tokens, .. } = *options;
         let rotation = RopeTable::size_bytes(context_tokens, config.ropes.dimensions());
         let scratch = Buffers::size_bytes(&config, batch_tokens.min(context_tokens))
-            + kv.scratch_bytes(threads)
+            + options.sequences * kv.scratch_bytes(threads)
             + config.ropes.rotations().len() * rotation;
         Ok(Self {
             context_tokens,
             weights_bytes,
-            kv_bytes: (kv.size_bytes() - kv.spill_bytes()) as u64,
-            kv_spill_bytes: kv.spill_bytes() as u64,
+            kv_bytes: (options.sequences * (kv.size_bytes() - kv.spill_bytes())) as u64,
+            kv_spill_bytes: (options.sequences * kv.spill_bytes()) as u64,
             scratch_bytes: scratch as u64,
+            tables_bytes: 0,
         })
     }
 
     /// All of it that is memory.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes.saturating_add(self.kv_bytes).saturating_add(self.scratch_bytes)
+        [self.weights_bytes, self.kv_bytes, self.scratch_bytes, self.tables_bytes]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -1,9 +1,8 @@
-//! A conversation with a model: its KV cache, its scratch, its position.
+//! A conversation with a model, or several that share its passes: KV caches, scratch, positions.
 
 use std::sync::Arc;
 
-use ganglion_gguf::TemporaryMap;
-use ganglion_kernels::{KvCache, KvSpill, KvType, Matrix, RopeTable, matmul, matmul_rows};
+use ganglion_kernels::{KvType, Matrix, RopeTable, matmul, matmul_rows};
 
 use crate::TokenId;
 use crate::blocks::{self, Buffers, Pass, Tap};
@@ -11,8 +10,9 @@ use crate::config::Config;
 use crate::error::{LlmError, Result};
 use crate::limits;
 use crate::model::Model;
-use crate::plan::{check_option, kv_plan};
+use crate::plan::check_option;
 use crate::profile::{Profiler, Work};
+use crate::sequence::Sequence;
 
 /// Sizes of a session, and what its cache is made of. The batch and the memory budget change speed, never a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct SessionOptions {
     /// Memory for keys and values. What goes beyond lies, oldest blocks first, in a temporary file (see
     /// [`std::env::temp_dir`]) that is mapped and has no name. `None`: all in memory.
     pub kv_ram_bytes: Option<usize>,
+    /// Sequences with a cache of their own, each of the sizes above, that passes can share. One with a ring.
+    pub sequences: usize,
 }
 
 /// What happens when a session's context is full.
@@ -58,12 +60,16 @@ impl SessionOptions {
             kv: KvType::default(),
             overflow: Overflow::Refuse,
             kv_ram_bytes: None,
+            sequences: 1,
         }
     }
 
     pub(crate) fn check(&self, config: &Config) -> Result<()> {
         check_option("context_tokens", self.context_tokens, config.positions_max())?;
         check_option("batch_tokens", self.batch_tokens, limits::BATCH_MAX)?;
+        let is_ring = matches!(self.overflow, Overflow::Ring { .. });
+        let sequences_max = if is_ring { 1 } else { limits::SEQUENCES_MAX };
+        check_option("sequences", self.sequences, sequences_max)?;
         match self.overflow {
             Overflow::Ring { sinks } if sinks >= self.context_tokens => {
                 Err(LlmError::Sinks { found: sinks, context_tokens: self.context_tokens })
@@ -73,31 +79,25 @@ impl SessionOptions {
     }
 }
 
-/// Spilled blocks.
-#[derive(Debug)]
-struct Spill(TemporaryMap);
-
-impl KvSpill for Spill {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
+/// Tokens that a pass appends to one of a session's sequences.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Part<'a> {
+    /// Which sequence.
+    pub sequence: usize,
+    /// At least one.
+    pub tokens: &'a [TokenId],
 }
 
-/// A sequence being evaluated. Everything is allocated by [`Session::new`]; no later call allocates.
+/// A sequence being evaluated, or several: methods that name none are about the first. Everything is allocated by
+/// [`Session::new`]; no later call allocates.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
     options: SessionOptions,
-    pub(crate) kv: KvCache,
+    /// One at least.
+    pub(crate) sequences: Vec<Sequence>,
     ropes: Vec<RopeTable>,
     buffers: Buffers,
-    position: usize,
-    /// The tokens held, as far as the context goes.
-    tokens: Vec<TokenId>,
     /// Hidden states in `buffers.hidden`, of the last tokens evaluated.
     evaluated: usize,
     /// The hidden state whose norm is in `buffers.normed`, quantised too.
@@ -115,22 +115,14 @@ impl Session {
         let options =
             SessionOptions { batch_tokens: options.batch_tokens.min(options.context_tokens), ..options };
         let config = model.config();
-        let kv = kv_plan(config, &options);
-        let spill = match kv.spill_bytes() {
-            0 => None,
-            bytes => {
-                let map = TemporaryMap::new(&std::env::temp_dir(), bytes)?;
-                Some(Box::new(Spill(map)) as Box<dyn KvSpill>)
-            }
-        };
+        let sequences =
+            (0..options.sequences).map(|_| Sequence::new(&model, &options)).collect::<Result<_>>()?;
         Ok(Self {
-            kv: KvCache::with_spill(kv, model.threads(), spill),
             ropes: model.rope_tables(options.context_tokens),
             buffers: Buffers::new(config, options.batch_tokens),
             model,
-            tokens: Vec::with_capacity(options.context_tokens),
+            sequences,
             options,
-            position: 0,
             evaluated: 0,
             normed: None,
         })
@@ -153,26 +145,45 @@ impl Session {
 
     /// Tokens held: the position of the next one.
     pub fn position(&self) -> usize {
-        self.position
+        self.first().position
+    }
+
+    /// The tokens held by a sequence, up to the first `context_tokens`; none if there is none of this number.
+    pub fn tokens_of(&self, sequence: usize) -> &[TokenId] {
+        self.sequences.get(sequence).map_or(&[], |sequence| &sequence.tokens)
+    }
+
+    /// Tokens held by a sequence; 0 if there is none of this number.
+    pub fn position_of(&self, sequence: usize) -> usize {
+        self.sequences.get(sequence).map_or(0, |sequence| sequence.position)
+    }
+
+    fn first(&self) -> &Sequence {
+        &self.sequences[0]
     }
 
     /// The tokens held, up to the first `context_tokens`.
     pub fn tokens(&self) -> &[TokenId] {
-        &self.tokens
+        &self.first().tokens
     }
 
     /// Bytes of keys and values that lie in the temporary file now.
     pub fn spilled_bytes(&self) -> usize {
-        self.kv.spilled_bytes()
+        self.sequences.iter().map(|sequence| sequence.kv.spilled_bytes()).sum()
     }
 
     /// Tokens that still fit.
     pub fn remaining(&self) -> usize {
+        self.remaining_of(0)
+    }
+
+    /// Tokens that still fit behind a sequence.
+    pub fn remaining_of(&self, sequence: usize) -> usize {
         let end = match self.options.overflow {
             Overflow::Refuse => self.options.context_tokens,
             Overflow::Ring { .. } => self.model.config().ring_positions_max(),
         };
-        end - self.position
+        end - self.position_of(sequence)
     }
 
     /// Forgets all tokens from `length` on, at no cost. So a pinned prefix is evaluated once, and every event after it
@@ -181,14 +192,45 @@ impl Session {
     /// # Errors
     /// If the session holds fewer than `length` tokens, or its ring has forgotten what the last of them sees.
     pub fn truncate(&mut self, length: usize) -> Result<()> {
-        if length > self.position {
-            return Err(LlmError::Truncate { length, position: self.position });
+        if length < self.position() {
+            self.forget_hidden();
         }
-        if !self.kv.can_truncate(length) {
-            return Err(LlmError::Forgotten { length, position: self.position });
+        self.truncate_sequence(0, length)
+    }
+
+    /// [`Session::truncate`] for any sequence. What the last pass left can still be read: so a part of it can be taken back
+    /// before all of it was looked at.
+    ///
+    /// # Errors
+    /// As there, and [`LlmError::Option`] if there is no such sequence.
+    pub fn truncate_sequence(&mut self, sequence: usize, length: usize) -> Result<()> {
+        self.sequence_mut(sequence)?.truncate(length)
+    }
+
+    fn sequence_mut(&mut self, sequence: usize) -> Result<&mut Sequence> {
+        let max = self.sequences.len() - 1;
+        let none = LlmError::Option { option: "sequence", found: sequence, max };
+        self.sequences.get_mut(sequence).ok_or(none)
+    }
+
+    /// Gives every sequence what the first one holds. The others then have the same bits, as if they had evaluated it.
+    ///
+    /// # Errors
+    /// [`LlmError::Forgotten`] if the first one is longer than its context.
+    pub fn share_first(&mut self) -> Result<()> {
+        let Some((first, others)) = self.sequences.split_first_mut() else { return Ok(()) };
+        let length = first.tokens.len();
+        if length < first.position {
+            return Err(LlmError::Forgotten { length: first.position, position: first.position });
         }
-        if length < self.position {
-            self.set_position(length);
+        let mut chunk = vec![0; first.kv.chunk_bytes()];
+        for other in others {
+            other.truncate(0)?;
+            for index in 0..first.kv.chunk_count(length) {
+                first.kv.read_chunk(index, length, &mut chunk);
+                other.kv.write_chunk(index, &chunk);
+            }
+            other.adopt(&first.tokens);
         }
         Ok(())
     }
@@ -199,26 +241,17 @@ impl Session {
     /// # Errors
     /// As [`Session::truncate`].
     pub fn reuse(&mut self, prompt: &[TokenId]) -> Result<usize> {
-        let same = self.tokens.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
+        let first = self.first();
+        let same = first.tokens.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
         let length = same.min(prompt.len().saturating_sub(1));
-        let length = if self.kv.can_truncate(length) { length } else { 0 };
+        let length = if first.kv.can_truncate(length) { length } else { 0 };
         self.truncate(length)?;
         Ok(length)
     }
 
-    /// Cuts the session, without a look at whether what is left can be used.
-    fn set_position(&mut self, length: usize) {
-        self.position = length;
-        self.tokens.truncate(length);
-        self.kv.truncate(length);
-        self.forget_hidden();
-    }
-
-    /// Says that the cache now holds these tokens and nothing else.
+    /// Says that the first sequence's cache now holds these tokens and nothing else.
     pub(crate) fn adopt(&mut self, tokens: &[TokenId]) {
-        self.position = tokens.len();
-        self.tokens.clear();
-        self.tokens.extend_from_slice(tokens);
+        self.sequences[0].adopt(tokens);
         self.forget_hidden();
     }
 
@@ -244,18 +277,48 @@ impl Session {
         expired: &mut dyn FnMut() -> bool,
         observe: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        if tokens.len() > self.remaining() {
+        self.check_part(Part { sequence: 0, tokens })?;
+        for batch in tokens.chunks(self.options.batch_tokens) {
+            self.evaluate(&[Part { sequence: 0, tokens: batch }], expired, observe)?;
+        }
+        Ok(())
+    }
+
+    /// One pass that appends to several sequences, each named once at most; `batch_tokens` tokens in all. Afterwards the
+    /// logits of every token can be read: the tokens of the first part come first. The bits are those of each sequence
+    /// evaluated alone.
+    ///
+    /// `expired` is asked before every layer.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], and [`LlmError::Option`] for a sequence that does not exist or comes twice, or too many
+    /// tokens; before anything is evaluated.
+    pub fn prefill_parts(&mut self, parts: &[Part<'_>], expired: &mut dyn FnMut() -> bool) -> Result<()> {
+        let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
+        let (found, max) = (tokens, self.options.batch_tokens);
+        if tokens > max || parts.iter().any(|part| part.tokens.is_empty()) {
+            return Err(LlmError::Option { option: "tokens of a pass", found, max });
+        }
+        for (index, part) in parts.iter().enumerate() {
+            self.check_part(*part)?;
+            if parts.iter().skip(index + 1).any(|other| other.sequence == part.sequence) {
+                return Err(LlmError::Option { option: "parts of one sequence", found: 2, max: 1 });
+            }
+        }
+        self.evaluate(parts, expired, &mut |_, _| {})
+    }
+
+    fn check_part(&mut self, part: Part<'_>) -> Result<()> {
+        let Part { sequence, tokens } = part;
+        let position = self.sequence_mut(sequence)?.position;
+        if tokens.len() > self.remaining_of(sequence) {
             return Err(LlmError::ContextFull {
-                position: self.position,
+                position,
                 tokens: tokens.len(),
                 context_tokens: self.options.context_tokens,
             });
         }
-        self.check_tokens(tokens)?;
-        for batch in tokens.chunks(self.options.batch_tokens) {
-            self.evaluate(batch, expired, observe)?;
-        }
-        Ok(())
+        self.check_tokens(tokens)
     }
 
     /// Evaluates one layer alone for the first tokens of a sequence: `stream` is the residual stream before it and becomes the
@@ -275,15 +338,16 @@ impl Session {
         );
         let tokens = stream.len() / length;
         self.check_pass(tokens)?;
-        self.set_position(0);
+        self.truncate(0)?;
         for rope in &mut self.ropes {
             rope.cover(0..tokens);
         }
-        let Self { model, kv, ropes, buffers, .. } = self;
+        let Self { model, sequences, ropes, buffers, .. } = self;
         buffers.hidden[..stream.len()].copy_from_slice(stream);
-        blocks::layer(Pass { model, ropes, position: 0, tokens, tap }, layer, buffers, kv);
+        let parts = &[Part { sequence: 0, tokens: &vec![0; tokens] }];
+        blocks::layer(Pass { model, ropes, parts, tokens, tap }, layer, buffers, sequences);
         stream.copy_from_slice(&buffers.hidden[..stream.len()]);
-        self.set_position(0);
+        self.truncate(0)?;
         Ok(())
     }
 
@@ -295,10 +359,11 @@ impl Session {
     pub fn embed(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
         self.check_pass(tokens.len())?;
         self.check_tokens(tokens)?;
-        self.set_position(0);
-        let Self { model, ropes, buffers, .. } = self;
-        let pass = Pass { model, ropes, position: 0, tokens: tokens.len(), tap: None };
-        blocks::embed(pass, tokens, buffers);
+        self.truncate(0)?;
+        let Self { model, sequences, ropes, buffers, .. } = self;
+        let parts = &[Part { sequence: 0, tokens }];
+        let pass = Pass { model, ropes, parts, tokens: tokens.len(), tap: None };
+        blocks::embed(pass, sequences, buffers);
         Ok(&self.buffers.hidden[..tokens.len() * self.model.config().embedding_length])
     }
 
@@ -313,7 +378,7 @@ impl Session {
         let length = self.model.config().embedding_length;
         assert!(stream.len().is_multiple_of(length), "whole tokens");
         self.check_pass(stream.len() / length)?;
-        self.set_position(0);
+        self.truncate(0)?;
         self.buffers.hidden[..stream.len()].copy_from_slice(stream);
         blocks::norm_stream(&self.model, stream.len() / length, &mut self.buffers);
         stream.copy_from_slice(&self.buffers.normed[..stream.len()]);
@@ -355,31 +420,35 @@ impl Session {
 
     fn evaluate(
         &mut self,
-        tokens: &[TokenId],
+        parts: &[Part<'_>],
         expired: &mut dyn FnMut() -> bool,
         observe: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
         self.forget_hidden();
-        for rope in &mut self.ropes {
-            rope.cover(self.position..self.position + tokens.len());
+        for part in parts {
+            let first = self.position_of(part.sequence);
+            for rope in &mut self.ropes {
+                rope.cover(first..first + part.tokens.len());
+            }
         }
-        let Self { model, kv, ropes, buffers, position, .. } = self;
-        let pass = Pass { model, ropes, position: *position, tokens: tokens.len(), tap: None };
+        let Self { model, sequences, ropes, buffers, .. } = self;
+        let tokens = parts.iter().map(|part| part.tokens.len()).sum();
+        let pass = Pass { model, ropes, parts, tokens, tap: None };
         buffers.profiler.begin();
-        blocks::embed(pass, tokens, buffers);
+        blocks::embed(pass, sequences, buffers);
         buffers.profiler.lap("embedding", || Work::NONE);
         for layer in 0..model.config().layer_count {
             if expired() {
-                return Err(LlmError::Expired { position: *position });
+                return Err(LlmError::Expired { position: self.first().position });
             }
             buffers.profiler.enter(Some(layer));
-            blocks::layer(pass, layer, buffers, kv);
-            observe(layer, &buffers.hidden[..tokens.len() * model.config().embedding_length]);
+            blocks::layer(pass, layer, buffers, sequences);
+            observe(layer, &buffers.hidden[..tokens * model.config().embedding_length]);
         }
-        self.position += tokens.len();
-        self.evaluated = tokens.len();
-        let room = self.options.context_tokens - self.tokens.len();
-        self.tokens.extend_from_slice(&tokens[..room.min(tokens.len())]);
+        self.evaluated = tokens;
+        for part in parts {
+            self.sequences[part.sequence].extend(part.tokens, self.options.context_tokens);
+        }
         Ok(())
     }
 
@@ -472,7 +541,7 @@ impl Session {
 
     fn check_numbers(&self, out: &[f32]) -> Result<()> {
         if out.iter().any(|v| v.is_nan()) {
-            return Err(LlmError::NotANumber { position: self.position });
+            return Err(LlmError::NotANumber { position: self.position() });
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use common::golden::Golden;
 use common::*;
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{BlockFormat, Isa};
-use ganglion_llm::{KvType, Overflow, Profiler, SessionOptions};
+use ganglion_llm::{KvType, Overflow, Part, Profiler, SessionOptions};
 
 struct Counting;
 
@@ -48,7 +48,7 @@ fn a_step_allocates_nothing() {
         check(&gguf, options, &format!("{format:?}"));
     }
     for golden in Golden::all() {
-        let options = SessionOptions { batch_tokens: 16, ..SessionOptions::new(64) };
+        let options = SessionOptions { batch_tokens: 16, sequences: 2, ..SessionOptions::new(64) };
         check(&golden.gguf(BlockFormat::Q8_0), options, &golden.name);
     }
 }
@@ -71,6 +71,13 @@ fn check(gguf: &Gguf, options: SessionOptions, name: &str) {
             session.logits_rows(&[token, 50, 51], &mut some).unwrap();
             session.step(token, &mut || false).unwrap();
             session.logits_all(&mut logits).unwrap();
+        }
+        if options.sequences > 1 {
+            session.truncate_sequence(0, 20).unwrap();
+            session.truncate_sequence(1, 0).unwrap();
+            let parts = [Part { sequence: 1, tokens: &prompt[..9] }, Part { sequence: 0, tokens: &[5, 6] }];
+            session.prefill_parts(&parts, &mut || false).unwrap();
+            session.logits_rows_at(3, &[1, 50, 51], &mut some).unwrap();
         }
         let allocations = COUNT.load(Ordering::Relaxed) - before;
         assert!(allocations == 0, "{allocations} allocations with {name} in round {round}");

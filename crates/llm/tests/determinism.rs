@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_kernels::{BlockFormat, Isa, Matrix};
-use ganglion_llm::{LlmError, Reader};
+use ganglion_llm::{KvType, LlmError, Overflow, Part, Reader, Session, SessionOptions};
 
 fn never() -> bool {
     false
@@ -103,6 +103,71 @@ fn a_deadline_leaves_a_consistent_session() {
         fresh.prefill(&prompt, &mut never).unwrap();
         assert_eq!(bits(&logits(&mut session)), bits(&logits(&mut fresh)));
     }
+}
+
+/// Sequences of different lengths in shared passes, with tokens taken back in between, against each alone.
+#[test]
+fn sequences_that_share_passes_have_the_bits_of_each_alone() {
+    for (format, kv) in FORMATS.into_iter().zip(KvType::ALL.into_iter().cycle()) {
+        let gguf = random_gguf(SMALL, format);
+        let prefix = tokens(70, SMALL.vocab);
+        let options = SessionOptions { kv, sequences: 3, batch_tokens: 24, ..SessionOptions::new(160) };
+        let mut together = session_with(&gguf, 2, Isa::detect(), options);
+        together.prefill(&prefix, &mut never).unwrap();
+        together.share_first().unwrap();
+        let alone = SessionOptions { sequences: 1, ..options };
+        let mut alone = [(); 3].map(|()| {
+            let mut session = session_with(&gguf, 1, Isa::detect(), alone);
+            session.prefill(&prefix, &mut never).unwrap();
+            session
+        });
+        let rounds: [&[(usize, &[u32])]; 4] = [
+            &[(2, &[5, 6, 7]), (0, &[9; 20])],
+            &[(1, &[1]), (0, &[3]), (2, &[4, 4])],
+            &[(1, &[100; 24])],
+            &[(2, &[7, 8, 9, 10, 11]), (1, &[12])],
+        ];
+        for round in rounds {
+            let part = |&(sequence, tokens)| Part { sequence, tokens };
+            together.prefill_parts(&round.iter().map(part).collect::<Vec<_>>(), &mut never).unwrap();
+            let mut first = 0;
+            for &(sequence, tokens) in round {
+                alone[sequence].prefill(tokens, &mut never).unwrap();
+                for index in 0..tokens.len() {
+                    let (mut wanted, mut found) = (vec![0.0; SMALL.vocab], vec![0.0; SMALL.vocab]);
+                    alone[sequence].logits_all_at(index, &mut wanted).unwrap();
+                    together.logits_all_at(first + index, &mut found).unwrap();
+                    assert_eq!(bits(&wanted), bits(&found), "{format:?} sequence {sequence}");
+                }
+                first += tokens.len();
+                let kept = together.position_of(sequence) - tokens.len() / 2;
+                together.truncate_sequence(sequence, kept).unwrap();
+                alone[sequence].truncate(kept).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_that_cannot_be_evaluated_are_refused_before_anything_is() {
+    let gguf = random_gguf(SMALL, FORMATS[0]);
+    let options = SessionOptions { sequences: 2, batch_tokens: 4, ..SessionOptions::new(8) };
+    let mut session = session_with(&gguf, 1, Isa::detect(), options);
+    let part = |sequence, tokens| Part { sequence, tokens };
+    let refused: [(&[Part<'_>], &str); 5] = [
+        (&[part(0, &[1]), part(2, &[1])], "sequence is 2"),
+        (&[part(0, &[1]), part(0, &[2])], "parts of one sequence is 2"),
+        (&[part(0, &[1, 2, 3]), part(1, &[1, 2])], "tokens of a pass is 5"),
+        (&[part(0, &[])], "tokens of a pass is 0"),
+        (&[part(0, &[1]), part(1, &[9999])], "9999"),
+    ];
+    for (parts, expected) in refused {
+        let error = session.prefill_parts(parts, &mut never).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!((session.position_of(0), session.position_of(1)), (0, 0));
+    }
+    let ring = SessionOptions { overflow: Overflow::Ring { sinks: 1 }, ..options };
+    assert!(Session::new(std::sync::Arc::clone(session.model()), ring).is_err());
 }
 
 #[test]

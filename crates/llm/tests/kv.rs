@@ -228,3 +228,43 @@ fn a_damaged_saved_cache_never_passes() {
     }
     assert!(matches!(session.save(ID, &mut Full), Err(LlmError::KvFileIo { action: "write", .. })));
 }
+
+#[test]
+fn an_evaluated_prefix_is_read_at_the_next_start() {
+    let folder = std::env::temp_dir().join(format!("ganglion-prefix-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let gguf = random_gguf(SMALL, FORMATS[0]);
+    let other = random_gguf(SMALL, FORMATS[1]);
+    let prefix = tokens(70, SMALL.vocab);
+    let kept = PackedFolder::new(folder.join("deeper")).from_size(0);
+    assert_eq!(PackedFolder::new(&folder).prefix_file(&gguf), None, "too small to be worth a file");
+    let file = kept.prefix_file(&gguf).unwrap();
+    let mut fresh = session_with(&gguf, 1, Isa::detect(), SessionOptions::new(100));
+    fresh.prefill(&prefix, &mut || false).unwrap();
+    fresh.step(3, &mut || false).unwrap();
+    let wanted = bits(&logits(&mut fresh));
+    // Evaluated and written; read; damaged and written anew; read.
+    for round in 0..4 {
+        let mut session = session_with(&gguf, 2, Isa::detect(), SessionOptions::new(100));
+        let path = file.path(&session, &prefix);
+        assert_eq!(path.exists(), round > 0);
+        if round == 2 {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let before = round > 0 && round != 2;
+        let quiet = session.replace_profiler(Profiler::new(|| 0, 1000));
+        file.restore_or_evaluate(&mut session, &prefix).unwrap();
+        let spans = session.replace_profiler(quiet).spans().count();
+        assert_eq!(spans == 0, before, "{spans} operations in round {round}");
+        assert_eq!(session.tokens(), prefix);
+        session.step(3, &mut || false).unwrap();
+        assert_eq!(bits(&logits(&mut session)), wanted, "round {round}");
+        assert_ne!(file.path(&session, &prefix[1..]), path);
+        assert_ne!(kept.prefix_file(&other).unwrap().path(&session, &prefix), path);
+    }
+    assert_eq!(std::fs::read_dir(folder.join("deeper")).unwrap().count(), 1, "nothing else is left");
+    std::fs::remove_dir_all(&folder).unwrap();
+}

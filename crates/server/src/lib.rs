@@ -3,6 +3,10 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/decide` `{"text", "tags", "deadline_ms", "dry_run"}` | the decision's JSON, as `ganglion ask --json` prints it |
+//! | … with `"stream": true` | server-sent events: a `field` for each field as soon as it is decided, then `answer` |
+//! | … with `"parts": ["…", "…"]` in place of `"text"` | sentences decided together, each judged by itself |
+//! | … with `"document": "…"` in place of `"text"` | what a longer text asks for, window by window; never actuated |
+//! | … with `"cache_salt": "…"` | whoever knows the salt shares cached answers; else only a connection does |
 //! | `GET /v1/status` | the guard's and the link's state |
 //! | `GET /v1/site` | schema and commands |
 //! | `GET /healthz` | `ok` |
@@ -11,11 +15,11 @@
 //! Errors are `{"error": {"code", "message"}}`.
 //!
 //! ```no_run
-//! # use ganglion_server::{DecideError, DecideRequest, Decider, Server};
+//! # use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Server};
 //! # async fn example(site: std::sync::Arc<ganglion_site::Site>) -> Result<(), ganglion_server::Error> {
 //! struct Never;
 //! impl Decider for Never {
-//!     async fn decide(&self, _: DecideRequest) -> Result<serde_json::Value, DecideError> {
+//!     async fn decide(&self, _: DecideRequest, _: Option<Fields>) -> Result<serde_json::Value, DecideError> {
 //!         Err(DecideError::Unavailable("no model is loaded".to_owned()))
 //!     }
 //!     fn status(&self) -> serde_json::Value {
@@ -32,13 +36,16 @@
 //!
 //! What it does not do: decide, actuate, authenticate users, speak TLS, or listen anywhere but on loopback.
 
+mod clients;
 mod error;
 pub mod limits;
 mod listener;
 mod origin;
 mod request;
 mod routes;
+mod stream;
 
 pub use error::{DecideError, Error};
-pub use request::DecideRequest;
+pub use request::{DecideRequest, Subject};
 pub use routes::{Decider, Server};
+pub use stream::Fields;

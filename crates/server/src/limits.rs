@@ -12,6 +12,12 @@ pub const REQUEST_MS_MAX: u64 = 15_000;
 pub const IDLE_MS_MAX: u64 = 30_000;
 /// Largest deadline that a request may ask for.
 pub const DEADLINE_MS_MAX: u32 = 10_000;
+/// Sentences of one request.
+pub const PARTS_MAX: usize = 8;
+/// Bytes of a `cache_salt`.
+pub const SALT_BYTES_MAX: usize = 256;
+/// Fields of a streamed answer that wait for the client; later ones are left out.
+pub const FIELDS_WAITING_MAX: usize = 32;
 /// Time that open connections get to finish after shutdown was asked for.
 pub const SHUTDOWN_MS_MAX: u64 = 2_000;
 

@@ -1,5 +1,6 @@
 //! Connections that are bounded in number and in patience.
 
+use crate::clients::ConnectionId;
 use crate::limits::{CONNECTIONS_MAX, IDLE_MS_MAX};
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +17,13 @@ const IDLE: Duration = Duration::from_millis(IDLE_MS_MAX);
 
 pub(crate) struct BoundedListener {
     listener: TcpListener,
+    accepted: u64,
     permits: Arc<Semaphore>,
 }
 
 impl BoundedListener {
     pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self { listener, accepted: 0, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 }
 
@@ -35,7 +37,9 @@ impl axum::serve::Listener for BoundedListener {
             let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
             if stream.set_nodelay(true).is_ok() {
-                return (Connection { stream, idle: Box::pin(sleep(IDLE)), _permit: permit }, address);
+                self.accepted += 1;
+                let id = ConnectionId(self.accepted);
+                return (Connection { stream, id, idle: Box::pin(sleep(IDLE)), _permit: permit }, address);
             }
         }
     }
@@ -48,8 +52,15 @@ impl axum::serve::Listener for BoundedListener {
 /// A stream whose reads fail after [`IDLE_MS_MAX`] without a byte.
 pub(crate) struct Connection {
     stream: TcpStream,
+    id: ConnectionId,
     idle: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
 }
 
 impl AsyncRead for Connection {

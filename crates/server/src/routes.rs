@@ -1,30 +1,37 @@
 //! The server: what is asked where, and the bounds around every request.
 
+use crate::clients::{Clients, ConnectionId};
 use crate::error::{DecideError, Error, Refusal};
 use crate::limits::{BODY_BYTES_MAX, REQUEST_MS_MAX, REQUESTS_MAX, SHUTDOWN_MS_MAX};
 use crate::listener::BoundedListener;
 use crate::origin;
-use crate::request::{self, DecideRequest};
+use crate::request::{self, Asked, DecideRequest};
+use crate::stream::{self, Fields};
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ganglion_site::Site;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 /// What stands behind the server.
 pub trait Decider: Send + Sync + 'static {
-    /// One decision, as JSON. Dropped when the client leaves or time runs out.
-    fn decide(&self, request: DecideRequest) -> impl Future<Output = Result<Value, DecideError>> + Send;
+    /// One decision, as JSON. Dropped when the client leaves or time runs out. A client that wants the fields one by one
+    /// gets them through `fields`, each as a JSON object.
+    fn decide(
+        &self,
+        request: DecideRequest,
+        fields: Option<Fields>,
+    ) -> impl Future<Output = Result<Value, DecideError>> + Send;
     /// Answer to `GET /v1/status`.
     fn status(&self) -> Value;
     /// Answer to `GET /v1/site`.
@@ -41,6 +48,7 @@ pub struct Server {
 struct App<D> {
     site: Arc<Site>,
     decider: D,
+    clients: Clients,
 }
 
 impl Server {
@@ -78,7 +86,8 @@ impl Server {
             shutdown.await;
             let _ = asked.send(());
         };
-        let service = router(Arc::new(App { site, decider }));
+        let app = App { site, decider, clients: Clients::default() };
+        let service = router(Arc::new(app)).into_make_service_with_connect_info::<ConnectionId>();
         let serving =
             axum::serve(BoundedListener::new(self.listener), service).with_graceful_shutdown(signal);
         let out_of_patience = async {
@@ -114,14 +123,17 @@ fn router<D: Decider>(app: Arc<App<D>>) -> Router {
 }
 
 /// Around every request: who may ask, how many at once, for how long.
-async fn bounded(State(requests): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn bounded(State(requests): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
     if let Err(refusal) = origin::check(request.uri(), request.headers()) {
         return refusal.into_response();
     }
-    let Ok(_permit) = requests.try_acquire() else {
+    let Ok(permit) = requests.try_acquire_owned() else {
         let message = format!("{REQUESTS_MAX} requests are already under way; try again");
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).into_response();
     };
+    // A streamed answer keeps its place longer than this function runs.
+    let permit = Arc::new(permit);
+    request.extensions_mut().insert(Arc::clone(&permit));
     match timeout(Duration::from_millis(REQUEST_MS_MAX), next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -133,9 +145,11 @@ async fn bounded(State(requests): State<Arc<Semaphore>>, request: Request, next:
 
 async fn decide<D: Decider>(
     State(app): State<Arc<App<D>>>,
+    ConnectInfo(connection): ConnectInfo<ConnectionId>,
+    Extension(permit): Extension<Arc<OwnedSemaphorePermit>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     if !is_json(&headers) {
         let message = "expected Content-Type: application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message));
@@ -144,8 +158,12 @@ async fn decide<D: Decider>(
         let message = format!("the body is longer than {BODY_BYTES_MAX} bytes or was cut off");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     })?;
-    let request = request::parse(&app.site, &bytes)?;
-    Ok(Json(app.decider.decide(request).await?))
+    let Asked { request, stream } = request::parse(&app.site, &bytes, &app.clients, connection)?;
+    if stream {
+        let decide = |fields| async move { app.decider.decide(request, Some(fields)).await };
+        return Ok(stream::respond(permit, decide));
+    }
+    Ok(Json(app.decider.decide(request, None).await?).into_response())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

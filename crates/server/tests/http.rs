@@ -1,7 +1,7 @@
 //! The server from outside: requests written by hand on a real socket.
 
 use ganglion_server::limits::{BODY_BYTES_MAX, REQUESTS_MAX};
-use ganglion_server::{DecideError, DecideRequest, Decider, Server};
+use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Server, Subject};
 use ganglion_site::Site;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -20,14 +20,23 @@ struct Echo {
 }
 
 impl Decider for Echo {
-    async fn decide(&self, request: DecideRequest) -> Result<Value, DecideError> {
-        match request.text.as_str() {
+    async fn decide(&self, request: DecideRequest, fields: Option<Fields>) -> Result<Value, DecideError> {
+        let text = match &request.subject {
+            Subject::Text(text) => text.clone(),
+            other => return Ok(json!({ "subject": format!("{other:?}"), "client": request.client })),
+        };
+        if let Some(fields) = fields {
+            fields.send(json!({ "action": "set_fan" }));
+            self.go_on.notified().await;
+            fields.send(json!({ "action": "set_fan", "argument": "percent", "value": 20 }));
+        }
+        match text.as_str() {
             "wait" => self.go_on.notified().await,
             "fail" => return Err(DecideError::Unavailable("no brain".to_owned())),
             _ => {}
         }
         Ok(json!({
-            "text": request.text, "tags": request.tags, "deadline_ms": request.deadline_ms, "dry_run": request.dry_run
+            "text": text, "client": request.client, "tags": request.tags, "deadline_ms": request.deadline_ms, "dry_run": request.dry_run
         }))
     }
 
@@ -105,7 +114,9 @@ async fn a_request_reaches_the_decider_checked_and_typed() {
         r#"{"text":" warmer ","tags":{"power_price":"70ct/kWh","office_occupied":true},"deadline_ms":80}"#;
     let expected =
         json!({"text": "warmer", "tags": [[4, 70.0], [3, 1.0]], "deadline_ms": 80, "dry_run": false});
-    assert_eq!(decide(running.address, body).await, (200, expected));
+    let (status, mut answer) = decide(running.address, body).await;
+    answer.as_object_mut().unwrap().remove("client");
+    assert_eq!((status, answer), (200, expected));
     let (status, answer) = decide(running.address, r#"{"tags":{"power_price":70},"dry_run":true}"#).await;
     assert_eq!((status, &answer["text"], &answer["dry_run"]), (200, &json!(""), &json!(true)));
     let get = async |path: &str| {
@@ -259,4 +270,131 @@ async fn ten_thousand_random_requests_get_an_answer_or_a_closed_connection() {
     }
     assert!(good > 50 && bad > 5_000, "{good} good, {bad} bad, {closed} closed");
     assert_eq!(decide(running.address, r#"{"text":"still there"}"#).await.0, 200);
+}
+
+/// An answer's events as (name, data); `so_far` is told of each as it comes.
+async fn events(stream: &mut TcpStream, mut so_far: impl FnMut(usize)) -> Vec<(String, Value)> {
+    let (mut text, mut found) = (String::new(), Vec::new());
+    let mut buffer = [0; 4096];
+    loop {
+        let size =
+            timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.expect("no event").unwrap();
+        if size == 0 {
+            return found;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..size]));
+        found = text
+            .split("\n\n")
+            .filter_map(|event| {
+                let (_, event) = event.split_once("event: ")?;
+                let (name, data) = event.split_once("\ndata: ")?;
+                Some((name.to_owned(), serde_json::from_str(data.trim()).ok()?))
+            })
+            .collect();
+        so_far(found.len());
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_answer_comes_in_parts() {
+    let running = start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(&post(br#"{"text":"fan","stream":true}"#, USUAL)).await.unwrap();
+    let go_on = Arc::clone(&running.go_on);
+    // The second field is not decided before the first has arrived.
+    let mut told = false;
+    let found = events(&mut stream, |count| {
+        if count == 1 && !told {
+            told = true;
+            go_on.notify_one();
+        }
+    })
+    .await;
+    assert!(told);
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["field", "field", "answer"]);
+    assert_eq!(found[0].1, json!({ "action": "set_fan" }));
+    assert_eq!(found[1].1["value"], 20);
+    assert_eq!(found[2].1["text"], "fan");
+    // A failure comes as one, too.
+    running.go_on.notify_one();
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(&post(br#"{"text":"fail","stream":true}"#, USUAL)).await.unwrap();
+    let found = events(&mut stream, |_| {}).await;
+    let (name, data) = found.last().unwrap();
+    assert_eq!((name.as_str(), &data["error"]["code"]), ("error", &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn streamed_answers_are_bounded_like_others() {
+    let running = start().await;
+    let mut open = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(&post(br#"{"text":"fan","stream":true}"#, USUAL)).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let (status, answer) = decide(running.address, r#"{"text":"a"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("busy")));
+    // Clients that leave give their places back.
+    drop(open);
+    for _ in 0..200 {
+        if decide(running.address, r#"{"text":"a"}"#).await.0 == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("still busy");
+}
+
+#[tokio::test]
+async fn parts_and_documents() {
+    let running = start().await;
+    let (status, answer) = decide(running.address, r#"{"parts":["a "," b"]}"#).await;
+    assert_eq!((status, &answer["subject"]), (200, &json!(r#"Parts(["a", "b"])"#)));
+    let (status, answer) = decide(running.address, r#"{"document":"one\ntwo\n"}"#).await;
+    assert_eq!((status, &answer["subject"]), (200, &json!(r#"Document("one\ntwo\n")"#)));
+    for (body, status, code) in [
+        (r#"{"parts":[]}"#, 400, "bad_parts"),
+        (r#"{"parts":["a","b","c","d","e","f","g","h","i"]}"#, 400, "bad_parts"),
+        (r#"{"parts":["a",""]}"#, 422, "bad_text"),
+        (r#"{"document":" \n"}"#, 422, "bad_text"),
+        (r#"{"text":"a","parts":["b"]}"#, 400, "bad_subject"),
+        (r#"{"document":"a","parts":["b"]}"#, 400, "bad_subject"),
+        (r#"{"parts":["a"],"stream":true}"#, 400, "bad_stream"),
+        (r#"{"text":"a","cache_salt":""}"#, 400, "bad_salt"),
+        (r#"{"text":"a","cache_salt":7}"#, 400, "bad_json"),
+    ] {
+        let (found, answer) = decide(running.address, body).await;
+        assert_eq!((found, &answer["error"]["code"]), (status, &json!(code)), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_apart_by_their_salt_or_else_by_their_connection() {
+    let running = start().await;
+    let client = async |body: &str| decide(running.address, body).await.1["client"].as_u64().unwrap();
+    let salted = client(r#"{"text":"a","cache_salt":"tom's"}"#).await;
+    assert_eq!(salted, client(r#"{"text":"b","cache_salt":"tom's"}"#).await);
+    assert_ne!(salted, client(r#"{"text":"a","cache_salt":"ann's"}"#).await);
+    let (first, second) = (client(r#"{"text":"a"}"#).await, client(r#"{"text":"a"}"#).await);
+    assert_ne!(first, second, "two connections, two clients");
+    assert!([salted, first, second].iter().all(|client| *client != 0), "0 is the site");
+    // One connection that is kept open is one client.
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let mut numbers = Vec::new();
+    for text in ["a", "b"] {
+        let body = format!(r#"{{"text":"{text}"}}"#);
+        let head = format!("POST /v1/decide HTTP/1.1\r\n{USUAL}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let size = stream.read(&mut buffer).await.unwrap();
+        let answer = String::from_utf8_lossy(&buffer[..size]).into_owned();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        numbers.push(serde_json::from_str::<Value>(body).unwrap()["client"].as_u64().unwrap());
+    }
+    assert_eq!(numbers[0], numbers[1]);
 }

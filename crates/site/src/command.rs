@@ -14,6 +14,9 @@ pub struct CommandSpec {
     pub arguments: Vec<ArgumentSpec>,
     /// Modbus writes that carry the command out; empty for `none`.
     pub writes: Vec<RegisterWrite>,
+    /// Index of a command without arguments that goes out as soon as this one's name is decided, while its arguments still
+    /// are.
+    pub announce: Option<u16>,
 }
 
 /// One argument of a command.
@@ -25,6 +28,9 @@ pub struct ArgumentSpec {
     pub kind: ArgumentKind,
     /// Unit symbol as printed (for example `C`, `m/s`, `%`), or empty.
     pub unit: String,
+    /// What stands in for it when the deadline comes before the model has decided it. An argument without one is critical:
+    /// undecided, it leaves no command.
+    pub default: Option<Value>,
 }
 
 /// The type and range of an argument.
@@ -94,7 +100,7 @@ pub enum WriteSource {
 }
 
 /// A concrete command: indices into the site's tables, fixed size, no heap. Says nothing about whether it is allowed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Command {
     /// Index into [`Site::commands`](crate::Site::commands).
     pub verb: u16,
@@ -103,7 +109,7 @@ pub struct Command {
 }
 
 /// One argument value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// No argument at this place.
     Absent,

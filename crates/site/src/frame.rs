@@ -2,7 +2,7 @@
 //!
 //! Times are microseconds of the host's monotonic clock, which both processes share. Wall-clock time never appears.
 
-use crate::command::Command;
+use crate::command::{Command, Value};
 use crate::limits::{REASON_BYTES_MAX, SENTENCE_BYTES_MAX, TAGS_MAX};
 
 /// Identifies one request to the brain; answers to an older one are discarded. Never reused within a run.
@@ -12,13 +12,17 @@ pub type Epoch = u64;
 pub type Micros = u64;
 
 /// A sentence or a sensor event, with the tag values it is to be judged by. `Copy`, no heap.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// Which request this is.
     pub epoch: Epoch,
     /// Monotonic time by which the answer must be back.
     pub deadline_us: Micros,
+    /// Whose event this is: nothing that is kept of one client's events is of use to another's, so that nobody learns from
+    /// an answer's time what others asked. 0 is the site itself.
+    pub client: u64,
     /// Tag values shown to the model; only those whose bit is set in `tags_present`.
+    #[serde(with = "serde_big_array::BigArray")]
     pub tags: [f64; TAGS_MAX],
     /// Bit `i` = tag `i` has a usable value.
     pub tags_present: u64,
@@ -26,6 +30,8 @@ pub struct Event {
     pub sentence: Sentence,
     /// Decide, check and record, but never actuate.
     pub dry_run: bool,
+    /// Whoever asked wants each field as soon as it is decided: a [`Progress`] per field, before the [`Decision`].
+    pub stream: bool,
 }
 
 /// Inline UTF-8 text of at most [`SENTENCE_BYTES_MAX`] bytes.
@@ -41,8 +47,9 @@ pub struct InlineText<const N: usize> {
 }
 
 /// Readings by tag index; those without a value are absent. `Copy`, no heap.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TagValues {
+    #[serde(with = "serde_big_array::BigArray")]
     values: [f64; TAGS_MAX],
     present: u64,
 }
@@ -71,7 +78,7 @@ impl TagValues {
 }
 
 /// How the brain's answer came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// The model decided every field.
     Model,
@@ -86,7 +93,7 @@ pub enum Outcome {
 }
 
 /// The brain's answer to one event. `command` is `None` when it has none; `reason` then says why.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Decision {
     /// The event it answers.
     pub epoch: Epoch,
@@ -98,11 +105,46 @@ pub struct Decision {
     pub confidence: f32,
     /// Where the time and the tokens went.
     pub timings: Timings,
-    /// Why there is no command, or empty.
+    /// Why there is no command, or why it is `none` although the model chose another; else empty.
     pub reason: Reason,
 }
 
+/// One field of a command that is still being decided. The action comes first, then the arguments in the site's order;
+/// what is decided does not change any more.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// The event it belongs to.
+    pub epoch: Epoch,
+    /// The command's verb.
+    pub verb: u16,
+    /// `None`: the verb itself has just been decided. Else the index of the argument that has.
+    pub argument: Option<usize>,
+    /// The argument's value; [`Value::Absent`] with the verb.
+    pub value: Value,
+}
+
+/// Everything that a brain may say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "fixed size, no heap")]
+pub enum BrainMessage {
+    /// An answer, or a sign of life.
+    Decision(Decision),
+    /// A part of an answer.
+    Progress(Progress),
+}
+
 impl Decision {
+    /// The reason of a decision that its deadline cut off.
+    pub const EXPIRED: &'static str = "the deadline passed before the command was decided";
+    /// How the reason of a decision that was not begun, or not gone on with, for want of time begins.
+    pub const TOO_LATE: &'static str = "too late to decide";
+
+    /// Whether there is no command because time ran out, rather than because of what was asked.
+    pub fn ran_out_of_time(&self) -> bool {
+        let reason = self.reason.as_str();
+        self.command.is_none() && (reason == Self::EXPIRED || reason.starts_with(Self::TOO_LATE))
+    }
+
     /// What a brain sends when it is ready and, from then on, while it has nothing to do: epoch 0 answers no event.
     pub const SIGN_OF_LIFE: Self = Self {
         epoch: 0,
@@ -117,13 +159,16 @@ impl Decision {
             prompt_n: 0,
             predicted_n: 0,
             forced_n: 0,
+            draft_n: 0,
+            accepted_n: 0,
+            passes_n: 0,
         },
         reason: Reason::EMPTY,
     };
 }
 
 /// Where a decision's time and tokens went; names as in llama-server's `timings`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Timings {
     /// Event tokens through the model.
     pub prefill_us: u32,
@@ -131,7 +176,7 @@ pub struct Timings {
     pub decode_us: u32,
     /// Grammar work.
     pub mask_us: u32,
-    /// Tokens whose KV state was already there (the pinned prefix).
+    /// Tokens whose KV state was already there: the pinned prefix, and what the client's last event began with too.
     pub cache_n: u32,
     /// Prompt tokens evaluated.
     pub prompt_n: u32,
@@ -139,6 +184,12 @@ pub struct Timings {
     pub predicted_n: u32,
     /// Those of them the grammar left no choice for.
     pub forced_n: u32,
+    /// Tokens that were guessed and evaluated ahead of being chosen.
+    pub draft_n: u32,
+    /// Those of them that the model then chose.
+    pub accepted_n: u32,
+    /// Passes through the model.
+    pub passes_n: u32,
 }
 
 impl<const N: usize> InlineText<N> {
@@ -167,6 +218,44 @@ impl<const N: usize> InlineText<N> {
     }
 }
 
+impl<const N: usize> serde::Serialize for InlineText<N> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de, const N: usize> serde::Deserialize<'de> for InlineText<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Inline<const N: usize>;
+        impl<const N: usize> serde::de::Visitor<'_> for Inline<N> {
+            type Value = InlineText<N>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "text of at most {N} bytes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                InlineText::new(text).ok_or_else(|| E::invalid_length(text.len(), &self))
+            }
+        }
+        deserializer.deserialize_str(Inline)
+    }
+}
+
+/// Appends; an error says that the text was cut, at a character boundary.
+impl<const N: usize> std::fmt::Write for InlineText<N> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let start = usize::from(self.size_bytes);
+        let room = N.saturating_sub(start);
+        let end = (0..=text.len().min(room)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        for (to, from) in self.bytes.iter_mut().skip(start).zip(text.as_bytes().iter().take(end)) {
+            *to = *from;
+        }
+        self.size_bytes = u16::try_from(start + end).unwrap_or(self.size_bytes);
+        if end == text.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
+}
+
 impl<const N: usize> std::fmt::Debug for InlineText<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.as_str())
@@ -177,7 +266,7 @@ impl Event {
     /// An event without tags and words.
     pub fn new(epoch: Epoch, deadline_us: Micros) -> Self {
         let (tags, sentence) = ([0.0; TAGS_MAX], Sentence::EMPTY);
-        Self { epoch, deadline_us, tags, tags_present: 0, sentence, dry_run: false }
+        Self { epoch, deadline_us, client: 0, tags, tags_present: 0, sentence, dry_run: false, stream: false }
     }
 
     /// The value of tag `index`, if the event has one.

@@ -34,6 +34,7 @@ pub mod command;
 mod error;
 pub mod frame;
 mod json;
+mod kept;
 pub mod limits;
 mod number;
 mod parse;
@@ -51,8 +52,12 @@ pub use command::{
     WriteTarget,
 };
 pub use error::{CommandError, FrameError, Problem, SiteError, TagValueError};
-pub use frame::{Decision, Epoch, Event, InlineText, Micros, Outcome, Reason, Sentence, TagValues, Timings};
+pub use frame::{
+    BrainMessage, Decision, Epoch, Event, InlineText, Micros, Outcome, Progress, Reason, Sentence, TagValues,
+    Timings,
+};
+pub use kept::{RecordKeep, RecordSpec, SwitchSpec, Variant};
 pub use prompt::PROMPT_FORM;
 pub use site::*;
 pub use units::{UNITS, Unit, find_unit};
-pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES};
+pub use wire::{DECISION_FRAME_BYTES, EVENT_FRAME_BYTES, PROGRESS_FRAME_BYTES, crc32};

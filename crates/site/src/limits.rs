@@ -66,8 +66,24 @@ pub const PI_MAX: f64 = 1e6;
 pub const PI_EVERY_MS: u32 = 1000;
 /// Shortest and longest KV cache.
 pub const CONTEXT_TOKENS: (usize, usize) = (64, 131_072);
+/// Variants of a model beside the first choice.
+pub const VARIANTS_MAX: usize = 4;
+/// Shortest and longest time between two switches of the variant, in seconds.
+pub const SWITCH_DWELL_S: (u32, u32) = (1, 86_400);
+/// Smallest and largest recording, in MiB.
+pub const RECORD_MIB: (u32, u32) = (1, 1 << 20);
+/// Shortest and longest memory of the flight recorder.
+pub const RECORD_MINUTES: (u32, u32) = (1, 60);
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
+/// Triggers a site may declare.
+pub const TRIGGERS_MAX: usize = 32;
+/// Least time between two events of a trigger where the site says nothing.
+pub const TRIGGER_PAUSE_MS: u32 = 1000;
+/// Most events that may share a forward pass.
+pub const PARALLEL_MAX: usize = 8;
+/// Events that share a forward pass where the site says nothing.
+pub const PARALLEL: usize = 4;
 
 const _: () = assert!(TEXT_ARGUMENT_BYTES_MAX <= u8::MAX as usize, "a value's size is one byte of a frame");
 const _: () = assert!(CHOICES_MAX <= u16::MAX as usize);

@@ -1,6 +1,7 @@
 //! The site as the rest of Ganglion sees it, after parsing and validation.
 
 use crate::command::{Command, CommandSpec};
+use crate::kept::{RecordSpec, SwitchSpec, Variant};
 use std::path::PathBuf;
 
 /// Everything a site file says, checked. Fields are public and plain; only [`Site::load`] and [`Site::parse`] make one,
@@ -21,6 +22,8 @@ pub struct Site {
     pub plant: Option<PlantSpec>,
     /// Where HTTP listens, loopback only in this version.
     pub http: Option<std::net::SocketAddr>,
+    /// What is kept of a run; `None` = nothing but the audit log.
+    pub record: Option<RecordSpec>,
     /// Signals, in file order; index = tag index everywhere.
     pub tags: Vec<Tag>,
     /// Commands; the last one is always `none`.
@@ -29,6 +32,8 @@ pub struct Site {
     pub limits: Vec<Limit>,
     /// The fallback controller, first match wins.
     pub rules: Vec<Rule>,
+    /// What asks the model without anybody asking.
+    pub triggers: Vec<Trigger>,
     /// What to do when nothing else may act.
     pub safe: Command,
 }
@@ -44,8 +49,30 @@ pub struct ModelSpec {
     pub threads: usize,
     /// Whether the brain keeps all its memory resident, weights included.
     pub lock_memory: bool,
+    /// Whether an event seen before is answered from memory, in microseconds.
+    pub memo: bool,
     /// How keys and values are stored.
     pub kv: KvStorage,
+    /// Other models for the same site, each less demanding than the one before.
+    pub variants: Vec<Variant>,
+    /// When they take over.
+    pub switch: SwitchSpec,
+    /// Events that the brain may think about in the same forward passes; each takes room for its event and command.
+    pub parallel: usize,
+    /// How sure the model must be for its command to count.
+    pub confidence: ConfidenceSpec,
+}
+
+/// The least that each score of a command must have, from 0 to 1; below any of them the answer is `none`. 0 asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ConfidenceSpec {
+    /// Probability of the best allowed token less that of the second, at the least sure of the command's tokens.
+    pub margin: f64,
+    /// 1 less the entropy over the allowed tokens, as a share of the largest there can be, at the least sure token.
+    pub certainty: f64,
+    /// Probability that the model gave to all allowed tokens together where the action is chosen. Costs one product with
+    /// the whole head a decision.
+    pub feasible_mass: f64,
 }
 
 /// How the model's keys and values are stored: what a token of context takes, and how finely its past is remembered.
@@ -86,7 +113,7 @@ pub struct GuardSpec {
 }
 
 /// A token bucket for commands: `burst` at once, `per_minute` in the long run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CommandBudget {
     /// Size of the bucket; it starts full.
     pub burst: u32,
@@ -271,6 +298,43 @@ pub struct PiSpec {
     pub ti_s: f64,
     /// Time between two steps of the loop.
     pub every_ms: u32,
+}
+
+/// A reason to ask the model of which nobody has to think: it makes an event while the plant is in Execute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trigger {
+    /// Unique name.
+    pub name: String,
+    /// When it makes an event.
+    pub on: TriggerOn,
+    /// What the event says; empty: readings only.
+    pub say: String,
+    /// Least time between two events of this trigger.
+    pub pause_ms: u32,
+}
+
+/// When a [`Trigger`] makes an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TriggerOn {
+    /// A tag has moved this far since the last event (or since Execute began).
+    Change {
+        /// Index into [`Site::tags`].
+        tag: usize,
+        /// In the tag's unit, above 0; for a bool tag 1.
+        by: f64,
+    },
+    /// A condition begins to hold.
+    When {
+        /// All terms must hold.
+        when: Vec<Term>,
+        /// What has to have held before the next event. Empty: `when` has to have been false.
+        until: Vec<Term>,
+    },
+    /// Time.
+    Every {
+        /// Between two events.
+        ms: u32,
+    },
 }
 
 /// One term of a condition: a comparison, now or over time.

@@ -3,7 +3,8 @@
 use crate::command::{ArgumentKind, CommandSpec, RegisterWrite, WriteSource, WriteTarget};
 use crate::number::shortest;
 use crate::site::{
-    Compare, Comparison, Limit, LimitAction, LimitTarget, Over, PACKML_STATES, ReadTable, Site, TagKind, Term,
+    Compare, Comparison, Limit, LimitAction, LimitTarget, Over, PACKML_STATES, ReadTable, Site, TagKind,
+    Term, Trigger, TriggerOn,
 };
 use crate::units::find_unit;
 use std::fmt;
@@ -149,6 +150,54 @@ impl Site {
             bound(limit.rate_per_s),
             or_dash(unit.unwrap_or_default()),
             beyond.into(),
+        ]
+    }
+
+    /// The triggers, one line each, in file order; what an announcement sends ahead of its command, below.
+    pub fn trigger_table(&self) -> String {
+        let rows: Vec<Vec<String>> = self.triggers.iter().map(|trigger| self.trigger_row(trigger)).collect();
+        let header = ["trigger", "makes an event when", "again when", "at most every", "says"];
+        let mut out = if rows.is_empty() { "no triggers\n".into() } else { aligned(&header, &rows) };
+        for spec in &self.commands {
+            if let Some(announced) = spec.announce.and_then(|index| self.commands.get(usize::from(index))) {
+                let line = format!("{} is sent as soon as {} is decided\n", announced.name, spec.name);
+                out.push_str(&line);
+            }
+        }
+        out
+    }
+
+    fn trigger_row(&self, trigger: &Trigger) -> Vec<String> {
+        let (event, again) = match &trigger.on {
+            TriggerOn::Change { tag, by } => {
+                let tag = self.tags.get(*tag);
+                let name = tag.map_or("?", |tag| tag.name.as_str());
+                match tag.map(|tag| (tag.kind, tag.unit.as_str())) {
+                    Some((TagKind::Number, unit)) => (
+                        format!("{name} has moved by {}", format!("{} {unit}", shortest(*by)).trim()),
+                        String::new(),
+                    ),
+                    _ => (format!("{name} changes"), String::new()),
+                }
+            }
+            TriggerOn::When { when, until } if until.is_empty() => {
+                (self.condition(when).to_string(), "it was false".into())
+            }
+            TriggerOn::When { when, until } => {
+                (self.condition(when).to_string(), self.condition(until).to_string())
+            }
+            TriggerOn::Every { .. } => ("time has passed".into(), String::new()),
+        };
+        let pause_ms = match trigger.on {
+            TriggerOn::Every { ms } => ms,
+            _ => trigger.pause_ms,
+        };
+        vec![
+            trigger.name.clone(),
+            event,
+            or_dash(again),
+            format!("{pause_ms} ms"),
+            or_dash(trigger.say.clone()),
         ]
     }
 

@@ -5,14 +5,15 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `GEVT` |
 //! | 4 | 2 | version |
-//! | 6 | 2 | flags: bit 0 = dry run |
+//! | 6 | 2 | flags: bit 0 = dry run, bit 1 = stream |
 //! | 8 | 8 | epoch |
 //! | 16 | 8 | deadline, µs |
-//! | 24 | 8 | tag presence mask |
-//! | 32 | 8 × 64 | tags, f64 |
-//! | 544 | 2 | sentence size |
-//! | 546 | 512 | sentence, UTF-8, zeros behind |
-//! | 1058 | 4 | CRC-32 of all before |
+//! | 24 | 8 | client |
+//! | 32 | 8 | tag presence mask |
+//! | 40 | 8 × 64 | tags, f64 |
+//! | 552 | 2 | sentence size |
+//! | 554 | 512 | sentence, UTF-8, zeros behind |
+//! | 1066 | 4 | CRC-32 of all before |
 //!
 //! | decision, at | bytes | field |
 //! |---|---|---|
@@ -22,27 +23,40 @@
 //! | 7 | 1 | outcome |
 //! | 8 | 8 | epoch |
 //! | 16 | 4 | confidence, f32 |
-//! | 20 | 4 × 7 | timings |
-//! | 48 | 2 | verb |
-//! | 50 | 8 × 66 | values: kind, size, 64 bytes |
-//! | 578 | 2 | reason size |
-//! | 580 | 160 | reason, UTF-8, zeros behind |
-//! | 740 | 4 | CRC-32 of all before |
+//! | 20 | 4 × 10 | timings |
+//! | 60 | 2 | verb |
+//! | 62 | 8 × 66 | values: kind, size, 64 bytes |
+//! | 590 | 2 | reason size |
+//! | 592 | 160 | reason, UTF-8, zeros behind |
+//! | 752 | 4 | CRC-32 of all before |
+//!
+//! | progress, at | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `GPRG` |
+//! | 4 | 2 | version |
+//! | 6 | 2 | argument's index + 1; 0 = the verb itself |
+//! | 8 | 8 | epoch |
+//! | 16 | 2 | verb |
+//! | 18 | 66 | value: kind, size, 64 bytes |
+//! | 84 | 4 | CRC-32 of all before |
 
 use crate::command::{Command, Value};
 use crate::error::FrameError;
-use crate::frame::{Decision, Event, InlineText, Outcome, Timings};
+use crate::frame::{BrainMessage, Decision, Event, InlineText, Outcome, Progress, Timings};
 use crate::limits::{ARGUMENTS_MAX, REASON_BYTES_MAX, SENTENCE_BYTES_MAX, TAGS_MAX, TEXT_ARGUMENT_BYTES_MAX};
 
 /// Size of an encoded [`Event`].
-pub const EVENT_FRAME_BYTES: usize = 32 + 8 * TAGS_MAX + 2 + SENTENCE_BYTES_MAX + 4;
+pub const EVENT_FRAME_BYTES: usize = 40 + 8 * TAGS_MAX + 2 + SENTENCE_BYTES_MAX + 4;
 /// Size of an encoded [`Decision`].
 pub const DECISION_FRAME_BYTES: usize =
-    50 + ARGUMENTS_MAX * (2 + TEXT_ARGUMENT_BYTES_MAX) + 2 + REASON_BYTES_MAX + 4;
+    62 + ARGUMENTS_MAX * (2 + TEXT_ARGUMENT_BYTES_MAX) + 2 + REASON_BYTES_MAX + 4;
+/// Size of an encoded [`Progress`].
+pub const PROGRESS_FRAME_BYTES: usize = 18 + 2 + TEXT_ARGUMENT_BYTES_MAX + 4;
 
 const EVENT_MAGIC: u32 = u32::from_le_bytes(*b"GEVT");
 const DECISION_MAGIC: u32 = u32::from_le_bytes(*b"GDEC");
-const VERSION: u16 = 1;
+const PROGRESS_MAGIC: u32 = u32::from_le_bytes(*b"GPRG");
+const VERSION: u16 = 3;
 
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -61,7 +75,7 @@ const CRC_TABLE: [u32; 256] = {
 };
 
 /// CRC-32 as in IEEE 802.3 (reflected, polynomial 0x04C11DB7).
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
         let [low, ..] = crc.to_le_bytes();
         (crc >> 8) ^ CRC_TABLE.get(usize::from(low ^ byte)).copied().unwrap_or(0)
@@ -182,9 +196,10 @@ impl Event {
         let mut writer = Writer { bytes: frame, at: 0 };
         writer.put(&EVENT_MAGIC.to_le_bytes());
         writer.put(&VERSION.to_le_bytes());
-        writer.put(&u16::from(self.dry_run).to_le_bytes());
+        writer.put(&(u16::from(self.dry_run) | u16::from(self.stream) << 1).to_le_bytes());
         writer.put(&self.epoch.to_le_bytes());
         writer.put(&self.deadline_us.to_le_bytes());
+        writer.put(&self.client.to_le_bytes());
         writer.put(&self.tags_present.to_le_bytes());
         self.tags.iter().for_each(|value| writer.put(&value.to_le_bytes()));
         writer.text(&self.sentence);
@@ -198,13 +213,13 @@ impl Event {
     pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader::open(frame, EVENT_FRAME_BYTES, EVENT_MAGIC)?;
         let offset = reader.at;
-        let dry_run = match reader.u16("flags")? {
-            0 => false,
-            1 => true,
+        let (dry_run, stream) = match reader.u16("flags")? {
+            flags @ 0..=3 => (flags & 1 == 1, flags & 2 == 2),
             _ => return Err(FrameError::Field { field: "flags", offset }),
         };
         let epoch = reader.u64("epoch")?;
         let deadline_us = reader.u64("deadline_us")?;
+        let client = reader.u64("client")?;
         let tags_present = reader.u64("tags_present")?;
         let mut tags = [0.0; TAGS_MAX];
         for (index, tag) in tags.iter_mut().enumerate() {
@@ -215,7 +230,7 @@ impl Event {
             }
         }
         let sentence = reader.text("sentence")?;
-        Ok(Self { epoch, deadline_us, tags, tags_present, sentence, dry_run })
+        Ok(Self { epoch, deadline_us, client, tags, tags_present, sentence, dry_run, stream })
     }
 }
 
@@ -243,10 +258,9 @@ impl Decision {
         writer.put(&self.epoch.to_le_bytes());
         writer.put(&self.confidence.to_le_bytes());
         let t = &self.timings;
-        for count in [t.prefill_us, t.decode_us, t.mask_us, t.cache_n, t.prompt_n, t.predicted_n, t.forced_n]
-        {
-            writer.put(&count.to_le_bytes());
-        }
+        let times = [t.prefill_us, t.decode_us, t.mask_us];
+        let tokens = [t.cache_n, t.prompt_n, t.predicted_n, t.forced_n, t.draft_n, t.accepted_n, t.passes_n];
+        times.iter().chain(&tokens).for_each(|count| writer.put(&count.to_le_bytes()));
         let nothing = Command { verb: 0, values: [Value::Absent; ARGUMENTS_MAX] };
         let command = self.command.as_ref().unwrap_or(&nothing);
         writer.put(&command.verb.to_le_bytes());
@@ -282,6 +296,9 @@ impl Decision {
             prompt_n: reader.u32("prompt_n")?,
             predicted_n: reader.u32("predicted_n")?,
             forced_n: reader.u32("forced_n")?,
+            draft_n: reader.u32("draft_n")?,
+            accepted_n: reader.u32("accepted_n")?,
+            passes_n: reader.u32("passes_n")?,
         };
         let offset = reader.at;
         let mut command = Command { verb: reader.u16("verb")?, values: [Value::Absent; ARGUMENTS_MAX] };
@@ -295,6 +312,55 @@ impl Decision {
         let reason = reader.text("reason")?;
         let command = (present == 1).then_some(command);
         Ok(Self { epoch, command, outcome, confidence, timings, reason })
+    }
+}
+
+impl Progress {
+    /// Writes the frame; fields of any value are written as they are, [`decode`](Self::decode) judges them.
+    pub fn encode(&self, frame: &mut [u8; PROGRESS_FRAME_BYTES]) {
+        let mut writer = Writer { bytes: frame, at: 0 };
+        writer.put(&PROGRESS_MAGIC.to_le_bytes());
+        writer.put(&VERSION.to_le_bytes());
+        let argument = self.argument.map_or(Some(0), |index| u16::try_from(index).ok()?.checked_add(1));
+        writer.put(&argument.unwrap_or(u16::MAX).to_le_bytes());
+        writer.put(&self.epoch.to_le_bytes());
+        writer.put(&self.verb.to_le_bytes());
+        write_value(&mut writer, &self.value);
+        writer.finish();
+    }
+
+    /// Reads a frame. No heap. Whether verb and value are the site's is not known here.
+    ///
+    /// # Errors
+    /// [`FrameError`] for a wrong size, magic, version, checksum, or a field that holds what it cannot.
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        let mut reader = Reader::open(frame, PROGRESS_FRAME_BYTES, PROGRESS_MAGIC)?;
+        let offset = reader.at;
+        let argument = usize::from(reader.u16("argument")?).checked_sub(1);
+        if argument.is_some_and(|index| index >= ARGUMENTS_MAX) {
+            return Err(FrameError::Field { field: "argument", offset });
+        }
+        let epoch = reader.u64("epoch")?;
+        let verb = reader.u16("verb")?;
+        let offset = reader.at;
+        let value = read_value(&mut reader)?;
+        if argument.is_none() != (value == Value::Absent) {
+            return Err(FrameError::Field { field: "value", offset });
+        }
+        Ok(Self { epoch, verb, argument, value })
+    }
+}
+
+impl BrainMessage {
+    /// Reads whichever frame it is, by its size. No heap.
+    ///
+    /// # Errors
+    /// [`FrameError`], as [`Decision::decode`] and [`Progress::decode`].
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        match frame.len() {
+            PROGRESS_FRAME_BYTES => Progress::decode(frame).map(Self::Progress),
+            _ => Decision::decode(frame).map(Self::Decision),
+        }
     }
 }
 
@@ -353,6 +419,6 @@ mod tests {
 
     #[test]
     fn sizes_are_as_documented() {
-        assert_eq!((EVENT_FRAME_BYTES, DECISION_FRAME_BYTES), (1062, 744));
+        assert_eq!((EVENT_FRAME_BYTES, DECISION_FRAME_BYTES, PROGRESS_FRAME_BYTES), (1070, 756, 88));
     }
 }

@@ -1,7 +1,7 @@
 //! What a user reads when a site file is wrong. Refresh with `UPDATE_EXPECT=1`.
 
 use expect_test::{Expect, expect};
-use ganglion_site::{KvStorage, Site};
+use ganglion_site::{ConfidenceSpec, KvStorage, Site};
 use std::path::Path;
 
 /// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
@@ -35,7 +35,7 @@ fn unknown_fields() {
     check(
         "[gaurd]\nperiod_ms = 3\n[[tag]]\nname = \"a\"\nrnage = [0, 1]\n[http]\nport = 80",
         &expect![[r#"
-            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, command, limit, rule (did you mean guard?), found unknown field gaurd
+            site.toml:4: top level: expected one of name, model, guard, tag, prompt, plant, http, record, command, limit, rule, trigger (did you mean guard?), found unknown field gaurd
             site.toml:6: tag a, range: expected [lo, hi], the believable values, found nothing
             site.toml:8: tag a: expected one of name, kind, unit, range, read, decimals, stale_ms, frozen_ms (did you mean range?), found unknown field rnage
             site.toml:9: [http] listen: expected a loopback address and port, for example "127.0.0.1:8420", found nothing
@@ -60,13 +60,61 @@ fn storage_of_keys_and_values() {
 }
 
 #[test]
+fn events_in_parallel() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.parallel, 4);
+    assert_eq!(parse("parallel = 1\n").model.parallel, 1);
+    check(
+        "parallel = 0",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 0"],
+    );
+    check(
+        "parallel = 9",
+        &expect!["site.toml:4: [model] parallel: expected a whole number from 1 to 8, found 9"],
+    );
+}
+
+#[test]
 fn memory_is_locked_on_request() {
     let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
-    assert!(!parse("").model.lock_memory);
+    assert!(!parse("").model.lock_memory && parse("").model.memo);
+    assert!(!parse("memo = false\n").model.memo);
     assert!(parse("lock_memory = true\n").model.lock_memory);
     check(
         "lock_memory = 1",
         &expect![[r#"site.toml:4: [model] lock_memory: expected true or false, found 1"#]],
+    );
+}
+
+#[test]
+fn how_sure_the_model_must_be() {
+    let parse = |line: &str| Site::parse(&format!("{HEAD}{line}"), "site.toml".as_ref()).unwrap();
+    assert_eq!(parse("").model.confidence, ConfidenceSpec::default());
+    let margin = ConfidenceSpec { margin: 0.35, ..ConfidenceSpec::default() };
+    assert_eq!(parse("confidence = 0.35").model.confidence, margin);
+    assert_eq!(parse("confidence = { margin = 0.35 }").model.confidence, margin);
+    let all = ConfidenceSpec { margin: 1.0, certainty: 0.0, feasible_mass: 0.5 };
+    assert_eq!(
+        parse("confidence = { margin = 1, certainty = 0, feasible_mass = 0.5 }").model.confidence,
+        all
+    );
+    check(
+        "confidence = 35",
+        &expect![
+            "site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found 35"
+        ],
+    );
+    check(
+        "confidence = \"high\"",
+        &expect![[
+            r#"site.toml:4: [model] confidence: expected a share from 0 to 1, or a table { margin, certainty, feasible_mass } of such, found "high""#
+        ]],
+    );
+    check(
+        "confidence = { margin = -0.1, certanty = 0.5 }",
+        &expect![[r#"
+        site.toml:4: [model] confidence margin: expected a share from 0 to 1, found -0.1
+        site.toml:4: [model] confidence: expected one of margin, certainty, feasible_mass (did you mean certainty?), found unknown field certanty"#]],
     );
 }
 
@@ -168,8 +216,8 @@ arguments = [
 [[command]]
 name = "writes"
 arguments = [
-  { name = "room", choices = ["a", "b"] },
-  { name = "speed", integer = [-1, 40000] },
+  { name = "room", choices = ["a", "b"], default = "c" },
+  { name = "speed", integer = [-1, 40000], default = 40001 },
   { name = "note", text = 8 },
 ]
 writes = [
@@ -194,6 +242,8 @@ writes = [
             site.toml:14: command set_fan, argument c: expected choices: a list of 1 to 64 different names (lower-case letters, digits, _, -, .), each at most 48 bytes, found "b c"
             site.toml:15: command set_fan, argument t: expected text = N bytes from 1 to 64, found 100
             site.toml:16: command set_fan, argument u: expected one of choices, integer, number, bool or text, found integer and text
+            site.toml:21: command writes, argument room, default: expected one of a, b, found "c"
+            site.toml:22: command writes, argument speed, default: expected a whole number from -1 to 40000, found 40001
             site.toml:26: command writes, write number 1, value: expected a value and scale that fit a 16-bit register, found speed from -1 to 40000
             site.toml:27: command writes, write number 2, holding: expected an address that leaves room for 2 registers, found 65535
             site.toml:28: command writes, write number 3, value: expected the name of one of the command's arguments (did you mean note?), found "nope"
@@ -516,4 +566,236 @@ when = "heat > 68 F for 1.5min and heat < 300 K since heat >= 0.5C"
     .assert_eq(&site.limit_table());
     let budget = site.guard.commands.unwrap();
     assert_eq!((budget.burst, budget.per_minute, site.tags[0].frozen_ms), (2, 30, Some(5000)));
+}
+
+const TRIGGERS: &str = r#"
+[[tag]]
+name = "price"
+unit = "ct/kWh"
+range = [0, 200]
+[[tag]]
+name = "heat"
+unit = "C"
+range = [-20, 60]
+[[tag]]
+name = "door"
+kind = "bool"
+"#;
+
+fn check_triggers(body: &str, expect: &Expect) {
+    check(&format!("{TRIGGERS}{body}"), expect);
+}
+
+#[test]
+fn triggers() {
+    use ganglion_site::TriggerOn;
+    let body = r#"
+[[trigger]]
+name = "price"
+change = "price"
+by = 5
+say = " the power price changed "
+[[trigger]]
+name = "heat"
+change = "heat"
+by = "9 F"
+pause_ms = 250
+[[trigger]]
+name = "door"
+change = "door"
+[[trigger]]
+name = "hot"
+when = "heat > 40 for 5 s"
+until = "heat < 35"
+[[trigger]]
+name = "watch"
+every_ms = 60000
+"#;
+    let site = Site::parse(&format!("{HEAD}{TRIGGERS}{body}"), Path::new("site.toml")).unwrap();
+    let [price, heat, door, hot, watch] = &site.triggers[..] else { panic!("{:?}", site.triggers) };
+    assert_eq!(price.on, TriggerOn::Change { tag: 0, by: 5.0 });
+    assert_eq!((price.say.as_str(), price.pause_ms), ("the power price changed", 1000));
+    assert!(matches!(heat.on, TriggerOn::Change { tag: 1, by } if (by - 5.0).abs() < 1e-9), "{heat:?}");
+    assert_eq!(door.on, TriggerOn::Change { tag: 2, by: 1.0 });
+    assert!(matches!(&hot.on, TriggerOn::When { when, until } if when.len() == 1 && until.len() == 1));
+    assert_eq!(watch.on, TriggerOn::Every { ms: 60_000 });
+    let without = Site::parse(&format!("{HEAD}{TRIGGERS}"), Path::new("site.toml")).unwrap();
+    assert_eq!(site.prompt_prefix(), without.prompt_prefix(), "triggers are the guard's, not the model's");
+    expect![[r#"
+        trigger  makes an event when          again when   at most every  says
+        price    price has moved by 5 ct/kWh  -            1000 ms        the power price changed
+        heat     heat has moved by 5 C        -            250 ms         -
+        door     door changes                 -            1000 ms        -
+        hot      heat > 40 C for 5000 ms      heat < 35 C  1000 ms        -
+        watch    time has passed              -            60000 ms       -
+    "#]]
+    .assert_eq(&site.trigger_table());
+}
+
+#[test]
+fn wrong_triggers() {
+    check_triggers(
+        r#"
+[[trigger]]
+change = "prise"
+by = 5
+[[trigger]]
+name = "a"
+change = "price"
+[[trigger]]
+name = "a"
+change = "price"
+by = 0
+[[trigger]]
+name = "b"
+change = "price"
+when = "price > 3"
+by = "3 C"
+[[trigger]]
+name = "c"
+[[trigger]]
+name = "d"
+when = "price >> 3"
+by = 3
+[[trigger]]
+name = "e"
+every_ms = 0
+until = "price < 3"
+pause_ms = 4
+[[trigger]]
+name = "f"
+change = "door"
+by = 1
+say = ""
+every = 3
+[[trigger]]
+name = "g"
+change = "price"
+by = "3 C"
+say = 7
+"#,
+        &expect![[r#"
+            site.toml:17: trigger number 1, name: expected a name of lower-case ASCII letters, digits, _, - or ., starting with a letter or digit, of 1 to 48 bytes, found nothing
+            site.toml:18: trigger number 1, change: expected the name of a tag (did you mean price?), found "prise"
+            site.toml:20: trigger a, by: expected how far the tag has to move, above 0, in its unit or one of the same quantity, found nothing
+            site.toml:26: trigger a, by: expected how far the tag has to move, above 0, in its unit or one of the same quantity, found 0
+            site.toml:27: trigger b: expected one of change, when or every_ms, found change and when
+            site.toml:32: trigger c: expected one of change, when or every_ms, found none of them
+            site.toml:36: trigger d, when: expected one of < <= > >= == != after price, found >>
+            site.toml:37: trigger d, by: expected no by without change, found 3
+            site.toml:40: trigger e, every_ms: expected a whole number from 1 to 3600000, found 0
+            site.toml:41: trigger e, until: expected no until without when, found "price < 3"
+            site.toml:46: trigger f, by: expected no by with a bool tag, every change of which counts, found 1
+            site.toml:47: trigger f, say: expected one line of text of 1 to 512 bytes, found ""
+            site.toml:48: trigger f: expected one of name, change, when, every_ms, by, until, say, pause_ms (did you mean every_ms?), found unknown field every
+            site.toml:52: trigger g, by: expected a number in ct/kWh, or in a unit of the same quantity, found "3 C"
+            site.toml:53: trigger g, say: expected one line of text of 1 to 512 bytes, found 7"#]],
+    );
+}
+
+#[test]
+fn announcements() {
+    let commands = r#"
+[[command]]
+name = "move"
+arguments = [{ name = "by", integer = [0, 9] }]
+announce = "enable"
+[[command]]
+name = "enable"
+"#;
+    let parse = |guard: &str| Site::parse(&format!("{HEAD}{guard}{commands}"), Path::new("site.toml"));
+    let site = parse("").unwrap();
+    assert_eq!(site.commands.iter().map(|c| c.announce).collect::<Vec<_>>(), [Some(1), None, None]);
+    assert_eq!(site.trigger_table(), "no triggers\nenable is sent as soon as move is decided\n");
+    assert_eq!(site.prompt_prefix(), "site t\ndo move by=0..9\ndo enable\n");
+    check(
+        &format!("[guard]\ncommands = {{ burst = 1, per_minute = 9 }}\n{commands}"),
+        &expect![[
+            r#"site.toml:10: command move, announce: expected [guard] commands with burst = 2 or more: an announcement and its command take one each, found "enable""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"enabel\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments (did you mean enable?), found "enabel""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"move\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "move""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "\"none\"\n[["),
+        &expect![[
+            r#"site.toml:8: command move, announce: expected the name of another command, one without arguments, found "none""#
+        ]],
+    );
+    check(
+        &commands.replace("\"enable\"\n[[", "3\n[["),
+        &expect![
+            "site.toml:8: command move, announce: expected the name of another command, one without arguments, found 3"
+        ],
+    );
+}
+
+#[test]
+fn recording() {
+    let good =
+        "[record]\nfolder = \"tape\"\nkeep = \"faults\"\nkeep_text = true\nsize_mib = 10\nminutes = 2\n";
+    let site = Site::parse(
+        &format!("{HEAD}[guard]\nsafe = {{ action = \"none\" }}\n{good}"),
+        "a/site.toml".as_ref(),
+    );
+    let record = site.unwrap().record.unwrap();
+    assert_eq!(record.folder, Path::new("a/tape"));
+    assert_eq!((record.keep, record.keep_text), (ganglion_site::RecordKeep::Faults, true));
+    assert_eq!((record.size_mib, record.minutes), (10, 2));
+    check(
+        "[record]\nkeep_text = \"yes\"\nkeep = \"all\"\nsize_mib = 0\nminute = 1",
+        &expect![[r#"
+        site.toml:4: [record] folder: expected a folder, relative to the site's, found nothing
+        site.toml:5: [record] keep_text: expected true or false, found "yes"
+        site.toml:6: [record] keep: expected "everything" or "faults", found "all"
+        site.toml:7: [record] size_mib: expected a whole number from 1 to 1048576, found 0
+        site.toml:8: [record]: expected one of folder, keep, keep_text, size_mib, minutes (did you mean minutes?), found unknown field minute"#]],
+    );
+}
+
+#[test]
+fn variants_of_a_model() {
+    let head = format!("{HEAD}[guard]\nsafe = {{ action = \"none\" }}\n");
+    let good = "[[model.variant]]\nname = \"int4\"\npath = \"q4.gguf\"\n\
+                [model.switch]\ntemperature_c = [85, 70]\nbattery_percent = [20, 40]\nload = [1.5, 0.8]\nmisses = 3\ndwell_s = 5\n";
+    let model = Site::parse(&format!("{head}{good}"), "a/site.toml".as_ref()).unwrap().model;
+    assert_eq!((model.variant_name(0), model.variant_name(1)), ("main", "int4"));
+    assert_eq!(model.variant_path(1), Some(Path::new("a/q4.gguf")));
+    assert_eq!(model.variant_path(2), None);
+    assert_eq!(model.switch.temperature_c, Some((85.0, 70.0)));
+    assert_eq!((model.switch.misses, model.switch.dwell_s), (Some(3), 5));
+    check(
+        "[model.switch]\nmisses = 3",
+        &expect![
+            "site.toml:4: [model.switch]: expected a [[model.variant]] to switch to, found [model.switch]"
+        ],
+    );
+    check(
+        "[[model.variant]]\nname = \"a\"\n[[model.variant]]\nname = \"a\"\npath = 3\n\
+         [model.switch]\ntemperature_c = [70, 85]\nbattery_percent = [40, 20]\nload = 1\nheat = 1",
+        &expect![[r#"
+            site.toml:4: model.variant a, path: expected the path of a GGUF file, relative to the site's folder, found nothing
+            site.toml:8: model.variant a, path: expected the path of a GGUF file, relative to the site's folder, found 3
+            site.toml:9: [model.switch]: expected a [[model.variant]] to switch to, found [model.switch]
+            site.toml:10: [model.switch] temperature_c: expected [leave, return]: two numbers from 0 up, the first one higher, found [70, 85]
+            site.toml:11: [model.switch] battery_percent: expected [leave, return]: two numbers from 0 up, the first one lower, found [40, 20]
+            site.toml:12: [model.switch] load: expected [leave, return]: two numbers from 0 up, the first one higher, found 1
+            site.toml:13: [model.switch]: expected one of temperature_c, load, battery_percent, misses, dwell_s, found unknown field heat"#]],
+    );
+    check(
+        "[[model.variant]]\nname = \"a\"\npath = \"b\"\n[model.switch]\ndwell_s = 3",
+        &expect![
+            "site.toml:7: [model.switch]: expected one of temperature_c, load, battery_percent, misses, found none of them"
+        ],
+    );
 }

@@ -1,8 +1,9 @@
 //! Bytes nobody meant: every parser answers with a value or an error, never a panic.
 
 use ganglion_site::{
-    ArgumentKind, Command, DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event, FrameError, InlineText,
-    Outcome, Reason, Sentence, ShortText, Site, Timings, Value,
+    ArgumentKind, BrainMessage, Command, DECISION_FRAME_BYTES, Decision, EVENT_FRAME_BYTES, Event,
+    FrameError, InlineText, Outcome, PROGRESS_FRAME_BYTES, Progress, Reason, Sentence, ShortText, Site,
+    Timings, Value,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -144,6 +145,8 @@ fn event() -> Event {
     event.set_tag(63, 3e300);
     event.sentence = Sentence::new("mach die Küche wärmer").unwrap();
     event.dry_run = true;
+    event.client = 0x0123_4567_89AB_CDEF;
+    event.stream = true;
     event
 }
 
@@ -172,6 +175,9 @@ fn decision() -> Decision {
             prompt_n: 5,
             predicted_n: 6,
             forced_n: 7,
+            draft_n: 8,
+            accepted_n: 9,
+            passes_n: 10,
         },
         reason: Reason::new("because").unwrap(),
     }
@@ -241,26 +247,78 @@ fn check_decision_field(at: usize, bytes: &[u8], field: &'static str) {
 
 #[test]
 fn fields_with_values_they_cannot_have() {
-    check_event_field(6, &[2, 0], "flags");
-    check_event_field(32, &f64::NAN.to_le_bytes(), "tags");
-    check_event_field(32 + 63 * 8, &f64::INFINITY.to_le_bytes(), "tags");
-    check_event_field(544, &513u16.to_le_bytes(), "sentence");
-    check_event_field(544, &1u16.to_le_bytes(), "sentence");
-    check_event_field(546, &[0xff], "sentence");
-    check_event_field(1057, &[1], "sentence");
+    check_event_field(6, &[4, 0], "flags");
+    check_event_field(40, &f64::NAN.to_le_bytes(), "tags");
+    check_event_field(40 + 63 * 8, &f64::INFINITY.to_le_bytes(), "tags");
+    check_event_field(552, &513u16.to_le_bytes(), "sentence");
+    check_event_field(552, &1u16.to_le_bytes(), "sentence");
+    check_event_field(554, &[0xff], "sentence");
+    check_event_field(1065, &[1], "sentence");
     check_decision_field(6, &[2], "command");
     check_decision_field(6, &[0], "verb");
     check_decision_field(7, &[5], "outcome");
     check_decision_field(16, &f32::NAN.to_le_bytes(), "confidence");
     check_decision_field(16, &1.01f32.to_le_bytes(), "confidence");
-    check_decision_field(50, &[9], "values");
-    check_decision_field(50, &[1, 3], "values");
-    check_decision_field(51, &[65], "values");
-    check_decision_field(50 + 2 * 66 + 2, &f64::NAN.to_le_bytes(), "values");
-    check_decision_field(50 + 3 * 66 + 2, &[2], "values");
-    check_decision_field(50 + 4 * 66 + 2, &[0xff], "values");
-    check_decision_field(50 + 65, &[1], "values");
-    check_decision_field(578, &161u16.to_le_bytes(), "reason");
+    check_decision_field(62, &[9], "values");
+    check_decision_field(62, &[1, 3], "values");
+    check_decision_field(63, &[65], "values");
+    check_decision_field(62 + 2 * 66 + 2, &f64::NAN.to_le_bytes(), "values");
+    check_decision_field(62 + 3 * 66 + 2, &[2], "values");
+    check_decision_field(62 + 4 * 66 + 2, &[0xff], "values");
+    check_decision_field(62 + 65, &[1], "values");
+    check_decision_field(590, &161u16.to_le_bytes(), "reason");
+}
+
+fn progress() -> Progress {
+    let value = Value::Text(ShortText::new("left a bit").unwrap());
+    Progress { epoch: 9, verb: 3, argument: Some(7), value }
+}
+
+#[test]
+fn parts_of_answers_come_back_and_nothing_else_passes_for_one() {
+    let values = [
+        Value::Choice(3),
+        Value::Integer(-4),
+        Value::Number(2.5),
+        Value::Bool(true),
+        Value::Text(ShortText::new("küche").unwrap()),
+    ];
+    let parts = values.map(|value| Progress { epoch: 77, verb: 2, argument: Some(1), value });
+    let verb = Progress { epoch: 78, verb: 63, argument: None, value: Value::Absent };
+    for part in parts.into_iter().chain([verb, progress()]) {
+        let mut frame = [0; PROGRESS_FRAME_BYTES];
+        part.encode(&mut frame);
+        assert_eq!(Progress::decode(&frame), Ok(part));
+        assert_eq!(BrainMessage::decode(&frame), Ok(BrainMessage::Progress(part)));
+        for bit in 0..8 * PROGRESS_FRAME_BYTES {
+            frame[bit / 8] ^= 1 << (bit % 8);
+            assert!(Progress::decode(&frame).is_err(), "bit {bit}");
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(Progress::decode(&frame[..PROGRESS_FRAME_BYTES - 1]).is_err());
+    }
+    let mut frame = [0; DECISION_FRAME_BYTES];
+    decision().encode(&mut frame);
+    assert_eq!(BrainMessage::decode(&frame), Ok(BrainMessage::Decision(decision())));
+    let wrong = |at: usize, bytes: &[u8], field: &'static str| {
+        let mut frame = [0; PROGRESS_FRAME_BYTES];
+        progress().encode(&mut frame);
+        frame[at..at + bytes.len()].copy_from_slice(bytes);
+        seal(&mut frame);
+        let found = Progress::decode(&frame);
+        assert!(
+            matches!(found, Err(FrameError::Field { field: name, .. }) if name == field),
+            "{at}: {found:?}"
+        );
+    };
+    wrong(6, &[9, 0], "argument");
+    wrong(6, &[0, 0], "value");
+    wrong(18, &[0, 0], "values");
+    wrong(18, &[9], "values");
+    wrong(19, &[65], "values");
+    let mut frame = [0; PROGRESS_FRAME_BYTES];
+    Progress { argument: Some(1), value: Value::Absent, ..progress() }.encode(&mut frame);
+    assert!(matches!(Progress::decode(&frame), Err(FrameError::Field { field: "value", .. })));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     writeln!(out, "{}", serde_json::to_string_pretty(&site.schema())?)?;
     writeln!(out, "\nTags\n{}", site.tag_table())?;
     writeln!(out, "Limits\n{}", site.limit_table())?;
+    if !site.triggers.is_empty() || site.commands.iter().any(|command| command.announce.is_some()) {
+        writeln!(out, "Triggers\n{}", site.trigger_table())?;
+    }
     writeln!(out, "Registers\n{}", site.register_table())?;
     writeln!(out, "Memory, all of it taken at the start\n{}", load::plan_table(&plan))?;
     let (form, tokens) = (prompt.form(), prompt.prefix().len());

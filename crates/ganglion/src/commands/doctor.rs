@@ -1,10 +1,12 @@
 //! `ganglion doctor`: what of the host's real-time settings is missing, and how punctually it wakes a thread.
 
+use super::bench::decide::machine::wake_up_histogram;
+use crate::hgrm;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use ganglion_guard::{go_real_time, measure_wake_ups};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Real-time priority of the measuring thread where it is granted, the guard's own.
@@ -23,6 +25,9 @@ pub struct Arguments {
     /// Print the histogram, too, one line per µs
     #[arg(long)]
     histogram: bool,
+    /// Write the delays as percentiles in µs, in HdrHistogram's form
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
 }
 
 /// One setting: how it is, and what to do about it if anything.
@@ -63,6 +68,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.histogram {
         writeln!(out, "{}", wake_ups.histogram())?;
+    }
+    if let Some(file) = &arguments.hgrm {
+        hgrm::write_file(file, &wake_up_histogram(&wake_ups)?, 1000.0)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
-use super::{measure, prune, quantize};
+use super::{calibrate, measure, prune, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -50,6 +50,8 @@ enum Action {
     },
     /// Perplexity of a text, and how far a model is from a reference
     Measure(measure::Arguments),
+    /// Find how sure the model must be: a risk-coverage curve, and the threshold for a wanted risk
+    Calibrate(calibrate::Arguments),
     Quantize(quantize::Arguments),
     Prune(prune::Arguments),
     /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
@@ -93,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.action {
         Action::Inspect { file, json } => inspect(file, *json)?,
         Action::Measure(arguments) => measure::run(arguments)?,
+        Action::Calibrate(arguments) => calibrate::run(arguments)?,
         Action::Quantize(arguments) => quantize::run(arguments)?,
         Action::Prune(arguments) => prune::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use ganglion_guard::*;
-use ganglion_site::{Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings};
+use ganglion_site::{
+    Command, Decision, Event, Micros, Outcome, Progress, Reason, Sentence, Site, TagValues, Timings,
+};
 use std::path::Path;
 
 pub const SITE: &str = r#"
@@ -100,10 +102,12 @@ pub fn request(id: u64, text: &str) -> Request {
     Request {
         id,
         source: Source::Operator,
+        client: 0,
         sentence: Sentence::cut(text),
         tags: TagValues::NONE,
         deadline_ms: None,
         dry_run: false,
+        stream: false,
     }
 }
 
@@ -114,6 +118,7 @@ pub struct Got {
     pub actuation: Option<Actuation>,
     pub brain: BrainAction,
     pub records: Vec<Record>,
+    pub fields: Vec<Field>,
     pub status: Status,
 }
 
@@ -135,6 +140,8 @@ pub struct Bench {
     pub estop: bool,
     pub sole_writer: bool,
     pub frozen_tags: Option<u64>,
+    /// Parts of answers for the next cycle.
+    pub progress: Vec<Progress>,
 }
 
 impl Bench {
@@ -156,6 +163,7 @@ impl Bench {
             estop: false,
             sole_writer: true,
             frozen_tags: None,
+            progress: Vec::new(),
         }
     }
 
@@ -194,12 +202,14 @@ impl Bench {
             watchdog: self.watchdog,
             heartbeat_ack_us: if self.link { self.ms * 1000 } else { 0 },
         };
+        let progress = std::mem::take(&mut self.progress);
         let input = Input {
             tags: &tags,
             link,
             sole_writer: self.sole_writer,
             event: event.as_ref(),
             decisions,
+            progress: &progress,
             brain: self.brain,
             operator,
             estop: self.estop,
@@ -210,6 +220,7 @@ impl Bench {
             actuation: out.actuation,
             brain: out.brain,
             records: out.records.to_vec(),
+            fields: out.fields.to_vec(),
             status: *out.status,
         }
     }

@@ -16,7 +16,7 @@ fn command(site: &Site, json: &str) -> Command {
 
 /// A site whose only command writes its one argument, of `kind`, to holding register 7.
 fn writing(kind: ArgumentKind, target: WriteTarget, scale: f64) -> Site {
-    let argument = ArgumentSpec { name: "x".to_owned(), kind, unit: String::new() };
+    let argument = ArgumentSpec { name: "x".to_owned(), kind, unit: String::new(), default: None };
     let source = WriteSource::Argument { index: 0, scale };
     let write = RegisterWrite { target, address: 7, select: None, source };
     let spec = CommandSpec {
@@ -24,6 +24,7 @@ fn writing(kind: ArgumentKind, target: WriteTarget, scale: f64) -> Site {
         about: String::new(),
         arguments: vec![argument],
         writes: vec![write],
+        announce: None,
     };
     Site { commands: vec![spec], ..hvac() }
 }

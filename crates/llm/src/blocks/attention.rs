@@ -1,14 +1,15 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions, over the KV cache.
 
-use ganglion_kernels::{AttentionBatch, Input, KvCache, add_bias, matmul, rms_norm_in_place};
+use ganglion_kernels::{AttentionBatch, Input, add_bias, matmul, rms_norm_in_place};
 
 use super::{Buffers, Pass};
 use crate::profile::Work;
+use crate::sequence::Sequence;
 use crate::tensors::Linear;
 
-/// `projected = attention(normed)`; the keys and values go into the cache.
-pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv: &mut KvCache) {
-    let Pass { model, position, tokens, .. } = pass;
+/// `projected = attention(normed)`; the keys and values go into the sequences' caches.
+pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequences: &mut [Sequence]) {
+    let Pass { model, tokens, .. } = pass;
     let (config, isa, pool) = (model.config(), model.isa, &model.pool);
     let (weights, spec) = (&model.weights.layers[index].attention, config.layers[index]);
     let (embedding, query_length, kv_length) =
@@ -47,23 +48,39 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv:
     if let Some(weight) = &weights.key_norm {
         rms_norm_in_place(isa, pool, key, kv_length, weight, config.norm_epsilon);
     }
-    if let Some(rope) = spec.rope.map(|rope| &pass.ropes[rope]) {
-        rope.apply(isa, pool, query, query_length, config.head_dim, position);
-        rope.apply(isa, pool, key, kv_length, config.head_dim, position);
+    let mut first = 0;
+    for part in pass.parts {
+        let rows = first..first + part.tokens.len();
+        first = rows.end;
+        let query = &mut query[rows.start * query_length..rows.end * query_length];
+        let key = &mut key[rows.start * kv_length..rows.end * kv_length];
+        let value = &value[rows.start * kv_length..rows.end * kv_length];
+        let Sequence { kv, position, .. } = &mut sequences[part.sequence];
+        let position = *position;
+        if let Some(rope) = spec.rope.map(|rope| &pass.ropes[rope]) {
+            rope.apply(isa, pool, query, query_length, config.head_dim, position);
+            rope.apply(isa, pool, key, kv_length, config.head_dim, position);
+        }
+        profiler.lap("rope", || Work::NONE);
+        kv.write(isa, pool, index, position, key, value);
+        profiler.lap("kv write", || Work::NONE);
+        let batch = AttentionBatch {
+            queries: query,
+            heads: config.head_count,
+            position,
+            scale: config.attention_scale,
+            window: spec.window,
+            softcap: config.attention_softcap,
+        };
+        kv.attend(
+            isa,
+            pool,
+            index,
+            &batch,
+            &mut attended[rows.start * query_length..rows.end * query_length],
+        );
+        profiler.lap("attention", || attention_work(query_length, spec.window, position, rows.len()));
     }
-    profiler.lap("rope", || Work::NONE);
-    kv.write(isa, pool, index, position, key, value);
-    profiler.lap("kv write", || Work::NONE);
-    let batch = AttentionBatch {
-        queries: query,
-        heads: config.head_count,
-        position,
-        scale: config.attention_scale,
-        window: spec.window,
-        softcap: config.attention_softcap,
-    };
-    kv.attend(isa, pool, index, &batch, attended);
-    profiler.lap("attention", || attention_work(query_length, spec.window, position, tokens));
     buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(attended, &buffers.quantised);

@@ -8,7 +8,7 @@ mod feed_forward;
 mod head;
 mod norm;
 
-use ganglion_kernels::{KvCache, RopeTable, add_rows};
+use ganglion_kernels::{RopeTable, add_rows};
 
 pub(crate) use buffers::Buffers;
 pub(crate) use embedding::embed;
@@ -17,16 +17,19 @@ pub(crate) use head::{finish_logits, head_input, norm_for_head};
 use crate::arch::Residual;
 use crate::model::Model;
 use crate::profile::Work;
+use crate::sequence::Sequence;
+use crate::session::Part;
 use crate::tensors::{FeedForward, Norm};
 
-/// The part of a sequence that one evaluation covers.
+/// The tokens that one evaluation covers.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Model,
     /// One for each of the model's rotations.
     pub(crate) ropes: &'a [RopeTable],
-    /// Position of the first token.
-    pub(crate) position: usize,
+    /// In the order of their rows; each of another sequence.
+    pub(crate) parts: &'a [Part<'a>],
+    /// Of all parts.
     pub(crate) tokens: usize,
     /// Sees what the layers' matrices read.
     pub(crate) tap: Option<&'a Tap<'a>>,
@@ -57,12 +60,12 @@ impl Pass<'_> {
 }
 
 /// Evaluates one layer for the first `pass.tokens` rows of `buffers.hidden`.
-pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, kv: &mut KvCache) {
+pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequences: &mut [Sequence]) {
     let layer = &pass.model.weights.layers[index];
     let config = pass.model.config();
     read_stream(pass, layer.attention_norm.as_ref(), buffers);
     pass.tell(index, Reader::QueryKeyValue, &buffers.normed, config.embedding_length);
-    attention::attention(pass, index, buffers, kv);
+    attention::attention(pass, index, buffers, sequences);
     pass.tell(index, Reader::AttentionOutput, &buffers.attended, config.query_length());
     match config.design.residual {
         Residual::Sequential => {

@@ -10,8 +10,6 @@ use crate::limits::{ARGUMENTS_MAX, LIMITS_MAX, PI_EVERY_MS, PI_MAX, RULES_MAX, T
 use crate::number::Grid;
 use crate::site::{How, Limit, LimitAction, LimitTarget, PACKML_STATES, PiSpec, Rule, TagKind};
 use crate::units::close_name;
-use crate::value::Scalar;
-use toml::de::DeValue;
 
 /// What rules and the safe command are checked against.
 pub(super) struct Scope<'a> {
@@ -61,7 +59,7 @@ fn read_limit(
     let dwell_ms = dwell_ms.and_then(|ms| u32::try_from(ms).ok());
     let when = match fields.item("when") {
         None => Vec::new(),
-        Some(item) => read_condition(item, fields, tags, report).unwrap_or_default(),
+        Some(item) => read_condition(item, "when", fields, tags, report).unwrap_or_default(),
     };
     let modes = read_modes(fields, report);
     let action = match fields.item("do").map(|item| (item, item.get_ref().as_str())) {
@@ -259,7 +257,7 @@ pub(super) fn read_rules(root: &mut Fields<'_>, scope: &Scope<'_>, report: &mut 
         always |= fields.peek("when").is_none();
         let when = match fields.item("when") {
             None => Some(Vec::new()),
-            Some(item) => read_condition(item, &fields, scope.tags, report),
+            Some(item) => read_condition(item, "when", &fields, scope.tags, report),
         };
         let expected = "a command, for example { action = \"none\" }, or \"hold\"";
         let item = fields.required("do", expected, report);
@@ -389,14 +387,15 @@ fn output_unit(command: Option<&Command>, place: usize, scope: &Scope<'_>) -> Op
     spec.arguments.get(place).map(|argument| argument.unit.clone())
 }
 
-fn read_condition(
+pub(super) fn read_condition(
     item: &Item<'_>,
+    key: &'static str,
     fields: &Fields<'_>,
     tags: &Tags,
     report: &mut Report<'_>,
 ) -> Option<Vec<crate::site::Term>> {
     let Some(text) = item.get_ref().as_str() else {
-        report.reject(item, fields.field("when"), "a condition, for example \"speed > 40 and door == no\"");
+        report.reject(item, fields.field(key), "a condition, for example \"speed > 40 and door == no\"");
         return None;
     };
     let condition = parse_condition(text, &tags.list);
@@ -406,7 +405,7 @@ fn read_condition(
         // The tag's own problem is reported already; what follows from it would only confuse.
         Err(_) if tags.list.iter().enumerate().any(|(i, tag)| broken(i) && text.contains(&tag.name)) => None,
         Err(complaint) => {
-            report.add(item.span(), fields.field("when"), complaint.expected, complaint.found);
+            report.add(item.span(), fields.field(key), complaint.expected, complaint.found);
             None
         }
     }
@@ -467,7 +466,7 @@ fn read_do(
         let (Some(argument), Some(value)) = (spec.arguments.get(place), values.get_mut(place)) else {
             continue;
         };
-        match argument.read(scalar(item)) {
+        match argument.read(reader::scalar(item)) {
             Ok(read) => {
                 *value = read;
                 check_limits(item, (index, place), read, safe, scope, &fields, report);
@@ -489,16 +488,6 @@ fn read_do(
 fn argument_names(spec: &CommandSpec) -> String {
     let names: Vec<&str> = spec.arguments.iter().map(|argument| argument.name.as_str()).collect();
     if names.is_empty() { "it has none".into() } else { names.join(", ") }
-}
-
-fn scalar<'a>(item: &'a Item<'_>) -> Scalar<'a> {
-    match item.get_ref() {
-        DeValue::String(text) => Scalar::Text(text),
-        DeValue::Boolean(flag) => Scalar::Bool(*flag),
-        DeValue::Integer(_) => reader::whole(item).map_or(Scalar::Other("a number"), Scalar::Integer),
-        DeValue::Float(float) => float.as_str().parse().map_or(Scalar::Other("a number"), Scalar::Number),
-        _ => Scalar::Other("something else"),
-    }
 }
 
 fn check_limits(

@@ -2,13 +2,15 @@
 
 use super::reader::{self, Fields, Item, Report};
 use super::{is_line, is_name, place_of, read_name, read_unit};
-use crate::command::{ArgumentKind, ArgumentSpec, CommandSpec, RegisterWrite, WriteSource, WriteTarget};
+use crate::command::{
+    ArgumentKind, ArgumentSpec, CommandSpec, RegisterWrite, Value, WriteSource, WriteTarget,
+};
 use crate::limits::{
     ABOUT_BYTES_MAX, ARGUMENTS_MAX, CHOICES_MAX, COMMANDS_MAX, INTEGER_MAX, NAME_BYTES_MAX, STEPS_MAX,
     TEXT_ARGUMENT_BYTES_MAX, WRITES_MAX,
 };
 use crate::number::Grid;
-use crate::site::PlantSpec;
+use crate::site::{CommandBudget, PlantSpec};
 use crate::units::close_name;
 
 /// The commands of a file, `none` last; those in `broken` exist by name, but what they take is not what the file means.
@@ -20,9 +22,11 @@ pub(super) struct Commands {
 pub(super) fn read_commands(
     root: &mut Fields<'_>,
     plant: Option<&PlantSpec>,
+    budget: Option<CommandBudget>,
     report: &mut Report<'_>,
 ) -> Commands {
     let mut commands = Commands { list: Vec::new(), broken: Vec::new() };
+    let mut announced = Vec::new();
     // One place is taken by `none`.
     let items = root.array("command", "[[command]] tables", COMMANDS_MAX - 1, report).unwrap_or_default();
     for (index, item) in items.iter().enumerate() {
@@ -36,18 +40,54 @@ pub(super) fn read_commands(
         {
             report.reject(item, fields.field("name"), "another name (none always exists and does nothing)");
         }
+        if let Some(item) = fields.item("announce") {
+            announced.push((index, item, fields.field("announce")));
+        }
         let command = read_command(name, &mut fields, plant, report);
         commands.list.push(command);
         commands.broken.push(report.count() > before);
+    }
+    for (index, item, field) in announced {
+        resolve_announced(index, item, &field, budget, &mut commands, report);
     }
     commands.list.push(CommandSpec {
         name: CommandSpec::NONE.into(),
         about: String::new(),
         arguments: Vec::new(),
         writes: Vec::new(),
+        announce: None,
     });
     commands.broken.push(false);
     commands
+}
+
+/// `announce = "…"`: the name of another command, without arguments.
+fn resolve_announced(
+    index: usize,
+    item: &Item<'_>,
+    field: &str,
+    budget: Option<CommandBudget>,
+    commands: &mut Commands,
+    report: &mut Report<'_>,
+) {
+    let name = item.get_ref().as_str().unwrap_or_default();
+    let allowed = |(at, spec): &(usize, &CommandSpec)| *at != index && spec.arguments.is_empty();
+    let found = commands.list.iter().enumerate().filter(allowed).find(|(_, spec)| spec.name == name);
+    let Some((announced, _)) = found else {
+        let names = commands.list.iter().enumerate().filter(allowed).map(|(_, spec)| spec.name.as_str());
+        let close = close_name(name, names);
+        let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+        report.reject(item, field, format!("the name of another command, one without arguments{hint}"));
+        return;
+    };
+    if budget.is_some_and(|budget| budget.burst < 2) {
+        let expected =
+            "[guard] commands with burst = 2 or more: an announcement and its command take one each";
+        report.reject(item, field, expected);
+    }
+    if let Some(spec) = commands.list.get_mut(index) {
+        spec.announce = u16::try_from(announced).ok();
+    }
 }
 
 impl CommandSpec {
@@ -91,7 +131,7 @@ fn read_command(
         }
     }
     fields.finish(report);
-    CommandSpec { name, about: about.trim().to_string(), arguments, writes }
+    CommandSpec { name, about: about.trim().to_string(), arguments, writes, announce: None }
 }
 
 fn read_argument(fields: &mut Fields<'_>, others: &[ArgumentSpec], report: &mut Report<'_>) -> ArgumentSpec {
@@ -143,8 +183,20 @@ fn read_argument(fields: &mut Fields<'_>, others: &[ArgumentSpec], report: &mut 
     if let (Some(item), false) = (step, matches!(kind, ArgumentKind::Number { .. })) {
         report.reject(item, fields.field("step"), "no step on an argument without number = [lo, hi]");
     }
+    let mut argument = ArgumentSpec { name, kind, unit, default: None };
+    argument.default = read_default(fields, &argument, report);
     fields.finish(report);
-    ArgumentSpec { name, kind, unit }
+    argument
+}
+
+/// The value that completes a command whose time is over.
+fn read_default(fields: &mut Fields<'_>, argument: &ArgumentSpec, report: &mut Report<'_>) -> Option<Value> {
+    let item = fields.item("default")?;
+    let value = argument.read(reader::scalar(item)).ok();
+    if value.is_none() {
+        report.reject(item, fields.field("default"), argument.expected());
+    }
+    value
 }
 
 fn read_choices(item: &Item<'_>, place: &str, report: &mut Report<'_>) -> ArgumentKind {

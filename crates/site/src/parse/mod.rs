@@ -3,9 +3,13 @@
 mod behaviour;
 mod commands;
 pub(crate) mod condition;
+mod confidence;
 mod reader;
+mod record;
 mod sections;
 mod tags;
+mod triggers;
+mod variants;
 
 use crate::error::SiteError;
 use crate::limits::{NAME_BYTES_MAX, SITE_FILE_BYTES_MAX};
@@ -13,7 +17,7 @@ use crate::site::{GuardSpec, Site};
 use crate::units::{close_units, find_unit};
 use reader::{Fields, Report};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 impl Site {
@@ -22,6 +26,15 @@ impl Site {
     /// # Errors
     /// [`SiteError::Read`] when there is no such file, [`SiteError::Invalid`] with every problem found otherwise.
     pub fn load(path: &Path) -> Result<Self, SiteError> {
+        let (file, text) = Self::read(path)?;
+        Self::parse(&text, &file)
+    }
+
+    /// Reads a site's text, unchecked: the file's path and what it holds.
+    ///
+    /// # Errors
+    /// [`SiteError::Read`] when there is no such file, [`SiteError::Invalid`] when it is too large or no text.
+    pub fn read(path: &Path) -> Result<(PathBuf, String), SiteError> {
         let file = if path.is_dir() { path.join("site.toml") } else { path.to_path_buf() };
         let unreadable = |source| SiteError::Read { file: file.clone(), source };
         let mut bytes = Vec::new();
@@ -37,7 +50,7 @@ impl Site {
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
             one_problem(&file, line, "text", "UTF-8", &format!("another byte at offset {at}"))
         })?;
-        Self::parse(&text, &file)
+        Ok((file, text))
     }
 
     /// Checks the text of a site file. `file` is only used in messages and to resolve relative paths.
@@ -86,10 +99,12 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
     let prompt = sections::read_prompt(&mut root, &tags.list, report);
     let plant = sections::read_plant(&mut root, &guard, report);
     let http = sections::read_http(&mut root, report);
-    let commands = commands::read_commands(&mut root, plant.as_ref(), report);
+    let record = record::read_record(&mut root, file, report);
+    let commands = commands::read_commands(&mut root, plant.as_ref(), guard.commands, report);
     let limits = behaviour::read_limits(&mut root, &tags, &commands, report);
     let scope = behaviour::Scope { tags: &tags, commands: &commands, limits: &limits };
     let rules = behaviour::read_rules(&mut root, &scope, report);
+    let triggers = triggers::read_triggers(&mut root, &scope, report);
     let safe = behaviour::read_safe(safe, plant.is_some(), &scope, report);
     root.finish(report);
     Some(Site {
@@ -100,10 +115,12 @@ fn read_site(mut root: Fields<'_>, file: &Path, report: &mut Report<'_>) -> Opti
         prompt,
         plant,
         http,
+        record,
         tags: tags.list,
         commands: commands.list,
         limits,
         rules,
+        triggers,
         safe: safe?,
     })
 }

@@ -5,6 +5,7 @@ use crate::error::Problem;
 use crate::limits::{NUMBER_MAX, PROBLEMS_MAX, QUOTE_BYTES_MAX};
 use crate::number::shortest;
 use crate::units::close_name;
+use crate::value::Scalar;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -207,6 +208,16 @@ impl<'t> Fields<'t> {
         value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
     }
 
+    /// `true` or `false`; false when not given.
+    pub(super) fn flag(&mut self, key: &'static str, report: &mut Report<'_>) -> bool {
+        let Some(item) = self.item(key) else { return false };
+        let value = item.get_ref().as_bool();
+        if value.is_none() {
+            report.reject(item, self.field(key), "true or false");
+        }
+        value.unwrap_or(false)
+    }
+
     /// A 16-bit register address; missing is a problem.
     pub(super) fn address(&mut self, key: &'static str, report: &mut Report<'_>) -> u16 {
         if self.required(key, "a register address from 0 to 65535", report).is_none() {
@@ -326,4 +337,15 @@ pub(super) fn range(item: &Item<'_>, equal_allowed: bool) -> Option<(f64, f64)> 
 /// A number as problems show it.
 pub(super) fn show(value: f64) -> String {
     shortest(value)
+}
+
+/// A value before it is known what it is for.
+pub(super) fn scalar<'a>(item: &'a Item<'_>) -> Scalar<'a> {
+    match item.get_ref() {
+        DeValue::String(text) => Scalar::Text(text),
+        DeValue::Boolean(flag) => Scalar::Bool(*flag),
+        DeValue::Integer(_) => whole(item).map_or(Scalar::Other("a number"), Scalar::Integer),
+        DeValue::Float(float) => float.as_str().parse().map_or(Scalar::Other("a number"), Scalar::Number),
+        _ => Scalar::Other("something else"),
+    }
 }

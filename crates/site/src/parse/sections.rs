@@ -1,18 +1,26 @@
 //! The file's single tables: `[model]`, `[guard]`, `[prompt]`, `[plant]`, `[http]`.
 
+use super::confidence::read_confidence;
 use super::reader::{Fields, Item, Report};
-use super::{is_line, is_name};
+use super::{is_line, is_name, variants};
+use crate::kept::SwitchSpec;
 use crate::limits::{
-    BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PATH_BYTES_MAX,
-    PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
+    BREAKER_COUNT_MAX, COMMANDS_PER_MINUTE_MAX, CONTEXT_TOKENS, NOTE_BYTES_MAX, NOTES_MAX, PARALLEL,
+    PARALLEL_MAX, PATH_BYTES_MAX, PERIOD_MS, TAGS_MAX, THREADS_MAX, TIME_MS,
 };
-use crate::site::{CommandBudget, GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag};
+use crate::site::{
+    CommandBudget, ConfidenceSpec, GuardSpec, KvStorage, ModelSpec, PlantSpec, PromptSpec, Tag,
+};
 use crate::units::close_name;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// A top-level table, if given.
-fn section<'t>(root: &mut Fields<'t>, key: &'static str, report: &mut Report<'_>) -> Option<Fields<'t>> {
+pub(super) fn section<'t>(
+    root: &mut Fields<'t>,
+    key: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Fields<'t>> {
     let item = root.item(key)?;
     Fields::of(item, format!("[{key}]"), &format!("a table [{key}]"), report)
 }
@@ -20,7 +28,19 @@ fn section<'t>(root: &mut Fields<'t>, key: &'static str, report: &mut Report<'_>
 pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report<'_>) -> ModelSpec {
     let kv = KvStorage::default();
     let path = PathBuf::new();
-    let mut model = ModelSpec { path, context_tokens: 1024, threads: 0, lock_memory: false, kv };
+    let confidence = ConfidenceSpec::default();
+    let mut model = ModelSpec {
+        path,
+        context_tokens: 1024,
+        threads: 0,
+        lock_memory: false,
+        memo: true,
+        kv,
+        parallel: PARALLEL,
+        confidence,
+        variants: Vec::new(),
+        switch: SwitchSpec::NEVER,
+    };
     let expected = "the path of a GGUF file, relative to the site's folder";
     if root.item("model").is_none() {
         root.missing("model", "a table [model] with path = \"…\"", report);
@@ -40,6 +60,8 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
         context_tokens.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.context_tokens);
     let threads = fields.integer("threads", 0, THREADS_MAX as i64, report);
     model.threads = threads.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.threads);
+    let parallel = fields.integer("parallel", 1, PARALLEL_MAX as i64, report);
+    model.parallel = parallel.and_then(|n| usize::try_from(n).ok()).unwrap_or(model.parallel);
     if let Some(item) = fields.item("kv") {
         let named = item.get_ref().as_str();
         match KvStorage::NAMES.into_iter().find(|(name, _)| Some(*name) == named) {
@@ -47,12 +69,11 @@ pub(super) fn read_model(root: &mut Fields<'_>, file: &Path, report: &mut Report
             None => report.reject(item, fields.field("kv"), "\"f32\", \"f16\" or \"int8\""),
         }
     }
-    if let Some(item) = fields.item("lock_memory") {
-        match item.get_ref().as_bool() {
-            Some(lock) => model.lock_memory = lock,
-            None => report.reject(item, fields.field("lock_memory"), "true or false"),
-        }
-    }
+    model.lock_memory = fields.flag("lock_memory", report);
+    model.memo = fields.item("memo").is_none() || fields.flag("memo", report);
+    model.variants = variants::read_variants(&mut fields, file, report);
+    model.switch = variants::read_switch(&mut fields, model.variants.len(), report);
+    model.confidence = read_confidence(&mut fields, report);
     fields.finish(report);
     model
 }

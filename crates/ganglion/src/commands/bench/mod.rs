@@ -1,7 +1,8 @@
 //! `ganglion bench`: measurements, printed as they are.
 
-mod decide;
+pub mod decide;
 mod engine;
+mod masks;
 mod memory;
 mod touched;
 mod trace;
@@ -22,12 +23,14 @@ pub struct Arguments {
 enum What {
     Decide(decide::Arguments),
     Engine(engine::Arguments),
+    Masks(masks::Arguments),
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.what {
         What::Decide(arguments) => decide::run(arguments)?,
         What::Engine(arguments) => engine::run(arguments)?,
+        What::Masks(arguments) => masks::run(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,16 @@
 //! The one way in: requests and mode commands of all sources, and who waits for which answer.
 
 use super::SharedSignals;
-use ganglion_guard::{OperatorCommand, Record, RecordKind, Request, Source, Status};
-use ganglion_site::{Sentence, TagValues};
+use ganglion_guard::{Field, News, OperatorCommand, Record, RecordKind, Request, Source, Status};
+use ganglion_site::{Progress, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+
+/// A guard that takes no news for so long has ended.
+const NEWS_TRIES_MAX: u32 = 500;
+const NEWS_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct Full;
 pub struct Question {
     /// Who asks.
     pub source: Source,
+    /// Whose question it is, for caches; 0 is the site itself.
+    pub client: u64,
     /// The sentence, or empty.
     pub sentence: Sentence,
     /// Readings that come with the event.
@@ -32,6 +38,8 @@ pub struct Inbox {
     requests: Mutex<rtrb::Producer<Request>>,
     operator: Mutex<rtrb::Producer<OperatorCommand>>,
     open: Mutex<Open>,
+    news: Mutex<rtrb::Producer<News>>,
+    reload: AtomicBool,
     status: Mutex<Option<Status>>,
     held_back: AtomicBool,
     pub signals: SharedSignals,
@@ -40,14 +48,24 @@ pub struct Inbox {
 #[derive(Default)]
 struct Open {
     last_id: u64,
-    /// Requests without an answer yet; those of clients with their way back.
-    waiting: HashMap<u64, Option<oneshot::Sender<Record>>>,
+    /// Requests without an answer yet.
+    waiting: HashMap<u64, Reply>,
+}
+
+/// The way back to whoever asked; without any, the answer is only shown.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Takes the answer.
+    pub answer: Option<oneshot::Sender<Record>>,
+    /// Takes fields as they are decided.
+    pub fields: Option<mpsc::UnboundedSender<Progress>>,
 }
 
 impl Inbox {
     pub fn new(
         requests: rtrb::Producer<Request>,
         operator: rtrb::Producer<OperatorCommand>,
+        news: rtrb::Producer<News>,
         signals: SharedSignals,
     ) -> Self {
         let (requests, operator) = (Mutex::new(requests), Mutex::new(operator));
@@ -55,6 +73,8 @@ impl Inbox {
             requests,
             operator,
             open: Mutex::default(),
+            news: Mutex::new(news),
+            reload: AtomicBool::new(false),
             status: Mutex::default(),
             held_back: AtomicBool::new(false),
             signals,
@@ -62,12 +82,13 @@ impl Inbox {
     }
 
     /// Hands a question to the guard; the answer comes through `reply`, and on the screen.
-    pub fn ask(&self, question: Question, reply: Option<oneshot::Sender<Record>>) -> Result<u64, Full> {
+    pub fn ask(&self, question: Question, reply: Reply) -> Result<u64, Full> {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
-        let Question { source, sentence, tags, deadline_ms, dry_run } = question;
-        let request = Request { id, source, sentence, tags, deadline_ms, dry_run };
+        let Question { source, client, sentence, tags, deadline_ms, dry_run } = question;
+        let stream = reply.fields.is_some();
+        let request = Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)
@@ -78,14 +99,46 @@ impl Inbox {
         let _ = lock(&self.operator).push(command);
     }
 
+    /// Has the site file's policy read again.
+    pub fn ask_reload(&self) {
+        self.reload.store(true, Ordering::Release);
+    }
+
+    /// Whether that was asked for since the last look.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::AcqRel)
+    }
+
+    /// Something that comes before the guard's next cycle. Waits for room: whoever tells has time.
+    pub fn tell_guard(&self, news: News) {
+        let mut news = Some(news);
+        for _ in 0..NEWS_TRIES_MAX {
+            let Some(item) = news.take() else { return };
+            match lock(&self.news).push(item) {
+                Ok(()) => return,
+                Err(rtrb::PushError::Full(back)) => news = Some(back),
+            }
+            std::thread::sleep(NEWS_PAUSE);
+        }
+    }
+
     /// Gives an answer to whoever waits for it.
     pub fn answered(&self, record: &Record) {
         if record.request == 0 || record.kind != RecordKind::Decision {
             return;
         }
-        if let Some(Some(reply)) = lock(&self.open).waiting.remove(&record.request) {
+        let reply = lock(&self.open).waiting.remove(&record.request);
+        if let Some(answer) = reply.and_then(|reply| reply.answer) {
             // The client may have left.
-            let _ = reply.send(*record);
+            let _ = answer.send(*record);
+        }
+    }
+
+    /// Gives a field to whoever waits for it. The guard hands on a bounded number per question.
+    pub fn decided(&self, field: &Field) {
+        let open = lock(&self.open);
+        if let Some(fields) = open.waiting.get(&field.request).and_then(|reply| reply.fields.as_ref()) {
+            let _ = fields.send(field.progress);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Typed lines or a script, turned into questions.
 
-use super::inbox::{Full, Inbox, Question};
+use super::inbox::{Full, Inbox, Question, Reply};
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -106,11 +106,15 @@ fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: 
             inbox.signals.set_estop(true);
             return inbox.operate_by_hand(OperatorCommand::Abort);
         }
+        Input::Mode(ModeWord::Reload) => return inbox.ask_reload(),
         Input::Mode(word) => {
             if word == ModeWord::Clear {
                 inbox.signals.set_estop(false);
             }
-            return inbox.operate_by_hand(operator_command(word));
+            if let Some(command) = operator_command(word) {
+                inbox.operate_by_hand(command);
+            }
+            return;
         }
         Input::Rejected { line, reason } => {
             eprintln!("line {line} is not used: {reason}");
@@ -127,7 +131,7 @@ fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: 
     let Some(sentence) = Sentence::new(&sentence) else { return };
     let source =
         if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-    let question = Question { source, sentence, tags, deadline_ms: None, dry_run: false };
+    let question = Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false };
     if let Err(TrySendError::Full(_)) = questions.try_send(question) {
         eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
     }
@@ -136,7 +140,7 @@ fn take(inbox: &Inbox, questions: &SyncSender<Question>, source: Source, input: 
 /// One question at a time: the guard answers each before it takes the next, and nothing that a person wrote is dropped.
 fn ask_and_wait(inbox: &Inbox, question: Question) {
     loop {
-        match inbox.ask(question, None) {
+        match inbox.ask(question, Reply::default()) {
             Ok(id) => {
                 while inbox.is_open(id) {
                     std::thread::sleep(RETRY);
@@ -148,8 +152,9 @@ fn ask_and_wait(inbox: &Inbox, question: Question) {
     }
 }
 
-fn operator_command(word: ModeWord) -> OperatorCommand {
-    match word {
+/// `None` for a word that is no matter of the mode.
+fn operator_command(word: ModeWord) -> Option<OperatorCommand> {
+    Some(match word {
         ModeWord::Start => OperatorCommand::Start,
         ModeWord::Hold => OperatorCommand::Hold,
         ModeWord::Unhold => OperatorCommand::Unhold,
@@ -157,5 +162,6 @@ fn operator_command(word: ModeWord) -> OperatorCommand {
         ModeWord::Reset => OperatorCommand::Reset,
         ModeWord::Clear => OperatorCommand::Clear,
         ModeWord::Estop => OperatorCommand::Abort,
-    }
+        ModeWord::Reload => return None,
+    })
 }

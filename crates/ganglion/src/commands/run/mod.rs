@@ -9,9 +9,13 @@
 //! Threads: the guard's cycle; one for all network (tokio); two for typed lines or the script; one that prints, so that a
 //! terminal that does not take output holds up nothing; this one, which joins them.
 
+mod desk;
+mod governor;
 mod inbox;
 mod inputs;
 mod printer;
+mod recording;
+mod reload;
 mod screen;
 mod world;
 
@@ -24,10 +28,12 @@ use ganglion_guard::{
     BrainState, Channels, DeviceWatchdog, Guard, Mode, OperatorCommand, Outside, RtStatus, Runner, Signals,
     Status, Supervisor,
 };
+use ganglion_record::Recorded;
 use ganglion_site::Site;
 use inbox::Inbox;
 use inputs::Inputs;
 use printer::{Line, Printer};
+use reload::Reloader;
 use screen::Screen;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -63,18 +69,28 @@ pub struct Arguments {
     /// Folder of the audit log; `audit` beside the site file by default
     #[arg(long, value_name = "DIR")]
     audit: Option<PathBuf>,
+    /// Folder to record every cycle in, to be run again by `ganglion replay`; [record] in the site file says more
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Where /sys and /proc are, for tests
+    #[arg(long, hide = true, value_name = "DIR", default_value = "/")]
+    host_root: PathBuf,
     /// Failure injection for tests, handed to the brain: loop-after=N
     #[arg(long, hide = true)]
     brain_fault: Option<Fault>,
 }
 
+/// What a brain that was followed by another has beyond the brain's timeout.
+const RETIRE_MARGIN_MS: u64 = 500;
 /// How often this thread looks for records.
 const TICK: Duration = Duration::from_millis(5);
 /// Cycles after a stop was asked for in which the safe command still reaches the plant.
 const CYCLES_TO_STOP: u32 = 4;
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let site = load::site(&arguments.site)?;
+    let (file, text) = Site::read(&arguments.site)?;
+    let site = Arc::new(Site::parse(&text, &file)?);
+    let text: Arc<str> = text.into();
     if site.plant.is_none() {
         bail!(
             "{}: section [plant] is missing: there is nothing to run; `ganglion ask` works without",
@@ -82,43 +98,82 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
-    let (gguf, plan) = load::model_file(&site)?;
-    ganglion_decide::check_fit(&site, &gguf)?;
-    let identity = Identity {
-        site: Arc::clone(&site),
-        model_sha256: gguf.sha256(),
-        schema_sha256: site.schema_sha256(),
-    };
-    drop(gguf);
+    let (identity, bytes) = check_models(&site)?;
     let guard = Guard::new(&site)?.with_dry_run(arguments.dry_run);
+    let folder = arguments.record.as_deref();
+    let (tape, recorder) = recording::start(&guard, &identity, &text, folder, arguments.dry_run)?;
     let simulator = world::start_simulator(&site)?;
     let (sink, writer) = start_audit(arguments, &identity)?;
+    let texts = reload::Texts::start(&audit_folder(arguments, &site)?, &text)?;
     let audit = sink.health().clone();
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
-    let (site_argument, fault) = (arguments.site.clone(), arguments.brain_fault);
-    let (supervisor, brain) = Supervisor::start(move || {
+    let (site_argument, fault, brain_texts) = (arguments.site.clone(), arguments.brain_fault, texts.clone());
+    // A brain that was followed by another still answers what it was asked; nothing may take longer than this.
+    let retire_ms = u64::from(site.guard.brain_timeout_ms) + RETIRE_MARGIN_MS;
+    let build = move |level: u8| {
         let mut command = Command::new(&executable);
-        command.arg("brain").arg(&site_argument).stdout(std::process::Stdio::null());
+        command.arg("brain").arg(&site_argument).arg("--text").arg(brain_texts.current());
+        command.stdout(std::process::Stdio::null());
         command.args(fault.map(|fault| format!("--fault={fault}")));
         // A Ctrl-C is the guard's to answer: the brain and the plant must still be there for the safe command.
         command.process_group(0);
+        command.arg(format!("--variant={level}"));
         command
-    })?;
+    };
+    let (supervisor, brain) = Supervisor::start_variants(build, retire_ms)?;
+    let supervisor = Arc::new(supervisor);
     let (channels, outside) = Channels::new(&site, Some(brain), Some(sink));
-    let Outside { signals, requests, operator, actuations, mut records, mut statuses } = outside;
+    let Outside {
+        signals,
+        requests,
+        operator,
+        actuations,
+        mut records,
+        mut fields,
+        mut statuses,
+        news: to_guard,
+        retired,
+    } = outside;
     let printer = Printer::start(Screen::new(identity.clone(), arguments.json, Arc::clone(&signals)))?;
-    printer.show(Line::Begin { memory: load::size(plan.total_bytes()), dry_run: arguments.dry_run });
+    printer.show(Line::Begin {
+        memory: load::size(bytes.first().copied().unwrap_or(0)),
+        dry_run: arguments.dry_run,
+    });
     let (told, real_time) = std::sync::mpsc::channel();
+    let channels = Recorded::new(channels, tape);
     let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
-    let inbox = Arc::new(Inbox::new(requests, operator, Arc::clone(&signals)));
+    let inbox = Arc::new(Inbox::new(requests, operator, to_guard, Arc::clone(&signals)));
+    let governing = governor::Work {
+        identity: identity.clone(),
+        supervisor: Arc::clone(&supervisor),
+        signals: Arc::clone(&signals),
+        inbox: Arc::clone(&inbox),
+        bytes,
+    };
+    let governing = governor::Governing::start(governing, &arguments.host_root)?;
+    let reloader = Reloader::start(reload::Work {
+        site: Arc::clone(&site),
+        text,
+        texts,
+        recording: recorder.as_ref().map(|recorder| recorder.health().clone()),
+        inbox: Arc::clone(&inbox),
+        retired,
+    })?;
     let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let inputs_done = inputs.start(&site, &inbox)?;
 
     let mut start_up = StartUp::Reset;
     let mut stop_at_us = None;
     let mut audit_failing = false;
+    let mut recording_failing = false;
+    let mut taken = Vec::new();
     while !guard.is_finished() {
-        while let Ok(record) = records.pop() {
+        // Taken before the fields, given after them: a field that came before its answer is there by now.
+        taken.extend(std::iter::from_fn(|| records.pop().ok()));
+        while let Ok(field) = fields.pop() {
+            inbox.decided(&field);
+        }
+        for record in taken.drain(..) {
             inbox.answered(&record);
             printer.show(Line::Record(Box::new(record)));
         }
@@ -132,6 +187,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if audit.failing() != audit_failing {
             audit_failing = !audit_failing;
             printer.show(Line::Audit { failing: audit_failing, lost: audit.lost() });
+        }
+        if let Some(health) = recorder.as_ref().map(ganglion_record::Writer::health)
+            && health.failing() != recording_failing
+        {
+            recording_failing = !recording_failing;
+            printer.show(Line::Recording { failing: recording_failing, lost_bytes: health.lost_bytes() });
         }
         let now_us = ganglion_guard::monotonic_us();
         let no_more = inputs_done.load(Ordering::Acquire) && inbox.is_idle();
@@ -149,6 +210,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     while let Ok(record) = records.pop() {
         printer.show(Line::Record(Box::new(record)));
     }
+    drop(governing);
+    drop(reloader);
+    drop(recorder);
     drop(supervisor);
     drop(world);
     drop(simulator);
@@ -188,30 +252,48 @@ impl StartUp {
     }
 }
 
+/// The site's models, checked before anything starts, and the memory that each takes.
+fn check_models(site: &Arc<Site>) -> Result<(Identity, Vec<u64>)> {
+    let (mut hashes, mut bytes) = (Vec::new(), Vec::new());
+    for level in 0..=site.model.variants.len() {
+        let site = load::variant(site, level)?;
+        let (gguf, plan) = load::model_file(&site)?;
+        ganglion_decide::check_fit(&site, &gguf)?;
+        hashes.push(gguf.sha256());
+        bytes.push(plan.total_bytes());
+    }
+    Ok((Identity::new(site, hashes), bytes))
+}
+
+fn audit_folder(arguments: &Arguments, site: &Site) -> Result<PathBuf> {
+    let beside = site.file.parent().map(|folder| folder.join("audit"));
+    arguments.audit.clone().or(beside).context("no folder for the audit log: name one with --audit")
+}
+
 fn start_audit(
     arguments: &Arguments,
     identity: &Identity,
 ) -> Result<(ganglion_audit::Sink, ganglion_audit::Writer)> {
-    let beside = identity.site.file.parent().map(|folder| folder.join("audit"));
-    let dir =
-        arguments.audit.clone().or(beside).context("no folder for the audit log: name one with --audit")?;
+    let dir = audit_folder(arguments, &identity.site)?;
     let header = ganglion_audit::Header {
         site: Arc::clone(&identity.site),
-        model_sha256: identity.model_sha256.clone(),
+        model_sha256: identity.model_sha256().to_owned(),
         schema_sha256: identity.schema_sha256.clone(),
-    };
-    let wall_ms = || {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     };
     ganglion_audit::Writer::start(&dir, header, ganglion_audit::Options::default(), wall_ms)
         .with_context(|| format!("audit log {}", dir.display()))
 }
 
+/// Wall-clock time for what people read, milliseconds since 1970.
+fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn start_guard(
     guard: Guard,
     site: &Site,
-    mut channels: Channels,
+    mut channels: Recorded<Channels>,
     cycles: Option<u64>,
     told: std::sync::mpsc::Sender<RtStatus>,
 ) -> Result<JoinHandle<Runner>> {

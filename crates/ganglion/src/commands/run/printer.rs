@@ -31,6 +31,8 @@ pub enum Line {
     RealTime(RtStatus),
     /// The audit log stopped, or works again.
     Audit { failing: bool, lost: u64 },
+    /// The recording stopped, or works again.
+    Recording { failing: bool, lost_bytes: u64 },
     /// What the run came to.
     End { stats: Box<LoopStats>, status: Box<Status> },
 }

@@ -7,6 +7,7 @@ use crate::answer::Identity;
 use crate::display::{self, Paint};
 use anyhow::Result;
 use ganglion_guard::{LoopStats, Quality, Record, RecordKind, Status, monotonic_us};
+use ganglion_site::Site;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -58,6 +59,11 @@ impl Screen {
                 let text = format!("the audit log is written again; {lost} records were lost");
                 self.line("audit", &text, json!({"failing": false, "lost": lost}))
             }
+            Line::Recording { failing, lost_bytes } => {
+                let word = if *failing { "cannot be written; still trying" } else { "is written again" };
+                let text = format!("the recording {word} ({lost_bytes} bytes lost so far)");
+                self.line("record", &text, json!({"failing": failing, "lost_bytes": lost_bytes}))
+            }
             Line::End { stats, status } => self.end(stats, status),
         }
     }
@@ -108,7 +114,7 @@ impl Screen {
             "kind": record.kind.as_str(), "time_s": (seconds * 1e3).round() / 1e3, "mode": record.mode,
             "breaker": record.breaker, "reason": record.reason.as_str(),
         });
-        if matches!(record.kind, RecordKind::Decision | RecordKind::Probe)
+        if matches!(record.kind, RecordKind::Decision | RecordKind::Probe | RecordKind::Announcement)
             && let Some(map) = object.as_object_mut()
         {
             let tags: serde_json::Map<_, _> = (0..)
@@ -121,6 +127,9 @@ impl Screen {
                 "source": record.source.as_str(), "text": record.event.sentence.as_str(), "tags": tags,
                 "dry_run": record.event.dry_run, "actuated": record.actuated,
             });
+            if let Some(trigger) = record.source.trigger(site) {
+                map.insert("trigger".to_owned(), json!(trigger));
+            }
             let deadline_ms = f64::from(site.guard.deadline_ms);
             for part in [head, answer_of(record, deadline_ms).to_json(&self.identity)] {
                 if let Value::Object(part) = part {
@@ -147,7 +156,7 @@ impl Screen {
         if text == self.shown.status {
             return Ok(());
         }
-        self.line("status", &text, status_json(status))?;
+        self.line("status", &text, status_json(status, &self.identity.site))?;
         self.shown.status = text;
         Ok(())
     }
@@ -222,11 +231,31 @@ impl Screen {
     }
 }
 
+/// What the guard has counted since its start.
+fn counters_json(status: &Status, site: &Site) -> Value {
+    let c = &status.counters;
+    let triggers: serde_json::Map<_, _> = site
+        .triggers
+        .iter()
+        .zip(c.triggers)
+        .map(|(trigger, count)| (trigger.name.clone(), json!(count)))
+        .collect();
+    json!({
+        "cycles": c.cycles, "events": c.events, "actuated": c.actuated, "approved": c.approved, "clamped": c.clamped,
+        "rejected": c.rejected, "by_rule": c.by_rule, "by_safe": c.by_safe, "deadline_misses": c.deadline_misses,
+        "late_answers": c.late_answers, "unexpected_answers": c.unexpected_answers,
+        "malformed_answers": c.malformed_answers, "brain_losses": c.brain_losses, "busy": c.busy,
+        "superseded": c.superseded, "announced": c.announced, "refused_commands": c.refused_commands,
+        "records_dropped": c.records_dropped, "triggers": triggers,
+    })
+}
+
 /// The guard's state for clients and `--json`.
-pub fn status_json(status: &Status) -> Value {
+pub fn status_json(status: &Status, site: &Site) -> Value {
     json!({
         "mode": status.mode.as_str(), "breaker": status.breaker.as_str(), "brain": status.brain.as_str(),
         "severity": status.severity.as_str(), "connected": status.link.connected,
-        "rule_in_control": status.rule_in_control, "reason": status.reason.as_str(),
+        "rule_in_control": status.rule_in_control, "reason": status.reason.as_str(), "pending": status.pending,
+        "counters": counters_json(status, site),
     })
 }

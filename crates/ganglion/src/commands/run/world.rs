@@ -1,13 +1,14 @@
 //! Everything on the network, on one thread: the plant's driver, the HTTP server, signals; and the simulated plant's process.
 
-use super::inbox::{Inbox, Question};
+use super::desk::Desk;
+use super::inbox::Inbox;
 use super::{SharedSignals, StopFlag};
 use crate::answer::{Answer, Identity};
 use anyhow::{Context, Result, bail};
 use ganglion_guard::{Actuation, Approved, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
-use ganglion_server::{DecideError, DecideRequest, Decider, Server};
-use ganglion_site::{Command, Micros, Outcome, Sentence, Site, TagValues};
+use ganglion_server::Server;
+use ganglion_site::{Command, Micros, Outcome, Site};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -148,7 +149,7 @@ impl Everything {
             }
         };
         let signals = async {
-            while asked_to_end().await {
+            while asked_to_end(&self.inbox).await {
                 self.stop.set();
             }
         };
@@ -169,7 +170,7 @@ impl Everything {
             }
         };
         let _ = self.tell.send(News::Http(Ok(server.local_address())));
-        let desk = Desk { identity: self.identity.clone(), inbox: Arc::clone(&self.inbox) };
+        let desk = Desk::new(&self.identity, &self.inbox);
         let until = async {
             let _ = ends.await;
         };
@@ -179,15 +180,25 @@ impl Everything {
     }
 }
 
-/// Ctrl-C, SIGTERM or a lost terminal; false when neither can be listened to.
-async fn asked_to_end() -> bool {
+/// Ctrl-C, SIGTERM or a lost terminal; false when neither can be listened to. Without a terminal to be lost, SIGHUP means
+/// what it means to other services: read the configuration again.
+async fn asked_to_end(inbox: &Inbox) -> bool {
+    use std::io::IsTerminal;
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result.is_ok(),
-        _ = terminate.recv() => true,
-        _ = hang_up.recv() => true,
+    let by_terminal = std::io::stdin().is_terminal();
+    loop {
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => return result.is_ok(),
+            _ = terminate.recv() => return true,
+            _ = hang_up.recv() => {
+                if by_terminal {
+                    return true;
+                }
+                inbox.ask_reload();
+            }
+        }
     }
 }
 
@@ -241,43 +252,6 @@ impl CommandSource for Commands<'_> {
             Ok(()) => News::Written(*command),
             Err(failure) => News::Refused(*command, failure),
         });
-    }
-}
-
-/// Answers HTTP clients with the guard's records.
-struct Desk {
-    identity: Identity,
-    inbox: Arc<Inbox>,
-}
-
-impl Decider for Desk {
-    async fn decide(&self, request: DecideRequest) -> Result<serde_json::Value, DecideError> {
-        let sentence = Sentence::new(&request.text)
-            .ok_or_else(|| DecideError::Invalid("the text is too long".into()))?;
-        let mut tags = TagValues::NONE;
-        for &(index, value) in &request.tags {
-            tags.set(index, value);
-        }
-        let (reply, answer) = oneshot::channel();
-        let (source, deadline_ms, dry_run) =
-            (ganglion_guard::Source::Http, request.deadline_ms, request.dry_run);
-        self.inbox
-            .ask(Question { source, sentence, tags, deadline_ms, dry_run }, Some(reply))
-            .map_err(|_| DecideError::Unavailable("too many requests wait; try again".into()))?;
-        let record = answer.await.map_err(|_| DecideError::Unavailable("the guard is ending".into()))?;
-        let deadline_ms = deadline_ms.unwrap_or(self.identity.site.guard.deadline_ms);
-        Ok(answer_of(&record, f64::from(deadline_ms)).to_json(&self.identity))
-    }
-
-    fn status(&self) -> serde_json::Value {
-        self.inbox.status().map_or(serde_json::Value::Null, |status| super::screen::status_json(&status))
-    }
-
-    fn site(&self) -> serde_json::Value {
-        let site = &self.identity.site;
-        let commands: Vec<_> =
-            site.commands.iter().map(|c| serde_json::json!({"name": c.name, "about": c.about})).collect();
-        serde_json::json!({"name": site.name, "commands": commands, "schema": site.schema()})
     }
 }
 

@@ -1,0 +1,106 @@
+//! The thread that looks after the machine: temperature, battery, load, missed deadlines; and has another variant of the
+//! model answer when the site says so.
+
+use super::SharedSignals;
+use super::inbox::Inbox;
+use crate::answer::Identity;
+use crate::load;
+use anyhow::{Context, Result};
+use ganglion_guard::{Governor, Host, News, Notice, RecordKind, Supervisor, SysHost, monotonic_us};
+use ganglion_site::Reason;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the machine is looked at.
+const LOOK_US: u64 = 1_000_000;
+const TICK: Duration = Duration::from_millis(50);
+
+/// The thread.
+pub struct Governing {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Governing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread works with.
+pub struct Work {
+    pub identity: Identity,
+    pub supervisor: Arc<Supervisor>,
+    pub signals: SharedSignals,
+    pub inbox: Arc<Inbox>,
+    /// Memory that each variant takes.
+    pub bytes: Vec<u64>,
+}
+
+impl Governing {
+    /// `None` for a site with one model only. `root` is where `/sys` and `/proc` are.
+    pub fn start(work: Work, root: &Path) -> Result<Option<Self>> {
+        let model = &work.identity.site.model;
+        if model.variants.is_empty() {
+            return Ok(None);
+        }
+        let (governor, host) = (Governor::new(model.switch, model.variants.len()), SysHost::new(root));
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("governor".to_owned())
+            .spawn(move || work.run(governor, host, &flag))
+            .context("cannot start the governor's thread")?;
+        Ok(Some(Self { stop, thread: Some(thread) }))
+    }
+}
+
+impl Work {
+    fn run(self, mut governor: Governor, mut host: impl Host, stop: &AtomicBool) {
+        let (mut look_us, mut failures) = (0, 0);
+        while !stop.load(Ordering::Acquire) {
+            let now = monotonic_us();
+            self.identity.answers_with(self.supervisor.level());
+            if self.supervisor.successor_failures() != failures {
+                failures = self.supervisor.successor_failures();
+                governor.stays(now, self.supervisor.level());
+                self.say("the model's other variant did not start; the one that answers stays");
+            }
+            if now >= look_us {
+                look_us = now + LOOK_US;
+                let reading = host.read();
+                if let Some(switch) = governor.step(now, &reading, self.signals.deadline_misses()) {
+                    self.switch(&mut governor, switch.level, switch.reason.as_str());
+                }
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn switch(&self, governor: &mut Governor, level: u8, why: &str) {
+        let name = self.identity.site.model.variant_name(level.into());
+        let needed = self.bytes.get(usize::from(level)).copied().unwrap_or(0);
+        // For a while there are two brains.
+        if let Some(available) = load::available_bytes().filter(|available| *available < needed) {
+            governor.stays(monotonic_us(), self.supervisor.level());
+            let (needed, available) = (load::size(needed), load::size(available));
+            self.say(&format!(
+                "{why}; variant {name} takes {needed} beside this one, {available} are available"
+            ));
+            return;
+        }
+        self.supervisor.want(level);
+        self.say(&format!("{why}; the model's variant {name} is being started"));
+    }
+
+    fn say(&self, text: &str) {
+        let notice = Notice { kind: RecordKind::Brain, reason: Reason::cut(text) };
+        self.inbox.tell_guard(News::Note(notice));
+    }
+}

@@ -1,0 +1,96 @@
+//! A real run, recorded, and run again by another process.
+
+mod common;
+use common::*;
+use std::fs;
+
+fn model() -> String {
+    text(&repository().join("models/nano/nano.gguf")).to_owned()
+}
+
+/// A few sentences and mode words, typed.
+fn live(run: &mut Run, site: &TestSite) {
+    run.wait_for_execute();
+    for sentence in
+        ["set the kitchen to 21 degrees", "is it warm in the office?", "set the hall fan to 30 percent"]
+    {
+        decide(site, sentence);
+    }
+    decide(site, "set the kitchen to 21 degrees");
+}
+
+#[test]
+fn invariant_28_a_run_replays_bit_for_bit_with_its_model() {
+    let site = TestSite::new("hvac");
+    let tape = site.path().join("tape");
+    let text_kept = "[record]\nfolder = \"tape\"\nkeep_text = true\n[http]";
+    site.replace("[http]", text_kept);
+    let mut run = site.run(&[]);
+    live(&mut run, &site);
+    signal("KILL", run.brain());
+    run.wait_for("the brain is lost", |line| line["kind"] == "brain");
+    run.press_ctrl_c();
+    assert!(run.end().0.success());
+    let report = ganglion(&["replay", text(&tape), "--model", &model(), "--json"]);
+    assert_eq!(report.code, 0, "{report:?}");
+    let report = report.json();
+    assert_eq!(report["same"], true, "{report}");
+    assert!(report["cycles"].as_u64().unwrap() > 10 && report["events"] == 4, "{report}");
+    assert_eq!((&report["gaps"], &report["lost_cycles"]), (&0.into(), &0.into()));
+    // The probe of a half-open breaker is one more.
+    assert!(report["model"]["same"].as_u64().is_some_and(|same| same >= 4), "{report}");
+    assert!(report["faults"].to_string().contains("brain lost"), "{report}");
+    // The flight recorder wrote down the same fault, and that file stands for itself.
+    let fault = ganglion(&["replay", text(&tape.join("fault-000001.grec")), "--model", &model(), "--json"]);
+    assert_eq!((fault.code, &fault.json()["same"]), (0, &true.into()), "{fault:?}");
+    let words = ganglion(&["replay", text(&tape)]);
+    assert!(words.out.ends_with("everything is the same, bit for bit\n"), "{words:?}");
+    // Another model than the one that answered is refused, not compared.
+    let other = site.folder.write(
+        "other.gguf",
+        fs::read(model())
+            .map(|mut bytes| {
+                bytes.push(0);
+                bytes
+            })
+            .unwrap(),
+    );
+    let refused = ganglion(&["replay", text(&tape), "--model", text(&other)]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("its SHA-256 is") && refused.err.contains("expected a model of the recording"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn without_keep_text_the_guard_is_replayed_and_no_sentence_is_on_disk() {
+    let site = TestSite::new("hvac");
+    let tape = site.path().join("tape");
+    let mut run = site.run(&["--record", text(&tape)]);
+    live(&mut run, &site);
+    run.press_ctrl_c();
+    assert!(run.end().0.success());
+    let report = ganglion(&["replay", text(&tape), "--model", &model(), "--json"]).json();
+    assert_eq!(report["same"], true, "{report}");
+    assert_eq!(
+        (&report["model"]["same"], &report["model"]["without_text"]),
+        (&0.into(), &4.into()),
+        "{report}"
+    );
+    for file in fs::read_dir(&tape).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(13).any(|window| window == b"kitchen to 21"));
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_refused_by_name() {
+    let folder = Folder::new();
+    let empty = ganglion(&["replay", text(folder.path())]);
+    assert_eq!(empty.code, 1);
+    assert!(empty.err.contains("no recording there; expected files named record-000001.grec"), "{empty:?}");
+    let wrong = ganglion(&["replay", text(&folder.write("x.grec", "no"))]);
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("does not begin with GANGREC1"), "{wrong:?}");
+}

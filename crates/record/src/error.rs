@@ -1,0 +1,60 @@
+//! What can be wrong with a recording.
+
+use std::path::PathBuf;
+
+/// Errors of writing and reading recordings. A replay that comes out differently is no error but a
+/// [`Difference`](crate::Difference).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The file system refused something.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
+    /// Bytes that are no recording.
+    #[error("{} at byte {offset}: {what}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A folder without a recording.
+    #[error("{}: no recording there; expected files named record-000001.grec or fault-000001.grec", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The site of a recording cannot be used any more.
+    #[error("{}: its site: {source}", path.display())]
+    Site {
+        /// The recording.
+        path: PathBuf,
+        /// What the site's reader says.
+        source: ganglion_site::SiteError,
+    },
+    /// A recorded state that no guard of this version can take up.
+    #[error("{}: {source}", path.display())]
+    Guard {
+        /// The recording.
+        path: PathBuf,
+        /// What the guard says.
+        source: ganglion_guard::GuardError,
+    },
+    /// The recording was made by a version that decides differently.
+    #[error("{}: written by version {found} of the format, this program reads {expected}", path.display())]
+    Version {
+        /// The recording.
+        path: PathBuf,
+        /// As read.
+        found: u16,
+        /// As known.
+        expected: u16,
+    },
+}

@@ -1,0 +1,24 @@
+//! Every bound of a recording, in one place.
+
+/// Bytes between the cycle and the writer.
+pub const RING_BYTES: usize = 1 << 20;
+/// Bytes of one cycle beside a saved state: sixteen records of about 3 KiB, an event, eight decisions, all tags.
+pub const CYCLE_BYTES_MAX: usize = 96 * 1024;
+/// Time between two saved states; a replay can begin at each of them.
+pub const STATE_EVERY_US: u64 = 10_000_000;
+/// Pause of the writer between two looks at the ring.
+pub const COMMIT_MS: u64 = 100;
+/// Pause after a failed write.
+pub const RETRY_MS: u64 = 1_000;
+/// Largest and smallest file of a recording; an eighth of the whole in between.
+pub const FILE_BYTES: (u64, u64) = (64 * 1024, 16 << 20);
+/// Largest block of a file.
+pub const BLOCK_BYTES_MAX: usize = 64 << 20;
+/// Bytes that the flight recorder keeps at most, however few minutes that is.
+pub const FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Time that a fault's file goes on after the fault.
+pub const AFTERMATH_US: u64 = 2_000_000;
+/// Files of faults that are kept; the oldest go first.
+pub const FAULT_FILES_MAX: usize = 32;
+/// Frames, and differences, that a report lists.
+pub const LISTED_MAX: usize = 16;

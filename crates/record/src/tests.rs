@@ -1,0 +1,439 @@
+//! Recordings of a guard that meets everything, written, damaged, read and run again.
+
+use crate::limits;
+use crate::store::{Folder, Store};
+use crate::*;
+use ganglion_guard::*;
+use ganglion_site::{Command, Decision, Outcome, Reason, Sentence, Site, TagValues, Timings};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// The example with time for an answer in the cycle after the question.
+static SITE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("../../../examples/conveyor/site.toml").replace("deadline_ms = 15", "deadline_ms = 50")
+});
+
+fn site(text: &str) -> Site {
+    Site::parse(text, Path::new("site.toml")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ganglion-record-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn names(&self) -> Vec<String> {
+        Folder::new(&self.0).unwrap().list().unwrap().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        Folder::new(&self.0).unwrap().list().unwrap().into_iter().map(|(_, size)| size).sum()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn options(dir: &Dir) -> Options {
+    Options {
+        folder: dir.0.clone(),
+        everything: true,
+        keep_text: true,
+        size_bytes_max: 64 << 20,
+        flight_us: 60_000_000,
+    }
+}
+
+fn about(text: &str) -> About {
+    About {
+        site_file: "site.toml".into(),
+        site: (text.into(), fingerprint(text)),
+        models: vec!["00".into()],
+        dry_run: false,
+    }
+}
+
+fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
+}
+
+/// A guard with a tape, driven by random inputs.
+struct Plant {
+    site: Site,
+    guard: Guard,
+    tape: Tape,
+    cycle: u64,
+    epoch: u64,
+    seed: u64,
+    calm: bool,
+}
+
+impl Plant {
+    fn new(guard: Guard, site: Site, tape: Tape, seed: u64) -> Self {
+        Self { site, guard, tape, cycle: 0, epoch: 0, seed, calm: false }
+    }
+
+    fn command(&self, json: &str) -> Command {
+        Command::from_json(&self.site, json).unwrap()
+    }
+
+    /// Returns how many records the cycle made.
+    fn step(&mut self) -> usize {
+        let now = 5_000_000 + self.cycle * 20_000 + mix(self.cycle) % 300;
+        let r = mix(self.seed ^ self.cycle << 8);
+        let pick = |shift: u32, n: u64| (r >> shift) % n;
+        let torque = if pick(0, 60) == 0 && !self.calm { 95.0 } else { 30.0 + pick(1, 40) as f64 / 2.0 };
+        let wear = if pick(5, 80) == 0 { f64::NAN } else { 100.0 + (self.cycle / 9 % 50) as f64 };
+        let tags = [
+            TagSample::good(torque, now - pick(9, 900)),
+            TagSample::good(wear, now),
+            TagSample { value: 1500.0, quality: Quality::Good, time_us: now },
+            TagSample::good(298.0, now / 40_000 * 40_000),
+        ];
+        let answer = self.command(
+            [r#"{"action":"accept"}"#, r#"{"action":"slow_down","percent":15}"#][pick(12, 2) as usize],
+        );
+        let answer = Decision {
+            epoch: self.epoch,
+            command: (pick(13, 8) > 0).then_some(answer),
+            outcome: Outcome::Model,
+            confidence: pick(16, 100) as f32 / 100.0,
+            timings: Timings { decode_us: 700, ..Timings::default() },
+            reason: Reason::EMPTY,
+        };
+        let decisions = [Decision::SIGN_OF_LIFE, answer];
+        let mut given = TagValues::NONE;
+        if pick(20, 3) == 0 {
+            given.set(0, 55.0 + pick(22, 20) as f64);
+        }
+        let event = (pick(26, 4) == 0).then(|| Request {
+            id: self.cycle,
+            source: Source::Http,
+            client: pick(28, 3),
+            sentence: Sentence::cut(["", "a secret wish", "is this secret?"][pick(30, 3) as usize]),
+            tags: given,
+            deadline_ms: None,
+            dry_run: pick(32, 9) == 0,
+            stream: false,
+        });
+        let operators =
+            [OperatorCommand::Reset, OperatorCommand::Start, OperatorCommand::Clear, OperatorCommand::Abort];
+        let operator = operators.get(pick(36, if self.calm { 3 } else { 20 }) as usize).copied();
+        let input = Input {
+            tags: &tags,
+            link: Link {
+                connected: pick(40, 90) > 0 || self.calm,
+                watchdog: DeviceWatchdog::Armed,
+                heartbeat_ack_us: now - 5,
+            },
+            sole_writer: pick(44, 99) > 0 || self.calm,
+            event: event.as_ref(),
+            decisions: decisions.get(..pick(48, 3) as usize).unwrap_or(&[]),
+            progress: &[],
+            brain: if pick(51, 99) == 0 && !self.calm {
+                BrainProcess::Restarting
+            } else {
+                BrainProcess::Running { generation: 1 }
+            },
+            operator,
+            estop: pick(55, 300) == 0 && !self.calm,
+        };
+        self.tape.begins(&self.guard, now, &input);
+        let seen = self.guard.cycle(now, &input).seen();
+        self.epoch = seen.event.map_or(self.epoch, |event| event.epoch);
+        let records = seen.records.len();
+        self.tape.ends(&seen);
+        self.cycle += 1;
+        records
+    }
+
+    /// No faster than the writer writes.
+    fn run(&mut self, cycles: u64) {
+        for _ in 0..cycles {
+            while self.tape.room() < limits::RING_BYTES / 2 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            self.step();
+        }
+    }
+}
+
+fn start(dir: &Dir, options: Options, text: &str, seed: u64) -> (Plant, Writer) {
+    let guard = Guard::new(&site(text)).unwrap();
+    let (tape, writer) = Writer::start(&guard, options, about(text), || 42).unwrap();
+    assert!(dir.0.is_dir());
+    (Plant::new(guard, site(text), tape, seed), writer)
+}
+
+fn read(dir: &Dir) -> Report {
+    let files: Vec<_> = files(&dir.0).unwrap().iter().map(|file| Recording::open(file).unwrap()).collect();
+    replay(&files, None).unwrap()
+}
+
+#[test]
+fn invariant_28_a_recording_replays_bit_for_bit() {
+    let dir = Dir::new("whole");
+    let (mut plant, writer) = start(&dir, options(&dir), &SITE, 1);
+    plant.run(3000);
+    // Another policy in the middle of it, and a notice.
+    let text = SITE.replace("hi = 60\nhihi = 90", "hi = 50\nhihi = 80");
+    let mut policy =
+        Policy::new((&plant.site, fingerprint(&SITE)), (&site(&text), fingerprint(&text))).unwrap();
+    writer.health().announce(fingerprint(&text), text.as_str().into());
+    plant.tape.adopted(policy.fingerprint());
+    plant.guard.adopt(&mut policy);
+    plant.run(500);
+    let notice = Notice::refused("no");
+    plant.tape.noted(&notice);
+    plant.guard.note(notice);
+    plant.run(1500);
+    assert_eq!(writer.health().lost_cycles(), 0);
+    drop(writer);
+    let report = read(&dir);
+    assert_eq!(report.difference, None);
+    assert_eq!((report.cycles, report.policies, report.gaps, report.torn), (5000, 1, 0, 0));
+    assert!(report.states >= 9 && report.events > 1000 && report.actuated > 100, "{report:?}");
+    assert!(report.verdicts[0] > 100 && report.verdicts[2] > 100, "{report:?}");
+    assert_eq!(plant.guard.status().counters.cycles, 5000);
+}
+
+#[test]
+fn a_verdict_that_differs_is_reported_with_its_cycle() {
+    let dir = Dir::new("differs");
+    // What ran is not what the recording says ran: another limit.
+    let other = SITE.replace("on = \"slow_down.percent\"\nlo = 20", "on = \"slow_down.percent\"\nlo = 12");
+    assert_ne!(other, *SITE);
+    let guard = Guard::new(&site(&other)).unwrap();
+    let (tape, writer) = Writer::start(&guard, options(&dir), about(&SITE), || 42).unwrap();
+    let mut plant = Plant::new(guard, site(&SITE), tape, 3);
+    plant.calm = true;
+    plant.run(600);
+    drop(writer);
+    let difference = read(&dir).difference.expect("found");
+    assert!(difference.what.contains("verdict"), "{difference:?}");
+    assert_eq!(difference.recorded, "Some(Approved)");
+    assert_eq!(difference.replayed, "Some(Rejected)");
+    // The very first one: all before it is the same, which the report of the files cut there shows.
+    assert!((5..300).contains(&difference.cycle), "{difference:?}");
+    assert!(difference.time_us >= 5_000_000 + (difference.cycle - 1) * 20_000, "{difference:?}");
+}
+
+#[test]
+fn without_text_no_sentence_is_written_and_the_guard_is_replayed_all_the_same() {
+    for keep_text in [true, false] {
+        let dir = Dir::new(if keep_text { "text" } else { "no-text" });
+        let (mut plant, writer) = start(&dir, Options { keep_text, ..options(&dir) }, &SITE, 5);
+        plant.run(1200);
+        drop(writer);
+        let bytes = std::fs::read(dir.0.join("record-000001.grec")).unwrap();
+        let found = bytes.windows(6).any(|window| window == b"secret");
+        assert_eq!(found, keep_text);
+        let report = read(&dir);
+        assert_eq!((report.cycles, report.difference), (1200, None));
+    }
+}
+
+#[test]
+fn a_recording_stays_within_its_size_and_its_rest_replays() {
+    let dir = Dir::new("size");
+    let size_bytes_max = 600_000;
+    let (mut plant, writer) = start(&dir, Options { size_bytes_max, ..options(&dir) }, &SITE, 7);
+    plant.run(14_000);
+    drop(writer);
+    let names = dir.names();
+    assert!(!names.contains(&"record-000001.grec".to_owned()), "the oldest are gone: {names:?}");
+    let records: Vec<_> = names.iter().filter(|name| name.starts_with("record")).collect();
+    assert!(records.len() >= 2, "{names:?}");
+    // A state comes every ten seconds, and only there a file can end.
+    assert!(dir.bytes() < size_bytes_max * 3 / 2 + 32 * 300_000, "{} bytes", dir.bytes());
+    let report = read(&dir);
+    assert_eq!((report.difference.as_ref(), report.gaps), (None, 0), "{report:?}");
+    assert!(report.cycles > 1000 && report.cycles < 14_000, "{report:?}");
+}
+
+#[test]
+fn what_the_ring_has_no_room_for_is_counted_and_the_replay_goes_on_after_it() {
+    let dir = Dir::new("ring");
+    let guard = Guard::new(&site(&SITE)).unwrap();
+    let stuck = Arc::new(AtomicBool::new(true));
+    let store = Stuck { folder: Folder::new(&dir.0).unwrap(), stuck: Arc::clone(&stuck), fails: false };
+    let (tape, writer) = Writer::start_on(store, &guard, options(&dir), about(&SITE), || 1).unwrap();
+    let mut plant = Plant::new(guard, site(&SITE), tape, 9);
+    for _ in 0..20_000 {
+        plant.step();
+        if writer.health().lost_cycles() > 50 {
+            break;
+        }
+    }
+    stuck.store(false, Ordering::Release);
+    while plant.tape.room() < limits::RING_BYTES / 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    plant.run(300);
+    let lost = writer.health().lost_cycles();
+    assert!(lost > 50);
+    drop(writer);
+    let report = read(&dir);
+    assert_eq!(report.difference, None);
+    assert_eq!((report.gaps >= 1, report.lost_cycles), (true, lost));
+    // The cycle in which the room ended has no end of its own.
+    assert!(plant.cycle - lost - report.cycles <= report.gaps, "{report:?}");
+}
+
+/// A disk that waits, or refuses.
+struct Stuck {
+    folder: Folder,
+    stuck: Arc<AtomicBool>,
+    fails: bool,
+}
+
+impl Store for Stuck {
+    fn create(&mut self, name: &str) -> io::Result<()> {
+        self.folder.create(name)
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if self.fails && self.stuck.load(Ordering::Acquire) {
+            // Half arrives, as on a real disk.
+            self.folder.append(name, &bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        while self.stuck.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.folder.append(name, bytes)
+    }
+
+    fn cut(&mut self, name: &str, size_bytes: u64) -> io::Result<()> {
+        if self.fails { Err(io::ErrorKind::Other.into()) } else { self.folder.cut(name, size_bytes) }
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.folder.sync(name)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.folder.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.folder.list()
+    }
+}
+
+#[test]
+fn invariant_28_a_full_disk_costs_what_did_not_fit_and_nothing_else() {
+    let dir = Dir::new("full");
+    let guard = Guard::new(&site(&SITE)).unwrap();
+    let stuck = Arc::new(AtomicBool::new(false));
+    let store = Stuck { folder: Folder::new(&dir.0).unwrap(), stuck: Arc::clone(&stuck), fails: true };
+    let (tape, writer) = Writer::start_on(store, &guard, options(&dir), about(&SITE), || 1).unwrap();
+    let mut plant = Plant::new(guard, site(&SITE), tape, 11);
+    plant.run(700);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!writer.health().failing());
+    stuck.store(true, Ordering::Release);
+    plant.run(700);
+    while !writer.health().failing() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stuck.store(false, Ordering::Release);
+    // The next file begins at the next state, ten seconds of the plant's time away.
+    plant.run(1500);
+    let health = writer.health().clone();
+    drop(writer);
+    assert!(!health.failing() && health.lost_bytes() > 0 && health.lost_cycles() == 0);
+    let report = read(&dir);
+    assert_eq!(report.difference, None);
+    assert!(report.files >= 2 && report.torn >= 1, "half a block was left: {report:?}");
+    assert!(report.cycles > 1000 && report.cycles < 2900, "{report:?}");
+}
+
+#[test]
+fn a_fault_writes_down_what_came_before_it() {
+    let dir = Dir::new("flight");
+    let options = Options { everything: false, flight_us: 400_000, ..options(&dir) };
+    let (mut plant, writer) = start(&dir, options, &SITE, 13);
+    plant.calm = true;
+    plant.run(400);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(dir.names(), Vec::<String>::new(), "nothing has happened yet");
+    plant.calm = false;
+    plant.run(600);
+    drop(writer);
+    assert_eq!(dir.names(), ["fault-000001.grec"], "the aftermath had not passed: one file");
+    let file = Recording::open(&dir.0.join("fault-000001.grec")).unwrap();
+    assert!(file.header().fault.is_some(), "{:?}", file.header());
+    let report = replay(&[file], None).unwrap();
+    assert_eq!(report.difference, None);
+    assert!(report.cycles > 300 && !report.faults.is_empty(), "{report:?}");
+}
+
+#[test]
+fn damaged_files_are_refused_or_torn_and_never_a_panic() {
+    let dir = Dir::new("damage");
+    let (mut plant, writer) = start(&dir, options(&dir), &SITE, 17);
+    plant.run(200);
+    drop(writer);
+    let file = dir.0.join("record-000001.grec");
+    let whole = std::fs::read(&file).unwrap();
+    let mut odd = 0;
+    for seed in 0..1500 {
+        let mut bytes = whole.clone();
+        match seed % 3 {
+            0 => bytes.truncate(mix(seed) as usize % whole.len()),
+            _ => {
+                let at = mix(seed) as usize % whole.len();
+                bytes[at] ^= 1 << (mix(seed) >> 50 & 7);
+            }
+        }
+        std::fs::write(&file, &bytes).unwrap();
+        odd += match Recording::open(&file).map(|file| replay(&[file], None)) {
+            Ok(Ok(report)) => u32::from(report.torn > 0 || report.cycles < 200),
+            _ => 1,
+        };
+    }
+    assert!(odd > 1450, "{odd} of 1500 damages were seen");
+    assert!(matches!(files(&dir.0.join("none")).map(|f| f.len()), Ok(1)));
+    for name in dir.names() {
+        std::fs::remove_file(dir.0.join(name)).unwrap();
+    }
+    assert!(matches!(files(&dir.0), Err(RecordError::Empty { .. })));
+}
+
+/// The reader's own checks, behind the checksum.
+#[test]
+fn frames_of_noise_are_refused_and_never_a_panic() {
+    use crate::frame::{fold, unfold};
+    for seed in 0..20_000u64 {
+        let size = mix(seed) as usize % 200;
+        let bytes: Vec<u8> = (0..size)
+            .map(|i| if mix(seed + i as u64) & 3 == 0 { 0 } else { mix(i as u64 ^ seed << 9) as u8 })
+            .collect();
+        let mut folded = vec![0; size * 2 + 2];
+        let used = fold(&bytes, &mut folded).unwrap();
+        assert_eq!(unfold(&folded[..used], 400).unwrap(), bytes);
+        assert!(fold(&bytes, &mut folded[..used.saturating_sub(1)]).is_none() || used == 0);
+        let _ = unfold(&bytes, 400);
+        let mut before = crate::frame::Before::NOTHING;
+        if let Ok(begin) = postcard::from_bytes(&bytes) {
+            let _ = crate::frame::read_begin(&mut before, begin);
+        }
+        let _ = postcard::from_bytes::<crate::frame::OwnedEnd>(&bytes);
+        let _ = Replica::restore(&site(&SITE), &bytes).is_ok() && size > 0;
+    }
+}
