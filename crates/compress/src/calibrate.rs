@@ -86,6 +86,30 @@ impl Calibrator {
         Ok(())
     }
 
+    /// Takes all streams through the next layer as it is; how far it turns them: `1 − mean cos(before, after)`.
+    ///
+    /// # Errors
+    /// If an evaluation fails.
+    pub fn influence(&mut self) -> Result<f64> {
+        let embedding = self.session.model().config().embedding_length;
+        let before = self.streams.clone();
+        self.advance(Vec::new())?;
+        let pairs = before
+            .iter()
+            .zip(&self.streams)
+            .flat_map(|(before, after)| before.chunks_exact(embedding).zip(after.chunks_exact(embedding)));
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let cosines: Vec<f64> =
+            pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)).collect();
+        Ok(1.0 - cosines.iter().sum::<f64>() / cosines.len().max(1) as f64)
+    }
+
+    /// Leaves the next layer out, as if the model did not have it.
+    pub fn skip(&mut self) {
+        self.layer += 1;
+    }
+
     /// What the output matrix reads, once all layers are behind.
     ///
     /// # Errors

@@ -42,6 +42,12 @@ pub enum CompressError {
         /// What is wrong.
         reason: String,
     },
+    /// A model or a wish that pruning cannot meet.
+    #[error("cannot prune this model: {reason}")]
+    Prune {
+        /// Why.
+        reason: String,
+    },
     /// Activations from which no error can be fed back.
     #[error(
         "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"

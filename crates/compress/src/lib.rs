@@ -1,4 +1,4 @@
-//! Offline work on models: making them smaller, and what that costs.
+//! Offline work on models: making them smaller (quantisation, pruning), and what that costs.
 //!
 //! # Data flow
 //! ```text
@@ -25,6 +25,7 @@ mod measure;
 mod methods;
 mod mix;
 mod output;
+mod prune;
 mod quantize;
 mod scatter;
 mod statistics;
@@ -35,6 +36,7 @@ pub use imatrix::{Imatrix, read_imatrix, write_imatrix};
 pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
+pub use prune::{PruneOptions, PruneReport, prune_file};
 pub use quantize::{Knowledge, Progress, QuantizeOptions, QuantizeReport, quantize_file};
 pub use scatter::{Point, front, scatter};
 pub use statistics::Statistics;

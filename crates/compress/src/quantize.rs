@@ -348,10 +348,13 @@ impl Work<'_> {
         Ok(bytes)
     }
 
-    /// A quantised matrix as f32 without the factors that were folded into it: what it does in the place of the original.
+    /// A quantised matrix without the factors that were folded into it: what it does in the place of the original.
     fn effective(&self, index: usize, bytes: &[u8], folding: &Folding) -> Result<Matrix> {
         let info = &self.source.tensors()[index];
         let (columns, rows) = (info.shape[0] as usize, info.shape[1] as usize);
+        if !folding.columns.contains_key(&info.name) && !folding.rows.contains_key(&info.name) {
+            return Ok(Matrix::pack(&info.name, format_of(self.types[index]), rows, columns, bytes)?);
+        }
         let mut values = vec![0.0; rows * columns];
         dequantize(format_of(self.types[index]), bytes, &mut values)?;
         folding.undo(&info.name, &mut values, columns);

@@ -146,9 +146,18 @@ fn nearest(
 ) -> Result<()> {
     let block = format.block();
     let blocks = matrix.values.chunks_exact(block).zip(out.chunks_exact_mut(format.block_bytes()));
+    let mut weights = vec![0.0; block];
     for (index, (x, out)) in blocks.enumerate() {
         let column = index * block % matrix.columns;
-        BlockCode::fit(format, x, importance.map(|all| &all[column..column + block]))?.write(out);
+        let weights = importance.map(|all| {
+            // Large weights carry the output's size: without this they would shrink (llama.cpp's rule for k-quants).
+            let spread = 2.0 * x.iter().map(|v| v * v).sum::<f32>() / block as f32;
+            for ((weight, v), importance) in weights.iter_mut().zip(x).zip(&all[column..]) {
+                *weight = importance * (spread + v * v).sqrt();
+            }
+            &weights[..]
+        });
+        BlockCode::fit(format, x, weights)?.write(out);
     }
     Ok(())
 }

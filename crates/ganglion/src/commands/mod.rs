@@ -12,6 +12,7 @@ pub mod measure;
 pub mod mission;
 pub mod model;
 pub mod plant;
+pub mod prune;
 pub mod quantize;
 pub mod replay;
 pub mod run;

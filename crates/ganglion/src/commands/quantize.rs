@@ -172,20 +172,28 @@ fn knowledge(
         return Ok((Knowledge::Imatrix(read_imatrix(file)?), key, None));
     }
     let Some(file) = &arguments.calibrate else { return Ok((Knowledge::None, String::new(), None)) };
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let tokenizer = Tokenizer::from_gguf(source)?;
-    let tokens = tokenizer
-        .encode(&text, EncodeOptions { add_bos: tokenizer.add_bos_token(), parse_special: false })
-        .len();
-    let length = arguments.context.min(tokens).max(WINDOW_TOKENS_MIN);
-    let windows = Windows::new(&tokenizer, &text, length)?;
-    let windows = windows.thinned((arguments.calibrate_tokens / length).max(1));
-    let key = format!("{} {length} {}", hash(text.as_bytes()), windows.count());
+    let (windows, text) = windows(source, file, arguments.context, arguments.calibrate_tokens)?;
+    let key = format!("{} {} {}", hash(text.as_bytes()), windows.length(), windows.count());
     let (model, loaded) = Model::load_with(source, options, load::packed_folder().as_ref())?;
     load::announce(&loaded);
-    eprintln!("calibrating with {} windows of {length} tokens", windows.count());
     let calibrator = Calibrator::new(model, &windows)?;
     Ok((Knowledge::Text(Box::new(calibrator)), key, Some(windows)))
+}
+
+/// A calibration text in windows of `context` tokens, `tokens` in all, spread over it; and the text.
+pub(super) fn windows(
+    source: &Gguf,
+    file: &Path,
+    context: usize,
+    tokens: usize,
+) -> Result<(Windows, String)> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let tokenizer = Tokenizer::from_gguf(source)?;
+    let options = EncodeOptions { add_bos: tokenizer.add_bos_token(), parse_special: false };
+    let length = context.min(tokenizer.encode(&text, options).len()).max(WINDOW_TOKENS_MIN);
+    let windows = Windows::new(&tokenizer, &text, length)?.thinned((tokens / length).max(1));
+    eprintln!("calibrating with {} windows of {length} tokens", windows.count());
+    Ok((windows, text))
 }
 
 /// Progress with the time left, on a terminal's one line.
