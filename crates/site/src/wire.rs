@@ -235,7 +235,8 @@ impl Event {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe, Self::Plan];
+    /// What a frame may hold; a plan's step never comes from a brain.
+    const ALL: [Self; 5] = [Self::Model, Self::Cache, Self::Completion, Self::Rule, Self::Safe];
 
     fn code(self) -> u8 {
         match self {
