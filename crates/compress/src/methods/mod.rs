@@ -17,9 +17,9 @@ use crate::statistics::Statistics;
 /// How values become quants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Round to nearest, with the scales of least squared error.
+    /// Round to nearest, with searched scales: large values weigh more.
     Rtn,
-    /// The same, each column's error weighed by the mean square of its inputs.
+    /// The same, each column's error also weighed by the mean square of its inputs.
     Imatrix,
     /// Error feedback and coordinate descent.
     Gptq,
@@ -137,7 +137,10 @@ pub fn quantize_matrix(
     }
 }
 
-/// Every value to its nearest, with the scales of least error.
+/// Every value to its nearest, with the scales of least weighed error.
+///
+/// Large values weigh more, by llama.cpp's rules for k-quants with and without an importance matrix: least squares alone shrinks a
+/// matrix, and what shrinks in every layer moves the answer further than the error it saves (an embedding most of all).
 fn nearest(
     format: BlockFormat,
     matrix: MatrixRef<'_>,
@@ -149,15 +152,16 @@ fn nearest(
     let mut weights = vec![0.0; block];
     for (index, (x, out)) in blocks.enumerate() {
         let column = index * block % matrix.columns;
-        let weights = importance.map(|all| {
-            // Large weights carry the output's size: without this they would shrink (llama.cpp's rule for k-quants).
-            let spread = 2.0 * x.iter().map(|v| v * v).sum::<f32>() / block as f32;
-            for ((weight, v), importance) in weights.iter_mut().zip(x).zip(&all[column..]) {
-                *weight = importance * (spread + v * v).sqrt();
-            }
-            &weights[..]
-        });
-        BlockCode::fit(format, x, weights)?.write(out);
+        let square = x.iter().map(|v| v * v).sum::<f32>() / block as f32;
+        for (i, (weight, v)) in weights.iter_mut().zip(x).enumerate() {
+            *weight = match importance {
+                Some(all) => all[column + i] * (2.0 * square + v * v).sqrt(),
+                None if format.quant_max() <= 3 => v.abs(),
+                None if format.quant_max() <= 7 => v * v,
+                None => square.sqrt() + v.abs(),
+            };
+        }
+        BlockCode::fit(format, x, Some(&weights))?.write(out);
     }
     Ok(())
 }
