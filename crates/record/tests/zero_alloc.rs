@@ -69,6 +69,7 @@ fn no_recorded_cycle_touches_the_heap() {
             deadline_ms: None,
             dry_run: false,
             stream: true,
+            command: None,
         });
         let input = Input {
             tags: &samples,
