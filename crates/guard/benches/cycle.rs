@@ -209,6 +209,7 @@ impl Port for Busy {
             deadline_ms: None,
             dry_run: false,
             stream: false,
+            command: None,
         })
     }
 
