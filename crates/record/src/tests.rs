@@ -129,6 +129,7 @@ impl Plant {
             deadline_ms: None,
             dry_run: pick(32, 9) == 0,
             stream: false,
+            command: None,
         });
         let operators =
             [OperatorCommand::Reset, OperatorCommand::Start, OperatorCommand::Clear, OperatorCommand::Abort];
