@@ -13,7 +13,7 @@ use ganglion_site::{Command, Event, PROMPT_FORM, Site};
 use ganglion_tokenizer::Tokenizer;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Far more than a command takes.
 const PREDICT_TOKENS_MAX: u32 = 256;
@@ -34,6 +34,9 @@ pub struct Side {
     /// Prompt tokens it evaluated; the rest was in its cache.
     pub evaluated: u64,
 }
+
+/// Before either side's turn, so that neither meets the other's threads: both sides' look out for more work for a while.
+const REST: Duration = Duration::from_millis(20);
 
 /// What both sides did with the same events, in turn.
 pub struct Peer {
@@ -151,8 +154,10 @@ pub fn compare(
     for round in 0..rounds.warm {
         let event = events.next();
         let before = peer.ours.tokens;
+        std::thread::sleep(REST);
         let ours = peer.ours.time(decider, &event)?;
         let tokens = peer.ours.tokens - before;
+        std::thread::sleep(REST);
         let warm = asker.ask(&event, Kind::Warm)?;
         peer.warm.add(&warm)?;
         peer.compared += 1;
