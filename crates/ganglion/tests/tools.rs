@@ -188,7 +188,8 @@ fn logged() -> TestSite {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
+    let files = fs::read_dir(from).unwrap().flatten().filter(|entry| entry.path().is_file());
+    for entry in files {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }

@@ -4,7 +4,6 @@ use expect_test::{Expect, expect};
 use ganglion_site::{ConfidenceSpec, KvStorage, Site};
 use std::path::Path;
 
-/// A valid file to put a wrong piece into: `{}` in `text` stands for nothing here.
 const HEAD: &str = "name = \"t\"\n[model]\npath = \"m.gguf\"\n";
 
 fn check(body: &str, expect: &Expect) {

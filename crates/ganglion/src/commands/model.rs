@@ -50,7 +50,7 @@ enum Action {
     },
     /// Perplexity of a text, and how far a model is from a reference
     Measure(measure::Arguments),
-    /// Find how sure the model must be: a risk-coverage curve, and the threshold for a wanted risk
+    /// How sure the model must be for a wanted risk
     Calibrate(calibrate::Arguments),
     Quantize(quantize::Arguments),
     Prune(prune::Arguments),

@@ -119,6 +119,8 @@ impl BlockCode {
     /// If there are weights, but not one for each value.
     pub fn fit(format: BlockFormat, x: &[f32], weights: Option<&[f32]>) -> Result<Self, KernelError> {
         Self::checked(format, x)?;
+        // Where nothing weighs anything, every error is the same: all values count alike.
+        let weights = weights.filter(|weights| weights.iter().any(|weight| *weight > 0.0));
         let code = match (grid(format), weights) {
             (None, weights) => Self::fit_table(format, x, &usable(x.len(), weights)),
             (Some(grid), None) => Self::fit_grid(format, grid, Sample::even(x)),
