@@ -182,7 +182,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A brain in a few lines of shell: a sign of life after a while, then a decision for each event, its level as confidence.
-/// `level` 9 ends at once.
+/// `level` 9 ends at once. What waits for an event outlives a killed shell: not for long, and holding nobody's standard error.
 fn brain(folder: &Path, level: u8) -> Command {
     let frame = |decision: &Decision, name: &str| {
         let mut bytes = [0; DECISION_FRAME_BYTES];
@@ -196,8 +196,8 @@ fn brain(folder: &Path, level: u8) -> Command {
     let answer = frame(&answer, &format!("answer{level}"));
     let size = DECISION_FRAME_BYTES;
     let script = format!(
-        "sleep 0.2; dd if={} bs={size} count=1 >&0 2>/dev/null\n\
-         while true; do head -c 1 <&0 >/dev/null || exit; sleep 0.1; dd if={} bs={size} count=1 >&0 2>/dev/null; done",
+        "exec 2>/dev/null; sleep 0.2; dd if={} bs={size} count=1 >&0\n\
+         while true; do timeout 30 head -c 1 <&0 >/dev/null || exit; sleep 0.1; dd if={} bs={size} count=1 >&0; done",
         life.display(),
         answer.display()
     );
