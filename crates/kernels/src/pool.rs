@@ -2,7 +2,8 @@
 //!
 //! Workers spin for a while after each job and then sleep, so that a request runs at spin latency and an idle
 //! process costs nothing. Where the pool has a thread for every processor that the process may use, each worker stays on one of
-//! them; a pool that leaves processors free leaves the choice to the system too.
+//! them, and a caller that wakes them first goes to the one that is left, where it would otherwise share one of theirs until the
+//! system moves it, which takes milliseconds. A pool that leaves processors free leaves the choice to the system too.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -90,6 +91,8 @@ pub struct Pool {
     state: Arc<State>,
     workers: Vec<JoinHandle<()>>,
     caller: Mutex<()>,
+    /// The process's processors, the caller's first, if each thread has one of its own; else none.
+    processors: Vec<usize>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -123,15 +126,17 @@ impl Pool {
             bed: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut pool = Self { state, workers: Vec::with_capacity(threads - 1), caller: Mutex::new(()) };
-        let processors = affinity::allowed();
+        let allowed = affinity::allowed();
+        let processors = if allowed.len() == threads { allowed } else { Vec::new() };
+        let workers = Vec::with_capacity(threads - 1);
+        let mut pool = Self { state, workers, caller: Mutex::new(()), processors };
         for index in 1..threads {
             let state = Arc::clone(&pool.state);
-            let home = (processors.len() == threads).then(|| processors[index]);
+            let home = pool.processors.get(index).copied();
             let worker = std::thread::Builder::new()
                 .name(format!("kernel-{index}"))
                 .spawn(move || {
-                    home.inspect(|processor| affinity::stay_on(*processor));
+                    home.inspect(|processor| affinity::stay_on(&[*processor]));
                     work(&state);
                 })
                 .map_err(|e| KernelError::Spawn { reason: e.to_string() })?;
@@ -178,6 +183,7 @@ impl Pool {
         // SeqCst on ticket and asleep: either this thread sees the sleeper, or the sleeper sees the shares.
         state.ticket.store(Ticket::fresh(shares), Ordering::SeqCst);
         if state.asleep.load(Ordering::SeqCst) > 0 {
+            affinity::go_to_first(&self.processors);
             let _bed = lock(&state.bed);
             state.wake.notify_all();
         }
@@ -256,14 +262,26 @@ mod affinity {
         (0..count).filter(|processor| unsafe { libc::CPU_ISSET(*processor, &set) }).collect()
     }
 
-    /// Keeps the calling thread on one processor. A refusal costs speed only.
+    /// Keeps the calling thread on these processors. A refusal costs speed only.
     #[cfg(target_os = "linux")]
-    pub(super) fn stay_on(processor: usize) {
+    pub(super) fn stay_on(processors: &[usize]) {
         let mut set = empty();
-        // SAFETY: `processor` came from such a set; pid 0 is the calling thread.
+        // SAFETY: the processors came from such a set; pid 0 is the calling thread.
         unsafe {
-            libc::CPU_SET(processor, &mut set);
+            processors.iter().for_each(|processor| libc::CPU_SET(*processor, &mut set));
             libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+        }
+    }
+
+    /// Moves the calling thread to the first of these processors, if it is not there; it may go on to any of them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn go_to_first(processors: &[usize]) {
+        let Some(first) = processors.first() else { return };
+        // SAFETY: a question without arguments.
+        let here = unsafe { libc::sched_getcpu() };
+        if usize::try_from(here).is_ok_and(|here| here != *first) {
+            stay_on(&[*first]);
+            stay_on(processors);
         }
     }
 
@@ -279,7 +297,10 @@ mod affinity {
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn stay_on(_processor: usize) {}
+    pub(super) fn stay_on(_processors: &[usize]) {}
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn go_to_first(_processors: &[usize]) {}
 }
 
 fn work(state: &State) {
