@@ -72,7 +72,7 @@ pub struct Arguments {
     /// Folder of the audit log; `audit` beside the site file by default
     #[arg(long, value_name = "DIR")]
     pub(super) audit: Option<PathBuf>,
-    /// Folder to record every cycle in, to be run again by `ganglion replay`; [record] in the site file says more
+    /// Folder to record every cycle in, to be run again by `ganglion replay`; see `[record]` in the site file
     #[arg(long, value_name = "DIR")]
     pub(super) record: Option<PathBuf>,
     /// Where /sys and /proc are, for tests
