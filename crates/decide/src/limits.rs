@@ -25,7 +25,7 @@ pub const VOCABULARY_BYTES: usize = 90;
 pub const MASKS_BYTES: usize = 512 << 10;
 /// A command that was decided behind its deadline is still given within this share of the time there was for it, and within
 /// [`GRACE_US_MAX`]: the guard tells the brain an earlier deadline than its own.
-pub const GRACE_SHARE: u64 = 4;
+pub const GRACE_SHARE: u64 = 5;
 /// See [`GRACE_SHARE`].
 pub const GRACE_US_MAX: u64 = 4_000;
 /// Bytes of the smallest window of a longer text.
