@@ -453,6 +453,24 @@ fn damaged_files_are_refused_or_torn_and_never_a_panic() {
     assert!(matches!(files(&dir.0), Err(RecordError::Empty { .. })));
 }
 
+#[test]
+fn a_state_that_unfolds_without_end_is_refused() {
+    let dir = Dir::new("bomb");
+    let (mut plant, writer) = start(&dir, options(&dir), &SITE, 19);
+    plant.run(5);
+    drop(writer);
+    let file = dir.0.join("record-000001.grec");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // 127 times as large as it looks: a state of 8 MiB in a frame of 64 KiB.
+    let frame: Vec<u8> =
+        std::iter::once(crate::frame::Kind::State as u8).chain([0, 255].repeat(33_000)).collect();
+    let sized: Vec<u8> = (frame.len() as u32).to_le_bytes().into_iter().chain(frame).collect();
+    bytes.extend(crate::writer::block(&sized));
+    std::fs::write(&file, bytes).unwrap();
+    let refused = replay(&[Recording::open(&file).unwrap()], None).unwrap_err();
+    assert!(refused.to_string().contains("a frame that does not unfold"), "{refused}");
+}
+
 /// The reader's own checks, behind the checksum.
 #[test]
 fn frames_of_noise_are_refused_and_never_a_panic() {
