@@ -60,6 +60,8 @@ fn a_machine_is_read_from_its_files() {
         machine.set(file, text);
     }
     assert_eq!(machine.read(), HostReading::default(), "nonsense is no reading");
+    machine.set("proc/loadavg", "-2 1 1");
+    assert_eq!(machine.read().load, None);
     machine.set("proc/loadavg", "8 1 1");
     machine.set("sys/devices/system/cpu/online", "3-1");
     assert_eq!(machine.read().load, None);
@@ -118,6 +120,8 @@ fn heat_leads_down_one_step_a_time_and_back_after_the_dwell() {
     // Between the thresholds it stays where it is.
     bench.host.temperature_c = Some(77.0);
     assert_eq!(bench.run(100), []);
+    bench.host.temperature_c = Some(70.0);
+    assert_eq!(bench.run(100), [], "nor at the threshold itself");
     bench.host.temperature_c = Some(69.9);
     let back = bench.run(40);
     let shown: Vec<_> = back.iter().map(|(after, level, _)| (*after, *level)).collect();
@@ -148,6 +152,10 @@ fn battery_load_and_missed_deadlines_count_too() {
     assert_eq!(bench.run(1)[0].2, "battery 20 %, at or below 20 %");
     bench.host.battery_percent = Some(40.0);
     assert_eq!(bench.run(60), []);
+    bench.host.battery_percent = Some(40.5);
+    assert_eq!(bench.run(60).len(), 1, "charged beyond its threshold");
+    bench.host.battery_percent = Some(19.5);
+    assert_eq!(bench.run(1).len(), 1);
     bench.host.battery_percent = None;
     assert_eq!(bench.run(60).len(), 1, "on mains again");
     bench.missed += 2;
