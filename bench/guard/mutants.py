@@ -39,7 +39,7 @@ NOT_RUN = ("compile_fail", "dependencies")
 TOGETHER = ("campaign",)
 QUICK_S = 0.3
 MEMORY_BYTES_MAX = 6 << 30
-CAMPAIGN_RUNS = 40
+CAMPAIGN_RUNS = 12
 PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
 
 

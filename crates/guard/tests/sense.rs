@@ -121,3 +121,65 @@ fn samples_as_far_apart_as_they_may_be_still_show_a_frozen_sensor() {
         assert_eq!(bench.guard.status().unusable & 1 == 1, freezes, "{} ms between two", pause + 10);
     }
 }
+
+#[test]
+fn a_reading_of_the_future_is_none_but_for_a_race_of_clocks() {
+    let mut bench = Bench::new();
+    for (ahead_ms, usable) in
+        [(0, true), (limits::TAG_FUTURE_US_MAX / 1000, true), (limits::TAG_FUTURE_US_MAX / 1000 + 1, false)]
+    {
+        bench.frozen_tags = Some(bench.ms + 10 + ahead_ms);
+        let status = bench.idle().status;
+        assert_eq!(status.unusable == 0, usable, "{ahead_ms} ms");
+        assert!(
+            usable || status.reason.as_str().contains("carries a time that has not come yet"),
+            "{:?}",
+            status.reason
+        );
+    }
+}
+
+#[test]
+fn a_table_of_tags_gives_back_what_was_put_in() {
+    let table = TagTable::new(3);
+    for (index, quality) in [Quality::Good, Quality::Uncertain, Quality::Bad].into_iter().enumerate() {
+        // Twice, so that a sequence of its own stays even.
+        for value in [1.5, -2.5] {
+            let sample = TagSample { value, quality, time_us: 7 };
+            table.write(index, sample);
+            assert_eq!(table.read(index), sample);
+        }
+    }
+    table.mark_bad(0);
+    let bad = TagSample { value: -2.5, quality: Quality::Bad, time_us: 7 };
+    assert_eq!(table.read(0), bad);
+    table.write(3, TagSample::good(9.0, 9));
+    let mut all = [TagSample::good(1.0, 1); 4];
+    table.read_all(&mut all);
+    let uncertain = TagSample { quality: Quality::Uncertain, ..bad };
+    assert_eq!(all, [bad, uncertain, bad, TagSample::MISSING], "there is no fourth one");
+}
+
+#[test]
+fn whatever_is_not_good_is_not_used() {
+    for quality in [Quality::Uncertain, Quality::Bad] {
+        let site = parse(SITE);
+        let mut guard = Guard::new(&site).unwrap();
+        let doubted = TagSample { value: 30.0, quality, time_us: 1_000_000 };
+        let tags = [TagSample::good(20.0, 1_000_000), doubted];
+        let input = Input {
+            tags: &tags,
+            link: Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: 1_000_000 },
+            sole_writer: true,
+            event: None,
+            decisions: &[decision(0, None)],
+            progress: &[],
+            brain: BrainProcess::Running { generation: 1 },
+            operator: None,
+            estop: false,
+        };
+        let status = guard.cycle(1_000_000, &input).status;
+        assert_eq!((status.unusable, status.severity), (0b10, Severity::Alarm));
+        assert_eq!(status.reason.as_str(), "tag price has bad quality");
+    }
+}
