@@ -107,8 +107,7 @@ impl Guard {
                 let reach = per_s * (self.now.saturating_sub(from_us) as f64 / 1e6);
                 let next = target.min(last.value + reach).max(last.value - reach);
                 // Whole steps only, so that what is not sent is not lost but still due.
-                let reached = (target - next).abs() <= f64::EPSILON * target.abs();
-                let next = if reached { target } else { self.towards(rule, argument, last.value, next)? };
+                let next = self.towards(rule, argument, last.value, next)?;
                 self.with_argument(&rule.command, argument, next)
             }
             How::Pi(spec) => {
@@ -136,15 +135,13 @@ impl Guard {
         };
         let counts = next / step;
         let nearly = counts.round();
-        let whole = if (counts - nearly).abs() < 1e-6 {
-            nearly
-        } else if next > last {
-            counts.floor()
+        let whole = (counts - nearly).abs() < 1e-6;
+        // Not beyond where it stands, should that be no value of the grid.
+        Some(if next > last {
+            (if whole { nearly } else { counts.floor() } * step).max(last)
         } else {
-            counts.ceil()
-        };
-        let rounded = whole * step;
-        Some(if (rounded - last) * (next - last) < 0.0 { last } else { rounded })
+            (if whole { nearly } else { counts.ceil() } * step).min(last)
+        })
     }
 
     fn argument(&self, command: &Command, argument: usize) -> Option<&ArgumentSpec> {

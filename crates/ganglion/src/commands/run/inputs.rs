@@ -1,7 +1,7 @@
 //! Typed lines or a script, turned into questions.
 
 use super::inbox::{Full, Inbox, Question, Reply};
-use super::missions::Missions;
+use super::missions::{Missions, Order};
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -139,7 +139,7 @@ fn take(
             (None, _) => text,
             (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
             (Some(instruction), Some(missions)) => {
-                if !missions.order(instruction.trim(), false) {
+                if !missions.order(Order::typed(instruction.trim())) {
                     eprintln!("no mission: one is under way; stop it with a command or !stop");
                 }
                 return;

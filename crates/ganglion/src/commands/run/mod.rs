@@ -3,6 +3,7 @@
 //! ```text
 //! typed lines, script ─┐                    ┌─► brain (child process)
 //! POST /v1/decide ─────┼─► inbox ─► guard ◄─┘
+//! POST /v1/mission ────┤
 //! plant (Modbus TCP) ──┴─◄──────────┘ └─► records ─► screen, waiting clients, audit log
 //! ```
 //!
@@ -33,7 +34,7 @@ use ganglion_record::Recorded;
 use ganglion_site::{Reason, Site};
 use inbox::Inbox;
 use inputs::Inputs;
-use missions::Missions;
+use missions::{Missions, Order};
 use printer::{Line, Printer};
 use reload::Reloader;
 use screen::Screen;
@@ -192,16 +193,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         inbox: Arc::clone(&inbox),
         retired,
     })?;
-    let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let (missions, words) = match &site.plan {
         Some(_) => Missions::start(&site, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
             .map(|(missions, words)| (Some(missions), Some(words)))?,
         None => (None, None),
     };
     let words = words.as_ref();
+    let desk = desk::Desk::new(&identity, &inbox, missions.as_ref());
+    let (world, news) = world::start(desk, &identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let inputs_done = inputs.start(&site, &inbox, missions.as_ref())?;
     if let (Some(missions), Some(instruction)) = (&missions, &arguments.mission) {
-        missions.order(instruction, true);
+        missions.order(Order { alone: true, ..Order::typed(instruction) });
     }
 
     let mut start_up = StartUp::Reset;
