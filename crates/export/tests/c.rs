@@ -156,7 +156,7 @@ const BOARDS: [Board; 3] = [
     Board {
         name: "mps2-an500",
         flags: &["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"],
-        memory: ["4M", "4M", "0x21000000"],
+        memory: ["4M", "4M", "0x60000000"],
     },
     Board {
         name: "mps3-an547",
@@ -215,7 +215,7 @@ impl Exported {
                 .args(["-icount", "shift=0", "-kernel"])
                 .arg(&program),
         );
-        let (text, ticks) = printed.split_once("ticks ").unwrap();
+        let (text, ticks) = printed.split_once("ticks ").unwrap_or_else(|| panic!("no end: {printed}"));
         let ticks: u64 = ticks.trim().parse().unwrap();
         let tokens = 2 * self.prompt.len() - 1 + self.steps;
         Ran { text: text.to_owned(), instructions_per_token: ticks * 40 / tokens as u64, code_bytes }
