@@ -53,11 +53,20 @@ struct Case {
 
 impl Case {
     fn new(name: &str, gguf: &Gguf, format: Option<BlockFormat>, tokens: &[u32], steps: usize) -> Self {
+        let options = OnnxOptions { format, ..OnnxOptions::default() };
+        Self::with(name, gguf, options, tokens, steps)
+    }
+
+    fn with(name: &str, gguf: &Gguf, options: OnnxOptions, tokens: &[u32], steps: usize) -> Self {
         let folder = Temporary::new();
-        let options = OnnxOptions { format, context_tokens: None };
         let report = write_onnx(gguf, &folder.0.join("model.onnx"), options, &mut |_| ()).unwrap();
-        let size = std::fs::metadata(folder.0.join("model.onnx")).unwrap().len();
-        assert_eq!(report.size_bytes, size, "{name}");
+        let files =
+            std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+        let sizes: Vec<u64> = files.collect();
+        assert_eq!(
+            (sizes.len(), sizes.iter().sum()),
+            (1 + usize::from(options.external_data), report.size_bytes)
+        );
         let config = Config::from_header(gguf.header()).unwrap();
         let mut session = session(&widened(gguf), KvType::F32, tokens.len() + steps);
         let mut all = Vec::new();
@@ -75,7 +84,7 @@ impl Case {
         });
         folder.write("case.json", case.to_string());
         let chosen = chosen.into_iter().map(|(token, _)| token).collect();
-        Self { name: format!("{name} as {format:?}"), folder, chosen }
+        Self { name: format!("{name} as {:?}", options.format), folder, chosen }
     }
 }
 
@@ -172,12 +181,11 @@ fn nano_goes_on_for_hundreds_of_tokens() {
     let Some(python) = python() else { return };
     let gguf = nano();
     let prompt = tokens(40, 1536);
+    let beside =
+        OnnxOptions { format: Some(BlockFormat::F32), external_data: true, ..OnnxOptions::default() };
     check(
         &python,
-        &[
-            Case::new("nano", &gguf, None, &prompt, 300),
-            Case::new("nano", &gguf, Some(BlockFormat::F32), &prompt, 300),
-        ],
+        &[Case::new("nano", &gguf, None, &prompt, 300), Case::with("nano", &gguf, beside, &prompt, 300)],
     );
 }
 
@@ -191,9 +199,9 @@ fn mixtures_and_other_types_are_refused_by_name() {
     assert!(matches!(error, ExportError::Unsupported { .. }), "{error}");
     assert!(error.to_string().contains("olmoe") && error.to_string().contains("8 experts"), "{error}");
     let gguf = converted(&golden("llama"), Some(BlockFormat::F32));
-    let error = refused(&gguf, OnnxOptions { format: Some(BlockFormat::Q4_K), context_tokens: None });
+    let error = refused(&gguf, OnnxOptions { format: Some(BlockFormat::Q4_K), ..OnnxOptions::default() });
     assert!(error.to_string().contains("Q4_K"), "{error}");
-    let error = refused(&gguf, OnnxOptions { format: None, context_tokens: Some(0) });
+    let error = refused(&gguf, OnnxOptions { context_tokens: Some(0), ..OnnxOptions::default() });
     assert!(matches!(error, ExportError::Context { .. }), "{error}");
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
 }

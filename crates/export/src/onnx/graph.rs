@@ -253,10 +253,16 @@ impl<'a> Graph<'a> {
         self.outputs.push(value_info(name, kind, shape));
     }
 
-    /// Writes `path`, and the file of weights beside it if one protocol buffer cannot hold them; the bytes of both.
-    pub(crate) fn write(&self, path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<u64> {
+    /// Writes `path`, and the file of weights beside it if that is wished or one protocol buffer cannot hold them; the bytes of
+    /// both.
+    pub(crate) fn write(
+        &self,
+        path: &Path,
+        external: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<u64> {
         let total_bytes = self.initializers.iter().map(|tensor| tensor.size_bytes).sum();
-        let external = total_bytes > ONNX_INLINE_BYTES_MAX;
+        let external = external || total_bytes > ONNX_INLINE_BYTES_MAX;
         let mut done_bytes = 0;
         let mut tell = |size_bytes: u64| {
             done_bytes += size_bytes;

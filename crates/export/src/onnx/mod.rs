@@ -37,6 +37,8 @@ pub struct OnnxOptions {
     pub format: Option<BlockFormat>,
     /// Positions that the graph can rotate; without one, the model's context.
     pub context_tokens: Option<usize>,
+    /// Weights in a file beside the graph, whatever their size.
+    pub external_data: bool,
 }
 
 /// What was written.
@@ -82,6 +84,6 @@ pub fn write_onnx(
         return Err(ExportError::Context { found: context, max });
     }
     let (graph, types) = decoder::build(gguf, &anatomy, options.format, context)?;
-    let size_bytes = graph.write(path, progress)?;
+    let size_bytes = graph.write(path, options.external_data, progress)?;
     Ok(OnnxReport { size_bytes, types })
 }

@@ -106,7 +106,8 @@ impl<'a> FolderExport<'a> {
         let mut name = path.as_os_str().to_owned();
         name.push(".part");
         let part = PathBuf::from(name);
-        let io = |file: PathBuf| move |error: std::io::Error| failed(&file, format!("cannot be written: {error}"));
+        let io =
+            |file: PathBuf| move |error: std::io::Error| failed(&file, format!("cannot be written: {error}"));
         // What an interrupted export left.
         let _ = std::fs::remove_dir_all(&part);
         std::fs::create_dir_all(&part).map_err(io(part.clone()))?;
@@ -149,7 +150,8 @@ impl<'a> FolderExport<'a> {
         header.resize(header.len().next_multiple_of(8), b' ');
         let total_bytes = end;
         let mut done_bytes = 0;
-        let result = out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&header));
+        let result =
+            out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&header));
         if result.is_err() {
             return Ok(result);
         }
@@ -189,7 +191,11 @@ fn check_settings(plan: &Plan<'_>, config: &Config) -> Result<()> {
         ("the context", found.context_length != config.context_length),
         ("the epsilon of norms", found.norm_epsilon != config.norm_epsilon),
         ("the scale of attention", found.attention_scale != config.attention_scale),
-        ("a soft-cap", (found.attention_softcap, found.final_softcap) != (config.attention_softcap, config.final_softcap)),
+        (
+            "a soft-cap",
+            (found.attention_softcap, found.final_softcap)
+                != (config.attention_softcap, config.final_softcap),
+        ),
         ("the windows of layers", found.layers != config.layers),
         ("the rotation", found.ropes != config.ropes),
         ("the mixture of experts", found.experts != config.experts),

@@ -245,7 +245,9 @@ fn rope(fields: &mut Fields<'_>) -> Result<()> {
             "rope_type": "yarn", "factor": number(factor), "original_max_position_embeddings": original_positions,
             "beta_fast": number(beta_fast), "beta_slow": number(beta_slow),
         }),
-        RopeScaling::Ntk { .. } => return Err(refuse("its rotation has a base scaled by rope.scaling.alpha")),
+        RopeScaling::Ntk { .. } => {
+            return Err(refuse("its rotation has a base scaled by rope.scaling.alpha"));
+        }
     };
     fields.set([("rope_scaling", scaling)]);
     Ok(())

@@ -93,8 +93,7 @@ fn find(gguf: &Gguf, config: &Config, target: &Target, rows: usize) -> Result<Ve
     if has(&target.name)? {
         return Ok(vec![Piece { tensor: target.name.clone(), first: 0, rows }]);
     }
-    let missing =
-        || LlmError::MissingTensor { tensor: target.name.clone(), expected: target.shape.clone() };
+    let missing = || LlmError::MissingTensor { tensor: target.name.clone(), expected: target.shape.clone() };
     let (query, kv) = (config.query_length(), config.kv_length());
     let parts = [("attn_q", 0, query), ("attn_k", query, kv), ("attn_v", query + kv, kv)];
     for (part, first, rows) in parts {
@@ -162,7 +161,8 @@ impl OutTensor {
         let mut put = |values: &[f32]| -> Result<std::io::Result<()>> {
             let largest = if self.format == BlockFormat::F16 { HALF_MAX } else { f32::MAX };
             if let Some(found) = values.iter().find(|value| value.is_nan() || value.abs() > largest) {
-                let held = if found.is_finite() { "more than f16 can; choose bf16 or f32" } else { "no number" };
+                let held =
+                    if found.is_finite() { "more than f16 can; choose bf16 or f32" } else { "no number" };
                 return Err(refuse(format!("tensor {} holds {found}: {held}", self.name)));
             }
             bytes.resize(values.len() * self.format.block_bytes(), 0);

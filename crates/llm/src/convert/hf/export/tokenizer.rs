@@ -60,8 +60,12 @@ impl Tokens {
             return Err(refuse(format!("{tokens} tokens, {types} types, {rows} rows of the embedding")));
         }
         let role = |key: &str| gguf.get_u32(&format!("tokenizer.ggml.{key}_token_id")).optional();
-        let roles =
-            [("bos", role("bos")?), ("eos", role("eos")?), ("unk", role("unknown")?), ("pad", role("padding")?)];
+        let roles = [
+            ("bos", role("bos")?),
+            ("eos", role("eos")?),
+            ("unk", role("unknown")?),
+            ("pad", role("padding")?),
+        ];
         let tokenizer = ganglion_tokenizer::Tokenizer::from_gguf(gguf)
             .map_err(|error| refuse(format!("its vocabulary cannot be used: {error}")))?;
         let around = [tokenizer.add_bos_token(), tokenizer.add_eos_token()];
@@ -108,7 +112,8 @@ impl Tokens {
         let mut single = Vec::new();
         let mut special = Map::new();
         let mut token = |role: usize, single: &mut Vec<Value>| {
-            if let (true, Some(text), Some(id)) = (self.around[role], self.text_of(role), self.roles[role].1) {
+            if let (true, Some(text), Some(id)) = (self.around[role], self.text_of(role), self.roles[role].1)
+            {
                 single.push(json!({"SpecialToken": {"id": text, "type_id": 0}}));
                 special.insert(text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]}));
             }
@@ -172,7 +177,8 @@ fn byte_level(gguf: &Gguf, tokens: &Tokens) -> Result<Map<String, Value>> {
     file.insert("normalizer".to_owned(), Value::Null);
     file.insert("pre_tokenizer".to_owned(), pre_tokenizer);
     file.insert("model".to_owned(), model);
-    let decoder = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let decoder =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     file.insert("decoder".to_owned(), decoder);
     Ok(file)
 }
@@ -211,11 +217,8 @@ fn sentence_piece(gguf: &Gguf, tokens: &Tokens) -> Result<Map<String, Value>> {
 
 /// Every pair of tokens that makes a token, the best-scored token first: what a reader of scores would merge, in its order.
 fn merges(tokens: &Tokens, scores: &[f32]) -> Vec<[String; 2]> {
-    let ids: HashMap<&str, usize> = tokens
-        .all()
-        .filter(|(_, _, kind)| *kind == NORMAL)
-        .map(|(id, text, _)| (text, id))
-        .collect();
+    let ids: HashMap<&str, usize> =
+        tokens.all().filter(|(_, _, kind)| *kind == NORMAL).map(|(id, text, _)| (text, id)).collect();
     let mut order: Vec<usize> = ids.values().copied().collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
     let mut merges = Vec::new();

@@ -93,9 +93,7 @@ fn pre_tokenizer(definition: Option<&Json>, ignore_merges: bool) -> Option<&'sta
 /// The definition behind a name of `tokenizer.ggml.pre`, and whether pieces that are tokens are taken whole; `None` if it is not
 /// known here. [`pre_tokenizer`] gives a name of the same meaning for it.
 pub(in super::super) fn definition(name: &str) -> Option<(Json, bool)> {
-    let level = |splits: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": splits})
-    };
+    let level = |splits: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": splits});
     let sequence = |first: Json, second: Json| json!({"type": "Sequence", "pretokenizers": [first, second]});
     let words = |digits: &str| {
         let expression = format!("{}{digits}{}", WORDS[0], WORDS[1]);
