@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
-use common::{golden, greedy, session, stories};
+use common::{golden, greedy, nano, session, stories};
 use ganglion_export::{COptions, CReport, write_c};
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
@@ -217,8 +217,8 @@ impl Exported {
         );
         let (text, ticks) = printed.split_once("ticks ").unwrap_or_else(|| panic!("no end: {printed}"));
         let ticks: u64 = ticks.trim().parse().unwrap();
-        let tokens = 2 * self.prompt.len() - 1 + self.steps;
-        Ran { text: text.to_owned(), instructions_per_token: ticks * 40 / tokens as u64, code_bytes }
+        let instructions_per_token = ticks * 40 / self.steps as u64;
+        Ran { text: text.to_owned(), instructions_per_token, code_bytes }
     }
 }
 
@@ -255,5 +255,62 @@ fn boards_tell_the_engines_tokens() {
 fn a_story_is_told_on_boards() {
     if let Some(gguf) = stories().filter(|_| has_boards()) {
         on_boards("stories260k", &gguf, options(KvType::Int8, 64), &[1, 403, 407], 40, &BOARDS);
+    }
+}
+
+/// Five and a half million weights: more than most boards have flash for, but not this one's.
+#[test]
+fn the_default_model_runs_on_a_board() {
+    if has_boards() {
+        let prompt = [1534, 277, 1354, 95, 456, 32, 333];
+        on_boards("nano", &nano(), options(KvType::Int8, 64), &prompt, 8, &BOARDS[1..]);
+    }
+}
+
+#[test]
+fn what_has_no_code_is_refused_by_name() {
+    let folder = Temporary::new();
+    let path = folder.0.join("model.c");
+    let refused = |name: &str, options| {
+        let gguf = converted(&golden(name), Some(BlockFormat::F32));
+        write_c(&gguf, &path, options, &mut |_| ()).unwrap_err().to_string()
+    };
+    for (name, what) in [
+        ("olmoe", "a mixture of experts"),
+        ("gpt2", "LayerNorm"),
+        ("gptneox", "LayerNorm"),
+        ("phi2", "LayerNorm"),
+        ("qwen2moe", "a mixture of experts"),
+    ] {
+        let error = refused(name, COptions::default());
+        assert!(error.contains(what) && error.contains("a C file cannot hold"), "{name}: {error}");
+    }
+    let half = COptions { format: Some(BlockFormat::F16), ..COptions::default() };
+    assert!(refused("llama", half).contains("Q8_0, Q4_0 or F32"));
+    assert!(refused("llama", COptions { kv: KvType::F16, ..COptions::default() }).contains("int8 or f32"));
+    assert!(
+        refused("llama", COptions { context_tokens: Some(0), ..COptions::default() })
+            .contains("context of 0")
+    );
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Other types become Q8_0, which is stated to be what rounding the file would give.
+#[test]
+fn other_types_become_eight_bits() {
+    if !exists("cc") {
+        return;
+    }
+    let prompt = tokens(20, 96);
+    for format in [BlockFormat::F32, BlockFormat::F16, BlockFormat::Bf16] {
+        let exported =
+            Exported::new(&converted(&golden("qwen2"), Some(format)), options(KvType::Int8, 40), &prompt, 8);
+        let rounded = converted(&golden("qwen2"), Some(BlockFormat::Q8_0));
+        assert_eq!(
+            exported.on_host(&["-O2"]),
+            expected(&rounded, KvType::Int8, &prompt, 8),
+            "{}",
+            format.name()
+        );
     }
 }
