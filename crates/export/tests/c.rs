@@ -9,7 +9,7 @@ use common::folder::{Temporary, converted};
 use common::{golden, greedy, nano, session, stories};
 use ganglion_export::{COptions, CReport, write_c};
 use ganglion_gguf::Gguf;
-use ganglion_kernels::BlockFormat;
+use ganglion_kernels::{BlockFormat, exp};
 use ganglion_llm::KvType;
 
 /// What strict compilers are asked for; a warning is an error.
@@ -293,6 +293,79 @@ fn what_has_no_code_is_refused_by_name() {
             .contains("context of 0")
     );
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Floats that are hard to round: near halves of the last place, in all magnitudes, subnormal ones too.
+fn hard_floats() -> impl Iterator<Item = f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    std::iter::from_fn(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let bits = (state >> 32) as u32;
+        Some(match state % 4 {
+            0 => f32::from_bits(bits),
+            1 => f32::from_bits(bits & 0xff80_0003),
+            2 => f32::from_bits(0x3f80_0000 | bits & 0x8000_0fff),
+            _ => (bits as i32 >> 8) as f32,
+        })
+    })
+    .filter(|value| value.is_finite())
+}
+
+#[test]
+fn the_c_files_arithmetic_is_that_of_the_kernels() {
+    if !exists("cc") {
+        return;
+    }
+    let exported = Exported::new(
+        &converted(&golden("llama"), Some(BlockFormat::Q8_0)),
+        options(KvType::Int8, 8),
+        &[1],
+        1,
+    );
+    let mut flags: Vec<&str> = STRICT.iter().chain(&["-O2", "-Wno-unused-function"]).copied().collect();
+    let mut floats = hard_floats();
+    let mut next = || floats.next().unwrap();
+    let (mut input, mut expected) = (String::new(), String::new());
+    for _ in 0..200_000 {
+        let [a, b, c] = [next(), next(), next()];
+        // A third factor that nearly cancels the product is the hardest.
+        let c = if c.to_bits().is_multiple_of(2) { c } else { -(a * b) * (1.0 + f32::EPSILON) };
+        let root = if c.abs() < f32::MIN_POSITIVE { 1.0 } else { c.abs() };
+        if !(a * b).is_finite() || !c.is_finite() {
+            continue;
+        }
+        let exponent = a % 100.0;
+        input.push_str(&format!(
+            "{:x} {:x} {:x} {:x} {:x}\n",
+            a.to_bits(),
+            b.to_bits(),
+            c.to_bits(),
+            root.to_bits(),
+            exponent.to_bits()
+        ));
+        let [fused, root, exponential] = [a.mul_add(b, c), root.sqrt(), exp(exponent)].map(f32::to_bits);
+        expected.push_str(&format!("{fused:x} {root:x} {exponential:x}\n"));
+    }
+    exported.folder.write("input", &input);
+    // By its own code, and by the processor's instruction where the compiler may use one.
+    for way in ["-DGANGLION_SOFT_FMA", "-march=native"] {
+        flags.push(way);
+        let object = exported.compile("cc", &flags, &source("arithmetic.c"), "arithmetic.o");
+        flags.pop();
+        let program = exported.path("arithmetic");
+        output(Command::new("cc").arg(&object).arg("-o").arg(&program));
+        let input = std::fs::File::open(exported.path("input")).unwrap();
+        let found = output(Command::new(program).stdin(input));
+        let differs =
+            found.lines().zip(expected.lines()).zip(input_lines(&exported)).find(|((a, b), _)| a != b);
+        assert!(differs.is_none() && found.lines().count() == expected.lines().count(), "{way}: {differs:?}");
+    }
+}
+
+fn input_lines(exported: &Exported) -> Vec<String> {
+    std::fs::read_to_string(exported.path("input")).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Other types become Q8_0, which is stated to be what rounding the file would give.

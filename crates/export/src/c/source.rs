@@ -36,6 +36,9 @@ struct Writer<'p> {
     progress: &'p mut dyn FnMut(Progress),
 }
 
+/// Takes one value of an array.
+type Put<'p> = dyn FnMut(&dyn std::fmt::Display) -> Result<()> + 'p;
+
 type LinearPart = Linear<MatrixPart, Vec<f32>>;
 
 fn dense(anatomy: &Anatomy, layer: usize) -> &Dense<MatrixPart, Vec<f32>> {
@@ -84,7 +87,7 @@ impl Writer<'_> {
         (kind, size): (&str, u64),
         name: &str,
         count: usize,
-        values: &mut dyn FnMut(&mut dyn FnMut(&dyn std::fmt::Display) -> Result<()>) -> Result<()>,
+        values: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
     ) -> Result<()> {
         self.flash_bytes += count as u64 * size;
         self.text(&format!("static const {kind} {name}[{count}] = {{"))?;
