@@ -175,6 +175,8 @@ fn onnx(arguments: &Arguments, gguf: &Gguf) -> Result<()> {
 }
 
 fn c(arguments: &Arguments, gguf: &Gguf) -> Result<()> {
+    let is_header = arguments.out.extension().is_some_and(|ending| ending == "h");
+    ensure!(!is_header, "{}: is the header's name; give that of the C file", arguments.out.display());
     let options = COptions {
         format: arguments.dtype,
         context_tokens: arguments.context,
