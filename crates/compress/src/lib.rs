@@ -18,6 +18,7 @@
 mod calibrate;
 mod error;
 mod fold;
+mod gradient;
 mod imatrix;
 pub mod limits;
 mod linalg;
@@ -32,6 +33,7 @@ mod statistics;
 
 pub use calibrate::Calibrator;
 pub use error::{CompressError, Result};
+pub use gradient::{Gradients, Loss, MatrixGradient, Outputs};
 pub use imatrix::{Imatrix, read_imatrix, write_imatrix};
 pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};

@@ -80,8 +80,13 @@ impl Windows {
     }
 
     /// The first token of a window that is scored by what comes after it.
-    fn first_scored(&self) -> usize {
+    pub(crate) fn first_scored(&self) -> usize {
         self.length / 2
+    }
+
+    /// Tokens of all windows that are scored.
+    pub(crate) fn scored_tokens(&self) -> usize {
+        self.count() * (self.length - 1 - self.first_scored())
     }
 }
 

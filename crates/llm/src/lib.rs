@@ -39,6 +39,14 @@ mod arch;
 mod blocks;
 mod config;
 pub mod convert;
+pub mod design {
+    //! What the layers of an architecture are made of, as data: for those who execute a model in another way than this crate does.
+    pub use crate::arch::{
+        Biases, Design, Gate, Head, LocalRope, Mixture, NormKind, NormPlace, Positions, Presence,
+        QueryKeyNorm, Residual, Windows,
+    };
+    pub use ganglion_kernels::Activation;
+}
 mod error;
 mod format;
 mod generate;
@@ -60,7 +68,7 @@ pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
 pub use format::{block_format, tensor_type};
 pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_text};
-pub use model::{Model, ModelOptions};
+pub use model::{Model, ModelOptions, rope_tables};
 pub use packed_file::{Loaded, PackedFolder};
 pub use plan::MemoryPlan;
 pub use prefix_file::PrefixFile;

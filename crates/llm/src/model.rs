@@ -1,6 +1,6 @@
 //! A loaded model: checked, repacked weights and the threads that multiply them.
 
-use ganglion_gguf::{Gguf, Header};
+use ganglion_gguf::{Gguf, Header, OptionalExt};
 use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
 use crate::arch::Gate;
@@ -11,7 +11,7 @@ use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
 use crate::session::SessionOptions;
-use crate::tensors::{FeedForward, Source, Wanted, Weights, check_tensors};
+use crate::tensors::{FeedForward, RopeFactors, Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +159,39 @@ impl Model {
         })
     }
 
-    /// A table for each rotation of the model. Which factors apply is decided by the context, not by the tokens in it.
+    /// A table for each rotation of the model.
     pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {
-        let (ropes, factors) = (&self.config.ropes, &self.weights.rope_factors);
-        let by_length =
-            if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
-        let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
-        let table = |(index, rotation)| {
-            RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] })
-        };
-        ropes.rotations().iter().enumerate().map(table).collect()
+        tables(&self.config, &self.weights.rope_factors, context_tokens)
     }
+}
+
+/// Which factors apply is decided by the context, not by the tokens in it.
+fn tables(config: &Config, factors: &RopeFactors<Vec<f32>>, context_tokens: usize) -> Vec<RopeTable> {
+    let ropes = &config.ropes;
+    let by_length =
+        if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
+    let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
+    let table =
+        |(index, rotation)| RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] });
+    ropes.rotations().iter().enumerate().map(table).collect()
+}
+
+/// A table for each rotation of a model file, as a session of `context_tokens` uses them: [`crate::LayerSpec::rope`] is
+/// an index into them.
+///
+/// # Errors
+/// If the file's factors cannot be read.
+pub fn rope_tables(gguf: &Gguf, config: &Config, context_tokens: usize) -> Result<Vec<RopeTable>> {
+    let factors = |name: &str| -> Result<Option<Vec<f32>>> {
+        let Some(info) = gguf.tensor(name).optional()? else { return Ok(None) };
+        let mut values = vec![0.0; info.element_count() as usize];
+        ganglion_kernels::dequantize(block_format(info)?, gguf.tensor_bytes(name)?, &mut values)?;
+        Ok(Some(values))
+    };
+    let factors = RopeFactors {
+        always: factors("rope_freqs.weight")?,
+        short: factors("rope_factors_short.weight")?,
+        long: factors("rope_factors_long.weight")?,
+    };
+    Ok(tables(config, &factors, context_tokens))
 }

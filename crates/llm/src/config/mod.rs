@@ -47,7 +47,8 @@ pub struct Config {
     pub experts: ExpertConfig,
     /// What differs from layer to layer: (layer_count).
     pub layers: Vec<LayerSpec>,
-    pub(crate) design: Design,
+    /// What its layers are made of.
+    pub design: Design,
     pub(crate) ropes: Ropes,
 }
 
