@@ -145,6 +145,15 @@ impl RopeTable {
         }
     }
 
+    /// Cosine and sine of every pair at a position.
+    ///
+    /// # Panics
+    /// If the table has no row of this position.
+    pub fn angles(&self, position: usize) -> &[(f32, f32)] {
+        assert!(self.moved || (position + 1) * self.pairs <= self.table.len(), "outside the table");
+        &self.table[self.row(position)]
+    }
+
     fn row(&self, position: usize) -> Range<usize> {
         let first = position * self.pairs % self.table.len();
         first..first + self.pairs

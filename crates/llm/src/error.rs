@@ -201,6 +201,12 @@ pub enum LlmError {
         /// What is wrong.
         reason: String,
     },
+    /// A model that a Hugging Face folder cannot hold.
+    #[error("not as a Hugging Face folder: {reason}")]
+    Export {
+        /// Why.
+        reason: String,
+    },
     /// A file of a Hugging Face folder that cannot be read, or whose content is wrong.
     #[error("{}: {reason}", file.display())]
     SourceFile {

@@ -35,18 +35,11 @@
 //! free text only. It runs the GGUF architectures listed in `arch/`; another one is refused with their names. No encoders, no
 //! images, no Mixtral (experts in a `llama` file), no state-space layers.
 
+mod anatomy;
 mod arch;
 mod blocks;
 mod config;
 pub mod convert;
-pub mod design {
-    //! What the layers of an architecture are made of, as data: for those who execute a model in another way than this crate does.
-    pub use crate::arch::{
-        Biases, Design, Gate, Head, LocalRope, Mixture, NormKind, NormPlace, Positions, Presence,
-        QueryKeyNorm, Residual, Windows,
-    };
-    pub use ganglion_kernels::Activation;
-}
 mod error;
 mod format;
 mod generate;
@@ -63,18 +56,27 @@ mod sequence;
 mod session;
 mod tensors;
 
+pub use anatomy::Anatomy;
+pub use arch::{
+    Biases, Design, Gate, Head, LocalRope, Mixture, NormKind, NormPlace, Positions, Presence, QueryKeyNorm,
+    Residual, Windows,
+};
 pub use blocks::{Reader, Tap};
 pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
 pub use format::{block_format, tensor_type};
 pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_text};
-pub use model::{Model, ModelOptions, rope_tables};
+pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};
+pub use parts::MatrixPart;
 pub use plan::MemoryPlan;
 pub use prefix_file::PrefixFile;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Overflow, Part, Session, SessionOptions};
+pub use tensors::{
+    Attention, Dense, Experts, FeedForward, Layer, Linear, Norm, RopeFactors, SharedExpert, Weights,
+};
 
 pub use ganglion_kernels::KvType;
 

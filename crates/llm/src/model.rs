@@ -1,6 +1,6 @@
 //! A loaded model: checked, repacked weights and the threads that multiply them.
 
-use ganglion_gguf::{Gguf, Header, OptionalExt};
+use ganglion_gguf::{Gguf, Header};
 use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
 
 use crate::arch::Gate;
@@ -39,18 +39,18 @@ pub struct Model {
     pub(crate) weights: Weights<Matrix, Vec<f32>>,
 }
 
-/// Hands out matrices that are packed already, and reads vectors from the file.
-struct Loader<'a> {
-    gguf: &'a Gguf,
+/// Hands out matrices that are there already, and reads vectors from the file.
+pub(crate) struct Loader<'a, M> {
+    pub(crate) gguf: &'a Gguf,
     /// In the order of [`parts::list`].
-    matrices: std::vec::IntoIter<Matrix>,
+    pub(crate) matrices: std::vec::IntoIter<M>,
 }
 
-impl Source for Loader<'_> {
-    type Matrix = Matrix;
+impl<M> Source for Loader<'_, M> {
+    type Matrix = M;
     type Vector = Vec<f32>;
 
-    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Matrix>>> {
+    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<M>>> {
         if tensor.find(self.gguf.header())?.is_none() {
             return Ok(None);
         }
@@ -159,14 +159,17 @@ impl Model {
         })
     }
 
-    /// A table for each rotation of the model.
     pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {
-        tables(&self.config, &self.weights.rope_factors, context_tokens)
+        rope_tables(&self.config, &self.weights.rope_factors, context_tokens)
     }
 }
 
-/// Which factors apply is decided by the context, not by the tokens in it.
-fn tables(config: &Config, factors: &RopeFactors<Vec<f32>>, context_tokens: usize) -> Vec<RopeTable> {
+/// A table for each rotation of a model. Which factors apply is decided by the context, not by the tokens in it.
+pub(crate) fn rope_tables(
+    config: &Config,
+    factors: &RopeFactors<Vec<f32>>,
+    context_tokens: usize,
+) -> Vec<RopeTable> {
     let ropes = &config.ropes;
     let by_length =
         if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
@@ -174,24 +177,4 @@ fn tables(config: &Config, factors: &RopeFactors<Vec<f32>>, context_tokens: usiz
     let table =
         |(index, rotation)| RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] });
     ropes.rotations().iter().enumerate().map(table).collect()
-}
-
-/// A table for each rotation of a model file, as a session of `context_tokens` uses them: [`crate::LayerSpec::rope`] is
-/// an index into them.
-///
-/// # Errors
-/// If the file's factors cannot be read.
-pub fn rope_tables(gguf: &Gguf, config: &Config, context_tokens: usize) -> Result<Vec<RopeTable>> {
-    let factors = |name: &str| -> Result<Option<Vec<f32>>> {
-        let Some(info) = gguf.tensor(name).optional()? else { return Ok(None) };
-        let mut values = vec![0.0; info.element_count() as usize];
-        ganglion_kernels::dequantize(block_format(info)?, gguf.tensor_bytes(name)?, &mut values)?;
-        Ok(Some(values))
-    };
-    let factors = RopeFactors {
-        always: factors("rope_freqs.weight")?,
-        short: factors("rope_factors_short.weight")?,
-        long: factors("rope_factors_long.weight")?,
-    };
-    Ok(tables(config, &factors, context_tokens))
 }

@@ -1,8 +1,7 @@
 //! One decoder layer: forward with everything kept that its gradients need, and back.
 
-use ganglion_kernels::{Matrix, RopeTable, rms_norm, rms_norm_in_place};
+use ganglion_kernels::{Activation, Matrix, RopeTable, rms_norm, rms_norm_in_place};
 use ganglion_llm::Config;
-use ganglion_llm::design::Activation;
 
 use super::arithmetic::{
     Arithmetic, add, gelu_tanh, pack, rms_norm_back, silu, soft_cap_back, softmax, transposed,

@@ -15,9 +15,8 @@ mod weights;
 use std::collections::HashMap;
 
 use ganglion_gguf::Gguf;
-use ganglion_kernels::RopeTable;
-use ganglion_llm::design::{Activation, Gate, Mixture, NormKind, Positions, Residual};
-use ganglion_llm::{Config, LlmError, rope_tables};
+use ganglion_kernels::{Activation, RopeTable};
+use ganglion_llm::{Anatomy, Config, Gate, LlmError, Mixture, NormKind, Positions, Residual};
 
 use crate::error::{CompressError, Result};
 use crate::measure::Windows;
@@ -76,7 +75,7 @@ impl<'a> Gradients<'a> {
     pub fn new(source: &'a Gguf, context: usize, threads: usize) -> Result<Self> {
         let config = Config::from_header(source.header())?;
         check(&config)?;
-        let ropes = rope_tables(source, &config, context)?;
+        let ropes = Anatomy::read(source)?.rope_tables(context);
         let values = Values { source, replaced: HashMap::new() };
         Ok(Self { values, config, ropes, with: Arithmetic::new(threads)? })
     }

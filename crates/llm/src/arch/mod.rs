@@ -103,7 +103,7 @@ pub enum QueryKeyNorm {
 /// Whether the file holds a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It must not.
+    /// It does not.
     Never,
     /// It may.
     Optional,
@@ -116,11 +116,11 @@ pub enum Presence {
 pub struct Biases {
     /// Of queries, keys and values.
     pub query_key_value: Presence,
-    /// Of the attention's output.
+    /// Of what attention adds.
     pub attention_output: Presence,
-    /// Of all products of the feed-forward part.
+    /// Of the feed-forward part.
     pub feed_forward: Presence,
-    /// Of the logits.
+    /// Of logits.
     pub head: Presence,
 }
 
@@ -191,21 +191,21 @@ pub enum LocalRope {
 /// What an architecture is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Design {
-    /// Kind of all norms of the stream.
+    /// Which norm.
     pub norm: NormKind,
-    /// Where they are.
+    /// Where it stands.
     pub norm_place: NormPlace,
     /// How positions enter.
     pub positions: Positions,
     /// Norms of queries and keys.
     pub query_key_norm: QueryKeyNorm,
-    /// Which products have a bias.
+    /// Which products have one.
     pub biases: Biases,
-    /// How the sub-layers are joined.
+    /// How sub-layers are joined.
     pub residual: Residual,
     /// The feed-forward part's first products.
     pub gate: Gate,
-    /// What stands between them and the last one.
+    /// Its function.
     pub activation: Activation,
     /// Experts.
     pub mixture: Mixture,
@@ -215,7 +215,7 @@ pub struct Design {
     pub scale_embedding: bool,
     /// Sliding windows.
     pub windows: Windows,
-    /// Rotation in layers with a window.
+    /// Rotation in layers with one.
     pub local_rope: LocalRope,
 }
 

@@ -47,7 +47,7 @@ pub struct Config {
     pub experts: ExpertConfig,
     /// What differs from layer to layer: (layer_count).
     pub layers: Vec<LayerSpec>,
-    /// What its layers are made of.
+    /// Which parts a layer has, and how they are joined.
     pub design: Design,
     pub(crate) ropes: Ropes,
 }
