@@ -43,12 +43,14 @@ pub enum ExportError {
         expected: String,
     },
     /// A weight that the wanted type cannot hold.
-    #[error("tensor {tensor} holds {found}, more than f16 can; choose f32")]
-    Overflow {
+    #[error("tensor {tensor} holds {found}, expected {expected}")]
+    Value {
         /// Name.
         tensor: String,
         /// The value.
         found: f32,
+        /// What would do.
+        expected: &'static str,
     },
     /// A type of weights that the form has not got.
     #[error("weights as {found}: {form} holds them as {expected}")]

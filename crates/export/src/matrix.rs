@@ -87,7 +87,10 @@ impl<'a> Rows<'a> {
 
 fn check_half(tensor: &str, values: &[f32]) -> Result<()> {
     match values.iter().find(|value| value.abs() > HALF_MAX) {
-        Some(found) => Err(ExportError::Overflow { tensor: tensor.to_owned(), found: *found }),
+        Some(found) => {
+            let expected = "at most 65504 for f16; choose f32";
+            Err(ExportError::Value { tensor: tensor.to_owned(), found: *found, expected })
+        }
         None => Ok(()),
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
-use common::{golden, greedy, session, stories};
+use common::{golden, greedy, nano, session, stories};
 use ganglion_export::{COptions, CReport, write_c};
 use ganglion_gguf::Gguf;
-use ganglion_kernels::BlockFormat;
+use ganglion_kernels::{BlockFormat, exp};
 use ganglion_llm::KvType;
 
 /// What strict compilers are asked for; a warning is an error.
@@ -217,8 +217,8 @@ impl Exported {
         );
         let (text, ticks) = printed.split_once("ticks ").unwrap_or_else(|| panic!("no end: {printed}"));
         let ticks: u64 = ticks.trim().parse().unwrap();
-        let tokens = 2 * self.prompt.len() - 1 + self.steps;
-        Ran { text: text.to_owned(), instructions_per_token: ticks * 40 / tokens as u64, code_bytes }
+        let instructions_per_token = ticks * 40 / self.steps as u64;
+        Ran { text: text.to_owned(), instructions_per_token, code_bytes }
     }
 }
 
@@ -255,5 +255,135 @@ fn boards_tell_the_engines_tokens() {
 fn a_story_is_told_on_boards() {
     if let Some(gguf) = stories().filter(|_| has_boards()) {
         on_boards("stories260k", &gguf, options(KvType::Int8, 64), &[1, 403, 407], 40, &BOARDS);
+    }
+}
+
+/// Five and a half million weights: more than most boards have flash for, but not this one's.
+#[test]
+fn the_default_model_runs_on_a_board() {
+    if has_boards() {
+        let prompt = [1534, 277, 1354, 95, 456, 32, 333];
+        on_boards("nano", &nano(), options(KvType::Int8, 64), &prompt, 8, &BOARDS[1..]);
+    }
+}
+
+#[test]
+fn what_has_no_code_is_refused_by_name() {
+    let folder = Temporary::new();
+    let path = folder.0.join("model.c");
+    let refused = |name: &str, options| {
+        let gguf = converted(&golden(name), Some(BlockFormat::F32));
+        write_c(&gguf, &path, options, &mut |_| ()).unwrap_err().to_string()
+    };
+    for (name, what) in [
+        ("olmoe", "a mixture of experts"),
+        ("gpt2", "LayerNorm"),
+        ("gptneox", "LayerNorm"),
+        ("phi2", "LayerNorm"),
+        ("qwen2moe", "a mixture of experts"),
+    ] {
+        let error = refused(name, COptions::default());
+        assert!(error.contains(what) && error.contains("a C file cannot hold"), "{name}: {error}");
+    }
+    let half = COptions { format: Some(BlockFormat::F16), ..COptions::default() };
+    assert!(refused("llama", half).contains("Q8_0, Q4_0 or F32"));
+    assert!(refused("llama", COptions { kv: KvType::F16, ..COptions::default() }).contains("int8 or f32"));
+    assert!(
+        refused("llama", COptions { context_tokens: Some(0), ..COptions::default() })
+            .contains("context of 0")
+    );
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Floats that are hard to round: near halves of the last place, in all magnitudes, subnormal ones too.
+fn hard_floats() -> impl Iterator<Item = f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    std::iter::from_fn(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let bits = (state >> 32) as u32;
+        Some(match state % 4 {
+            0 => f32::from_bits(bits),
+            1 => f32::from_bits(bits & 0xff80_0003),
+            2 => f32::from_bits(0x3f80_0000 | bits & 0x8000_0fff),
+            _ => (bits as i32 >> 8) as f32,
+        })
+    })
+    .filter(|value| value.is_finite())
+}
+
+#[test]
+fn the_c_files_arithmetic_is_that_of_the_kernels() {
+    if !exists("cc") {
+        return;
+    }
+    let exported = Exported::new(
+        &converted(&golden("llama"), Some(BlockFormat::Q8_0)),
+        options(KvType::Int8, 8),
+        &[1],
+        1,
+    );
+    let mut flags: Vec<&str> = STRICT.iter().chain(&["-O2", "-Wno-unused-function"]).copied().collect();
+    let mut floats = hard_floats();
+    let mut next = || floats.next().unwrap();
+    let (mut input, mut expected) = (String::new(), String::new());
+    for _ in 0..200_000 {
+        let [a, b, c] = [next(), next(), next()];
+        // A third factor that nearly cancels the product is the hardest.
+        let c = if c.to_bits().is_multiple_of(2) { c } else { -(a * b) * (1.0 + f32::EPSILON) };
+        let root = if c.abs() < f32::MIN_POSITIVE { 1.0 } else { c.abs() };
+        if !(a * b).is_finite() || !c.is_finite() {
+            continue;
+        }
+        let exponent = a % 100.0;
+        input.push_str(&format!(
+            "{:x} {:x} {:x} {:x} {:x}\n",
+            a.to_bits(),
+            b.to_bits(),
+            c.to_bits(),
+            root.to_bits(),
+            exponent.to_bits()
+        ));
+        let [fused, root, exponential] = [a.mul_add(b, c), root.sqrt(), exp(exponent)].map(f32::to_bits);
+        expected.push_str(&format!("{fused:x} {root:x} {exponential:x}\n"));
+    }
+    exported.folder.write("input", &input);
+    // By its own code, and by the processor's instruction where the compiler may use one.
+    for way in ["-DGANGLION_SOFT_FMA", "-march=native"] {
+        flags.push(way);
+        let object = exported.compile("cc", &flags, &source("arithmetic.c"), "arithmetic.o");
+        flags.pop();
+        let program = exported.path("arithmetic");
+        output(Command::new("cc").arg(&object).arg("-o").arg(&program));
+        let input = std::fs::File::open(exported.path("input")).unwrap();
+        let found = output(Command::new(program).stdin(input));
+        let differs =
+            found.lines().zip(expected.lines()).zip(input_lines(&exported)).find(|((a, b), _)| a != b);
+        assert!(differs.is_none() && found.lines().count() == expected.lines().count(), "{way}: {differs:?}");
+    }
+}
+
+fn input_lines(exported: &Exported) -> Vec<String> {
+    std::fs::read_to_string(exported.path("input")).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Other types become Q8_0, which is stated to be what rounding the file would give.
+#[test]
+fn other_types_become_eight_bits() {
+    if !exists("cc") {
+        return;
+    }
+    let prompt = tokens(20, 96);
+    for format in [BlockFormat::F32, BlockFormat::F16, BlockFormat::Bf16] {
+        let exported =
+            Exported::new(&converted(&golden("qwen2"), Some(format)), options(KvType::Int8, 40), &prompt, 8);
+        let rounded = converted(&golden("qwen2"), Some(BlockFormat::Q8_0));
+        assert_eq!(
+            exported.on_host(&["-O2"]),
+            expected(&rounded, KvType::Int8, &prompt, 8),
+            "{}",
+            format.name()
+        );
     }
 }

@@ -285,28 +285,55 @@ static void prepare(const float *x, uint32_t k)
 #endif
 }
 
+#if G_HAS_Q8
+/* The dot of 32 int8 values each, exact, by whatever instructions there are. */
+static int32_t dot_of_block(const int8_t *w, const int8_t *a)
+{
+#if defined(__ARM_FEATURE_MVE)
+    return vmladavaq_s8(vmladavq_s8(vld1q_s8(w), vld1q_s8(a)), vld1q_s8(w + 16), vld1q_s8(a + 16));
+#elif defined(__ARM_FEATURE_SIMD32)
+    int32_t dot = 0;
+    int i;
+    for (i = 0; i < 32; i += 4) {
+        uint32_t four_w, four_a;
+        memcpy(&four_w, w + i, 4);
+        memcpy(&four_a, a + i, 4);
+        dot = __smlad(__sxtb16(four_w), __sxtb16(four_a), dot);
+        dot = __smlad(__sxtb16(four_w >> 8 | four_w << 24), __sxtb16(four_a >> 8 | four_a << 24), dot);
+    }
+    return dot;
+#else
+    int32_t dot = 0;
+    int i;
+    for (i = 0; i < 32; i++) {
+        dot += (int32_t)w[i] * (int32_t)a[i];
+    }
+    return dot;
+#endif
+}
+#endif
+
 /* One output of a product, without its bias. */
 static float product_row(const matrix *m, uint32_t row, const float *x)
 {
     const uint32_t k = m->k;
+#if G_HAS_Q4 || G_HAS_F32
     uint32_t i;
+#endif
 #if G_HAS_Q8 || G_HAS_Q4
     uint32_t block;
     float sum = 0.0f;
 #endif
 #if G_HAS_F32
     float parts[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+    const float *w;
 #endif
 #if G_HAS_Q8
     if (m->q8) {
-        const int8_t *w = m->q8 + (size_t)row * k;
+        const int8_t *quants = m->q8 + (size_t)row * k;
         const uint16_t *scales = m->scales + (size_t)row * (k / 32u);
-        const int8_t *a = arena.quants;
-        for (block = 0; block < k / 32u; block++, w += 32, a += 32) {
-            int32_t dot = 0;
-            for (i = 0; i < 32u; i++) {
-                dot += (int32_t)w[i] * (int32_t)a[i];
-            }
+        for (block = 0; block < k / 32u; block++) {
+            const int32_t dot = dot_of_block(quants + block * 32u, arena.quants + block * 32u);
             sum = fused((float)dot, half_to_float(scales[block]) * arena.scales[block], sum);
         }
         return sum;
@@ -314,14 +341,14 @@ static float product_row(const matrix *m, uint32_t row, const float *x)
 #endif
 #if G_HAS_Q4
     if (m->q4) {
-        const uint8_t *w = m->q4 + (size_t)row * (k / 2u);
+        const uint8_t *pairs = m->q4 + (size_t)row * (k / 2u);
         const uint16_t *scales = m->scales + (size_t)row * (k / 32u);
         const int8_t *a = arena.quants;
-        for (block = 0; block < k / 32u; block++, w += 16, a += 32) {
+        for (block = 0; block < k / 32u; block++, pairs += 16, a += 32) {
             int32_t dot = 0;
             for (i = 0; i < 16u; i++) {
-                dot += ((int32_t)(w[i] & 15u) - 8) * (int32_t)a[i];
-                dot += ((int32_t)(w[i] >> 4) - 8) * (int32_t)a[i + 16u];
+                dot += ((int32_t)(pairs[i] & 15u) - 8) * (int32_t)a[i];
+                dot += ((int32_t)(pairs[i] >> 4) - 8) * (int32_t)a[i + 16u];
             }
             sum = fused((float)dot, half_to_float(scales[block]) * arena.scales[block], sum);
         }
@@ -329,16 +356,19 @@ static float product_row(const matrix *m, uint32_t row, const float *x)
     }
 #endif
 #if G_HAS_F32
-    {
-        const float *w = m->f32 + (size_t)row * k;
-        for (i = 0; i < k; i++) {
-            parts[i % 4u] = fused(w[i], x[i], parts[i % 4u]);
-        }
+    w = m->f32 + (size_t)row * k;
+    for (i = 0; i + 4u <= k; i += 4u) {
+        parts[0] = fused(w[i], x[i], parts[0]);
+        parts[1] = fused(w[i + 1u], x[i + 1u], parts[1]);
+        parts[2] = fused(w[i + 2u], x[i + 2u], parts[2]);
+        parts[3] = fused(w[i + 3u], x[i + 3u], parts[3]);
+    }
+    for (; i < k; i++) {
+        parts[i % 4u] = fused(w[i], x[i], parts[i % 4u]);
     }
     return (parts[0] + parts[1]) + (parts[2] + parts[3]);
 #else
     (void)x;
-    (void)i;
     return 0.0f;
 #endif
 }

@@ -36,6 +36,9 @@ struct Writer<'p> {
     progress: &'p mut dyn FnMut(Progress),
 }
 
+/// Takes one value of an array.
+type Put<'p> = dyn FnMut(&dyn std::fmt::Display) -> Result<()> + 'p;
+
 type LinearPart = Linear<MatrixPart, Vec<f32>>;
 
 fn dense(anatomy: &Anatomy, layer: usize) -> &Dense<MatrixPart, Vec<f32>> {
@@ -84,7 +87,7 @@ impl Writer<'_> {
         (kind, size): (&str, u64),
         name: &str,
         count: usize,
-        values: &mut dyn FnMut(&mut dyn FnMut(&dyn std::fmt::Display) -> Result<()>) -> Result<()>,
+        values: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
     ) -> Result<()> {
         self.flash_bytes += count as u64 * size;
         self.text(&format!("static const {kind} {name}[{count}] = {{"))?;
@@ -107,7 +110,8 @@ impl Writer<'_> {
 
     fn floats(&mut self, name: &str, tensor: &str, values: &[f32]) -> Result<()> {
         if let Some(found) = values.iter().find(|value| !value.is_finite()) {
-            return Err(ExportError::Overflow { tensor: tensor.to_owned(), found: *found });
+            let expected = "a number";
+            return Err(ExportError::Value { tensor: tensor.to_owned(), found: *found, expected });
         }
         self.array(("float", 4), name, values.len(), &mut |put| {
             values.iter().try_for_each(|value| put(&format_args!("{value:e}f")))
@@ -133,7 +137,6 @@ impl Writer<'_> {
                 })
             })
         };
-        let before = self.flash_bytes;
         let mut pointers = ["NULL".to_owned(), "NULL".to_owned(), "NULL".to_owned(), "NULL".to_owned()];
         if format == BlockFormat::F32 {
             self.has[2] = true;
@@ -160,7 +163,6 @@ impl Writer<'_> {
                 })?;
             }
         }
-        let _ = before;
         (self.progress)(Progress {
             done_bytes: self.flash_bytes,
             total_bytes: self.total_bytes.max(self.flash_bytes),
@@ -193,7 +195,7 @@ impl Source<'_> {
         let header_name = header_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         writer.text(&format!(
             "/* A decoder of {} layers, made by ganglion {} from a GGUF file with SHA-256\n   {}.\n   {header_name} says how to use it. \
-             C99; needs memcpy and memset, and nothing of <math.h>. */\n\n#include \"{header_name}\"\n\n#include <stddef.h>\n#include <string.h>\n\n{}\n",
+             C99; needs memcpy and memset, and nothing of <math.h>. */\n\n#include \"{header_name}\"\n\n#include <stddef.h>\n#include <string.h>\n{INSTRUCTIONS}\n{}\n",
             self.anatomy.config.layer_count,
             env!("CARGO_PKG_VERSION"),
             self.gguf.sha256(),
@@ -366,6 +368,15 @@ impl Source<'_> {
             .replace("@ARENA@", &ram_bytes.to_string())
     }
 }
+
+/// Where Arm's compilers declare the instructions that `runtime.c` asks for by name.
+const INSTRUCTIONS: &str = "\
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#elif defined(__ARM_FEATURE_SIMD32)
+#include <arm_acle.h>
+#endif
+";
 
 /// What the constants are made of.
 const TYPES: &str = "\

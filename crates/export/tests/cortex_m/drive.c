@@ -7,6 +7,9 @@
 #include <string.h>
 
 void say(const char *text);
+/* Ticks of a clock; 0 where there is none that counts. */
+uint64_t now(void);
+void report(uint64_t ticks);
 
 static const uint32_t prompt[] = { PROMPT };
 
@@ -44,6 +47,7 @@ int drive(void)
 {
     uint32_t i, prefix = 0;
     int32_t next = -1;
+    uint64_t spent = 0, start;
     if (ganglion_best() != -1 || ganglion_step(GANGLION_VOCABULARY) != GANGLION_TOKEN) {
         return 1;
     }
@@ -63,7 +67,9 @@ int drive(void)
         ganglion_step(prompt[i]);
     }
     for (i = 0; i < STEPS; i++) {
+        start = now();
         next = ganglion_best();
+        spent += now() - start;
         if (next < 0) {
             return 4;
         }
@@ -71,9 +77,12 @@ int drive(void)
         say(" ");
         say_number(hash_of_logits(), 16);
         say("\n");
+        start = now();
         if (ganglion_step((uint32_t)next) != GANGLION_OK) {
             return 5;
         }
+        spent += now() - start;
     }
+    report(spent);
     return 0;
 }

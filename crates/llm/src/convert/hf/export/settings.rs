@@ -77,9 +77,9 @@ pub(super) fn settings(gguf: &Gguf, config: &Config) -> Result<(&'static str, Ma
         ("use_cache", true.into()),
     ]);
     for (role, key) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding")] {
-        if let Ok(id) = gguf.get_u32(&format!("tokenizer.ggml.{key}_token_id")) {
-            fields.map.insert(format!("{role}_token_id"), id.into());
-        }
+        // Left out, it would be the class's own default, which may lie outside the vocabulary.
+        let id = gguf.get_u32(&format!("tokenizer.ggml.{key}_token_id")).map_or(Value::Null, Value::from);
+        fields.map.insert(format!("{role}_token_id"), id);
     }
     let tied = !fields.has("output.weight");
     fields.set([("tie_word_embeddings", tied.into())]);
@@ -258,10 +258,9 @@ fn longrope(fields: &Fields<'_>, rotation: &Rotation, original: usize) -> Result
     let lists = (fields.values("rope_factors_short.weight")?, fields.values("rope_factors_long.weight")?);
     let (Some(short), Some(long)) = lists else { return Ok(Value::Null) };
     let numbers = |list: Vec<f32>| list.into_iter().map(number).collect::<Vec<_>>();
-    let mut scaling = json!({
-        "rope_type": "longrope", "short_factor": numbers(short), "long_factor": numbers(long),
-        "original_max_position_embeddings": original,
-    });
+    // The three fields that every version of transformers takes; the original context stands outside.
+    let mut scaling =
+        json!({"type": "longrope", "short_factor": numbers(short), "long_factor": numbers(long)});
     let stretched = fields.config.context_length as f64 / original as f64;
     let usual = if stretched > 1.0 { (1.0 + stretched.ln() / (original as f64).ln()).sqrt() } else { 1.0 };
     if usual as f32 != rotation.magnitude {
