@@ -16,14 +16,17 @@
 //! Nothing here runs while a plant is controlled. No training, and no formats beyond those of GGUF.
 
 mod calibrate;
+mod device;
 mod error;
 mod fold;
+mod gradient;
 mod imatrix;
 pub mod limits;
 mod linalg;
 mod measure;
 mod methods;
 mod mix;
+mod optimize;
 mod output;
 mod prune;
 mod quantize;
@@ -31,11 +34,17 @@ mod scatter;
 mod statistics;
 
 pub use calibrate::Calibrator;
+pub use device::{Device, ProductTime};
 pub use error::{CompressError, Result};
+pub use gradient::{Gradients, Loss, MatrixGradient, Outputs};
 pub use imatrix::{Imatrix, read_imatrix, write_imatrix};
 pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
+pub use optimize::{
+    Alternative, Budget, FrontPoint, Goal, OptimizeOptions, OptimizeReport, PruneTried, Stage, TensorChoice,
+    Workload, optimize_file, products_ns,
+};
 pub use prune::{PruneOptions, PruneReport, prune_file};
 pub use quantize::{Knowledge, Progress, QuantizeOptions, QuantizeReport, quantize_file};
 pub use scatter::{Point, front, scatter};

@@ -12,6 +12,7 @@ pub mod generate;
 pub mod measure;
 pub mod mission;
 pub mod model;
+pub mod optimize;
 pub mod plant;
 pub mod prune;
 pub mod quantize;
