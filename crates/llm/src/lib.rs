@@ -67,6 +67,7 @@ pub use prefix_file::PrefixFile;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Overflow, Part, Session, SessionOptions};
+pub use tensors::{FACTORED, FIRST, SECOND};
 
 pub use ganglion_kernels::KvType;
 
