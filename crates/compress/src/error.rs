@@ -48,6 +48,12 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+    /// A model or a wish that factoring cannot meet.
+    #[error("cannot factor this model: {reason}")]
+    Factorize {
+        /// Why.
+        reason: String,
+    },
     /// Activations from which no error can be fed back.
     #[error(
         "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"

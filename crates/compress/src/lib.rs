@@ -17,6 +17,7 @@
 
 mod calibrate;
 mod error;
+mod factorize;
 mod fold;
 mod imatrix;
 pub mod limits;
@@ -32,11 +33,15 @@ mod statistics;
 
 pub use calibrate::Calibrator;
 pub use error::{CompressError, Result};
+pub use factorize::{FactorizeOptions, FactorizeReport, FactorizedMatrix, factorize_file};
 pub use imatrix::{Imatrix, read_imatrix, write_imatrix};
 pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
-pub use prune::{PruneOptions, PruneReport, prune_file};
+pub use prune::{
+    Importance, Pattern, PruneOptions, PruneReport, SparseMethod, SparseOptions, SparseReport, prune_file,
+    sparsify_file,
+};
 pub use quantize::{Knowledge, Progress, QuantizeOptions, QuantizeReport, quantize_file};
 pub use scatter::{Point, front, scatter};
 pub use statistics::Statistics;

@@ -1,55 +1,103 @@
-//! Structured pruning: whole layers and whole channels of feed-forward parts go, and a smaller ordinary model is left.
+//! Structured pruning: layers, heads, feed-forward channels and values of the stream go, and a smaller ordinary model is left.
 //!
-//! Layers go by block influence, `1 − mean cos(stream before, stream after)` (ShortGPT, Men et al. 2024): those that turn the
-//! residual stream least. Channels go by what they add to the output, `mean x_j² · ‖w_j‖²` of the last matrix; the channels that stay
-//! are then solved anew for the least error of the whole output, `W' = W·H[:, kept]·H[kept, kept]⁻¹` with H the second moments
-//! of the inputs.
+//! What goes is chosen by kind: `layers.rs`, `heads.rs`, `channels.rs`, `slice.rs`. What stays is solved anew (`twin.rs`), layer by layer,
+//! so that the stream follows that of the model as it was. Models whose layers do more than read the stream and add to it are
+//! solved for their own outputs instead: `W' = W·H[:, kept]·H[kept, kept]⁻¹` with H the second moments of the inputs.
+//!
+//! `sparse.rs` is the other kind of pruning: zeros in matrices of the old size.
 
+mod channels;
+mod choice;
+mod eliminate;
+#[cfg(test)]
+pub(crate) mod golden;
+mod heads;
+mod layers;
+mod plan;
+mod slice;
+mod sparse;
+mod sparsegpt;
+mod twin;
+mod wanda;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, Value};
-use ganglion_kernels::{BlockFormat, Matrix, dequantize, quantize};
-use ganglion_llm::{Config, Model, ModelOptions, Reader, block_format, tensor_type};
+use ganglion_gguf::Gguf;
+use ganglion_llm::{Config, FACTORED, Model, ModelOptions, Reader};
+
+pub use choice::Importance;
+pub use sparse::{Pattern, SparseMethod, SparseOptions, SparseReport, sparsify_file};
 
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
-use crate::linalg::{Square, cholesky};
 use crate::measure::Windows;
-use crate::methods::Needs;
 use crate::mix::layer_part;
 use crate::output::Output;
-use crate::statistics::Statistics;
-
-/// Added to the diagonal of H, as a share of its mean.
-const DAMPING: f64 = 0.01;
+use choice::Choice;
+use plan::{Axis, Cut, Plan, Sizes, axes, part_of, values_of};
+use twin::{Exact, Twin};
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PruneOptions {
     /// Whole layers.
     pub layers: usize,
+    /// Key/value heads of each layer, with the query heads that share them.
+    pub heads: usize,
+    /// Query heads of each key/value head.
+    pub queries: usize,
     /// Share of each feed-forward part's channels, 0 to 1.
     pub feed_forward: f64,
-    /// Channels that stay are a multiple of this: 32 for the small formats, 256 for the k-quants.
+    /// Share of the values of the residual stream, 0 to 1.
+    pub hidden: f64,
+    /// Channels, and values of the stream, that stay are a multiple of this: 32 for the small formats, 256 for the k-quants.
     pub multiple: usize,
+    /// How heads and channels are chosen.
+    pub importance: Importance,
     /// Threads.
     pub threads: usize,
 }
 
-/// What went.
+impl Default for PruneOptions {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            layers: 0,
+            heads: 0,
+            queries: 0,
+            feed_forward: 0.0,
+            hidden: 0.0,
+            multiple: 32,
+            importance: Importance::Reconstruction,
+            threads: 1,
+        }
+    }
+}
+
+/// What went: sizes before and after.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneReport {
-    /// Influence of each layer of the source.
+    /// Influence of each layer of the source, if layers were to go.
     pub influence: Vec<f64>,
     /// Layers of the source that went.
     pub removed_layers: Vec<usize>,
-    /// Channels of a feed-forward part before and after.
+    /// Query heads.
+    pub heads: (usize, usize),
+    /// Key/value heads.
+    pub kv_heads: (usize, usize),
+    /// Channels of a feed-forward part.
     pub channels: (usize, usize),
+    /// Values of the residual stream.
+    pub hidden: (usize, usize),
+    /// Values of all tensors.
+    pub parameters: (u64, u64),
     /// Bytes of the file.
     pub size_bytes: u64,
 }
 
-/// Writes a pruned model to `path`, which holds what it held until the new file is whole. `progress` is told of layers: done, of all.
+/// Writes a pruned model to `path`, which holds what it held until the new file is whole; interrupted, a later call goes on. `progress`
+/// is told of steps: done, of all.
 ///
 /// # Errors
 /// [`CompressError::Prune`] for a model or a share that this cannot be done with; a text that leads to values that are not
@@ -62,319 +110,379 @@ pub fn prune_file(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<PruneReport> {
     let config = Config::from_header(source.header())?;
-    let channels = check(source, &config, options)?;
-    let model_options = ModelOptions { threads: options.threads, ..ModelOptions::default() };
-    let load = || Calibrator::new(Model::load(source, model_options)?, windows);
-    let steps = 2 * config.layer_count;
-    let mut first = load()?;
-    let mut influence = Vec::new();
-    for layer in 0..config.layer_count {
-        influence.push(first.influence()?);
-        progress(layer + 1, steps);
+    let after = check(source, &config, options)?;
+    let layers = config.layer_count;
+    let turning = if after.hidden < config.embedding_length { layers } else { 0 };
+    let steps = turning + if options.layers > 0 { 2 * layers } else { layers };
+    if turning == 0 {
+        return prune(source, path, (options, after), windows, &mut |done| progress(done, steps));
     }
-    let mut order: Vec<usize> = (0..config.layer_count).collect();
-    order.sort_by(|a, b| influence[*a].total_cmp(&influence[*b]));
-    let mut removed_layers = order[..options.layers].to_vec();
-    removed_layers.sort_unstable();
-    let plan = Plan::new(source, &config, &removed_layers, channels)?;
-    let layout = plan.header(source, &config)?.layout()?;
-    let size_bytes = layout.size_bytes;
-    let key = format!(
-        "{options:?} {removed_layers:?} {:?} {:?}",
-        source.modified(),
-        windows.iter().collect::<Vec<_>>()
-    );
-    let mut output = Output::open(path, layout, &key)?;
-    let mut calibrator = load()?;
-    plan.copy(source, None, &mut output)?;
-    for layer in 0..config.layer_count {
-        if removed_layers.contains(&layer) {
-            calibrator.skip();
-        } else {
-            plan.layer(source, layer, &mut calibrator, &mut output)?;
-        }
-        progress(config.layer_count + layer + 1, steps);
+    let rotated = slice::rotated_path(path, source, windows);
+    if !rotated.exists() {
+        let turned =
+            slice::principal_axes(source, windows, options.threads, &mut |done| progress(done, steps))?;
+        slice::rotate_file(source, &rotated, &turned, options.threads)?;
     }
-    output.finish()?;
-    Ok(PruneReport {
-        influence,
-        removed_layers,
-        channels: (config.feed_forward_length, channels),
-        size_bytes,
-    })
+    let turned = Gguf::open(&rotated)?;
+    let mut report =
+        prune(&turned, path, (options, after), windows, &mut |done| progress(turning + done, steps))?;
+    report.parameters.0 = parameters(source);
+    drop(turned);
+    // What cannot be removed says by its name that it is left over.
+    let _ = std::fs::remove_file(&rotated);
+    Ok(report)
 }
 
-/// Channels that stay.
-fn check(source: &Gguf, config: &Config, options: PruneOptions) -> Result<usize> {
+fn parameters(gguf: &Gguf) -> u64 {
+    gguf.tensors().iter().map(ganglion_gguf::TensorInfo::element_count).sum()
+}
+
+/// The sizes that stay.
+fn check(source: &Gguf, config: &Config, options: PruneOptions) -> Result<Sizes> {
     let refuse = |reason: String| Err(CompressError::Prune { reason });
-    let (layers, before) = (config.layer_count, config.feed_forward_length);
-    if options.layers >= layers {
+    let before = Sizes::of(config);
+    if options.layers >= config.layer_count {
         return refuse(format!(
-            "{} layers are to go, the model has {layers}; leave one at least",
-            options.layers
+            "{} layers are to go, the model has {}; leave one at least",
+            options.layers, config.layer_count
         ));
     }
-    if !(0.0..1.0).contains(&options.feed_forward) {
+    if options.heads >= before.kv_heads || options.queries >= before.group() {
         return refuse(format!(
-            "the share of channels is {}, expected 0 to less than 1",
-            options.feed_forward
+            "{} key/value heads and {} query heads of each are to go, the model has {} with {} each; leave one at least",
+            options.heads,
+            options.queries,
+            before.kv_heads,
+            before.group()
         ));
+    }
+    for (what, share) in [("channels", options.feed_forward), ("the stream", options.hidden)] {
+        if !(0.0..1.0).contains(&share) {
+            return refuse(format!("the share of {what} is {share}, expected 0 to less than 1"));
+        }
     }
     if options.layers > 0 && config.layers.windows(2).any(|pair| pair[0] != pair[1]) {
         return refuse("its layers differ in their windows, so that none can go".to_owned());
     }
     let multiple = options.multiple.max(1);
-    let kept = (before as f64 * (1.0 - options.feed_forward) / multiple as f64).round() as usize * multiple;
-    let kept = kept.clamp(multiple.min(before), before);
-    if kept == before {
-        return Ok(before);
+    let stays = |length: usize, share: f64| {
+        let kept = (length as f64 * (1.0 - share) / multiple as f64).round() as usize * multiple;
+        kept.clamp(multiple.min(length), length)
+    };
+    let kv_heads = before.kv_heads - options.heads;
+    let after = Sizes {
+        hidden: stays(before.hidden, options.hidden),
+        heads: kv_heads * (before.group() - options.queries),
+        kv_heads,
+        channels: stays(before.channels, options.feed_forward),
+        ..before
+    };
+    if after.hidden < before.hidden {
+        slice::check(source, config)?;
     }
+    let mut needed = Vec::new();
+    if after.heads < before.heads {
+        needed.extend(["attn_q", "attn_k", "attn_v", "attn_output"]);
+    }
+    if after.channels < before.channels {
+        needed.extend(["ffn_up", "ffn_down"]);
+    }
+    for name in needed {
+        if !is_plain(source, &format!("{name}.weight"), before, config.layer_count) {
+            return refuse(format!(
+                "its tensor {name}.weight is not there by itself in every layer; prune layers only"
+            ));
+        }
+    }
+    Ok(after)
+}
+
+/// Whether every layer has this matrix, in the shape that its axes say.
+fn is_plain(source: &Gguf, part: &str, sizes: Sizes, layers: usize) -> bool {
+    let (columns, rows) = axes(part);
+    let length = |axis: Axis| sizes.length(axis).unwrap_or(0) as u64;
+    (0..layers).all(|layer| {
+        let info = source.tensor(&format!("blk.{layer}.{part}"));
+        info.is_ok_and(|info| info.shape == [length(columns), length(rows)])
+    })
+}
+
+fn prune(
+    source: &Gguf,
+    path: &Path,
+    (options, after): (PruneOptions, Sizes),
+    windows: &Windows,
+    progress: &mut dyn FnMut(usize),
+) -> Result<PruneReport> {
+    let config = Config::from_header(source.header())?;
+    let (before, layers) = (Sizes::of(&config), config.layer_count);
+    let load = || Model::load(source, ModelOptions { threads: options.threads, ..ModelOptions::default() });
+    let (mut influence, mut removed, mut done) = (Vec::new(), Vec::new(), 0);
+    if options.layers > 0 {
+        influence = layers::influence(&mut Calibrator::new(load()?, windows)?, layers, progress)?;
+        removed = layers::least(&influence, options.layers);
+        done = layers;
+    }
+    let matrices: Vec<String> = FACTORED
+        .iter()
+        .map(|name| format!("{name}.weight"))
+        .filter(|part| is_plain(source, part, before, layers))
+        .collect();
+    let writers = matrices.iter().filter(|part| axes(part).1 == Axis::Stream).count();
+    let plain = config.has_plain_stream() && writers == 2;
+    let solved = |part: &str| {
+        plain && (part == "output.weight" || matrices.iter().any(|name| name == part))
+            || part == "attn_output.weight" && after.heads < before.heads
+            || part == "ffn_down.weight" && after.channels < before.channels
+    };
+    let plan = Plan::new(source, before, after, &removed, &solved)?;
+    let layout = plan.header(source, &config)?.layout()?;
+    let size_bytes = layout.size_bytes;
+    let key =
+        format!("{options:?} {removed:?} {:?} {:?}", source.modified(), windows.iter().collect::<Vec<_>>());
+    let output = Output::open(path, layout, &key)?;
+    let twin = Twin::new(load()?, windows, after.hidden)?;
+    let remaining = plan.kept.iter().map(|kept| kept.shape.iter().product::<u64>()).sum();
+    let mut work = Work { source, plan, output, twin, matrices, plain, importance: options.importance };
+    work.outside(false)?;
     for layer in 0..layers {
-        let up = source.tensor(&format!("blk.{layer}.ffn_up.weight"));
-        if up.map_or(0, |info| info.shape[1]) != before as u64 {
-            return refuse(
-                "its feed-forward parts are no plain ffn_up and ffn_down; prune layers only".to_owned(),
-            );
-        }
-    }
-    Ok(kept)
-}
-
-/// One tensor of the result.
-struct Kept {
-    /// Index among the source's tensors.
-    source: usize,
-    name: String,
-    shape: Vec<u64>,
-    format: BlockFormat,
-}
-
-struct Plan {
-    kept: Vec<Kept>,
-    channels: usize,
-    channels_before: usize,
-    layers: usize,
-}
-
-/// What becomes of a tensor when channels go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// Rows, or values of a bias, are channels.
-    Outputs,
-    /// Columns are channels.
-    Inputs,
-}
-
-fn part_of(name: &str) -> Part {
-    match layer_part(name) {
-        Some((_, "ffn_gate.weight" | "ffn_up.weight" | "ffn_up.bias" | "ffn_gate.bias")) => Part::Outputs,
-        Some((_, "ffn_down.weight")) => Part::Inputs,
-        _ => Part::Whole,
-    }
-}
-
-impl Plan {
-    fn new(source: &Gguf, config: &Config, removed: &[usize], channels: usize) -> Result<Self> {
-        let mut kept = Vec::new();
-        let fewer = channels < config.feed_forward_length;
-        for (index, info) in source.tensors().iter().enumerate() {
-            let name = match layer_part(&info.name) {
-                Some((layer, _)) if removed.contains(&layer) => continue,
-                Some((layer, part)) => {
-                    let before = removed.iter().filter(|gone| **gone < layer).count();
-                    format!("blk.{}.{part}", layer - before)
-                }
-                None => info.name.clone(),
-            };
-            let (mut shape, mut format) = (info.shape.clone(), block_format(info)?);
-            match part_of(&info.name) {
-                Part::Outputs if fewer => *shape.last_mut().unwrap_or(&mut 0) = channels as u64,
-                Part::Inputs if fewer => {
-                    shape[0] = channels as u64;
-                    // New values: not quantised a second time here.
-                    format = if format == BlockFormat::F32 { format } else { BlockFormat::F16 };
-                }
-                _ => {}
+        if removed.contains(&layer) {
+            // Those behind a layer that stays are part of what that one is solved for.
+            if (0..layer).all(|before| removed.contains(&before)) {
+                work.missing(layer)?;
             }
-            kept.push(Kept { source: index, name, shape, format });
+        } else {
+            let follow = removed.iter().copied().filter(|gone| *gone > layer);
+            let follow = follow.enumerate().take_while(|(i, gone)| *gone == layer + 1 + i).count();
+            work.layer(layer, follow)?;
         }
-        let layers = config.layer_count - removed.len();
-        Ok(Self { kept, channels, channels_before: config.feed_forward_length, layers })
+        progress(done + layer + 1);
     }
+    work.outside(true)?;
+    work.output.finish()?;
+    Ok(PruneReport {
+        influence,
+        removed_layers: removed,
+        heads: (before.heads, after.heads),
+        kv_heads: (before.kv_heads, after.kv_heads),
+        channels: (before.channels, after.channels),
+        hidden: (before.hidden, after.hidden),
+        parameters: (parameters(source), remaining),
+        size_bytes,
+    })
+}
 
-    fn header<'a>(&self, source: &Gguf, config: &Config) -> Result<GgufWriter<'a>> {
-        let mut writer = GgufWriter::new();
-        let key = |name: &str| format!("{}.{name}", config.architecture);
-        for (name, value) in source.metadata() {
-            let value = if name == key("block_count") {
-                Value::U32(self.layers as u32)
-            } else if name == key("feed_forward_length") {
-                Value::U32(self.channels as u32)
-            } else {
-                value.clone()
-            };
-            writer.metadata(name, value)?;
-        }
-        for kept in &self.kept {
-            writer.tensor_with(kept.name.clone(), &kept.shape, tensor_type(kept.format), |_| Ok(()))?;
-        }
-        Ok(writer)
-    }
+/// Values of a layer's matrices in the source's shape, by name without the layer.
+type Values = BTreeMap<String, Vec<f32>>;
 
-    /// Copies what stays as it is, of a layer of the source or outside of layers.
-    fn copy(&self, source: &Gguf, layer: Option<usize>, output: &mut Output) -> Result<()> {
-        for (index, kept) in self.kept.iter().enumerate() {
-            let info = &source.tensors()[kept.source];
-            let of = layer_part(&info.name).map(|(layer, _)| layer);
-            if of == layer && kept.shape == info.shape && !output.is_done(index) {
-                output.write(index, source.tensor_bytes(&info.name)?)?;
+struct Work<'a> {
+    source: &'a Gguf,
+    plan: Plan,
+    output: Output,
+    twin: Twin,
+    /// Names, without the layer, of the matrices that stand by themselves in every layer.
+    matrices: Vec<String>,
+    plain: bool,
+    importance: Importance,
+}
+
+impl Work<'_> {
+    /// Tensors outside of layers: those that depend on nothing, or those that are solved behind all layers.
+    fn outside(&mut self, solved: bool) -> Result<()> {
+        let everything = Cut { queries: Vec::new(), key_values: Vec::new(), channels: Vec::new() };
+        for (index, kept) in self.plan.kept.iter().enumerate() {
+            let info = &self.source.tensors()[kept.source];
+            if layer_part(&info.name).is_some() || kept.solved != solved || self.output.is_done(index) {
+                continue;
             }
+            if self.plan.is_copied(kept, self.source) {
+                self.output.write(index, self.source.tensor_bytes(&info.name)?)?;
+                continue;
+            }
+            let mut values = values_of(self.source, info)?;
+            if solved && self.twin.differs() {
+                self.twin.head()?.apply(&mut values);
+            }
+            self.output.write(index, &self.plan.stored(kept, info, &values, &everything)?)?;
         }
         Ok(())
     }
 
-    fn layer(
-        &self,
-        source: &Gguf,
-        layer: usize,
-        calibrator: &mut Calibrator,
-        output: &mut Output,
-    ) -> Result<()> {
-        self.copy(source, Some(layer), output)?;
-        if self.channels == self.channels_before {
-            return calibrator.advance(Vec::new());
+    /// A layer that goes, with none before it that stays.
+    fn missing(&mut self, layer: usize) -> Result<()> {
+        self.twin.diverge();
+        if self.plain { self.twin.advance_exact(layer) } else { Ok(()) }
+    }
+
+    /// Prunes a layer behind which `follow` layers go.
+    fn layer(&mut self, layer: usize, follow: usize) -> Result<()> {
+        let of = |index: &usize| {
+            let info = &self.source.tensors()[self.plan.kept[*index].source];
+            layer_part(&info.name).is_some_and(|(of, _)| of == layer)
+        };
+        let indices: Vec<usize> = (0..self.plan.kept.len()).filter(of).collect();
+        // Biases cannot be moved with what they belong to: what was chosen must be known to stand in for the result.
+        let biased = indices.iter().any(|index| {
+            let info = &self.source.tensors()[self.plan.kept[*index].source];
+            let (columns, rows) = axes(part_of(&info.name));
+            rows == Axis::Whole && ![Axis::Whole, Axis::Stream].contains(&columns)
+        });
+        let done = !biased && indices.iter().all(|index| self.output.is_done(*index));
+        let exact = match (self.plain, done) {
+            (true, false) => Some(self.twin.observe_exact(layer)?),
+            (true, true) => self.twin.advance_exact(layer).map(|()| None)?,
+            (false, _) => None,
+        };
+        if self.plain {
+            (layer + 1..=layer + follow).try_for_each(|gone| self.twin.advance_exact(gone))?;
         }
-        let mut statistics = calibrator.statistics(Needs::Moments)?;
-        let down = source.tensor(&format!("blk.{layer}.ffn_down.weight"))?;
-        let failed = || CompressError::Moments { tensor: down.name.clone() };
-        let statistics = statistics.remove(&Reader::Down).ok_or_else(failed)?;
-        let weights = values(source, down)?;
-        let chosen = choose(&statistics, &weights, self.channels);
-        let solved = compensate(&statistics, &weights, &chosen).ok_or_else(failed)?;
-        for (index, kept) in self.kept.iter().enumerate() {
-            let info = &source.tensors()[kept.source];
-            if layer_part(&info.name).is_none_or(|(of, _)| of != layer) {
+        let cut = if done {
+            None
+        } else {
+            let (values, cut) = self.solve(layer, exact.as_ref(), follow > 0)?;
+            self.write(&indices, &values, &cut)?;
+            Some(cut).filter(|_| biased)
+        };
+        if follow > 0 {
+            self.twin.diverge();
+        }
+        self.go_on(layer, &indices, cut.as_ref())
+    }
+
+    /// Chooses what stays of a layer, and solves it.
+    fn solve(&mut self, layer: usize, exact: Option<&Exact>, before_missing: bool) -> Result<(Values, Cut)> {
+        let (before, after) = (self.plan.before, self.plan.after);
+        let mut values = Values::new();
+        for part in &self.matrices {
+            let info = self.source.tensor(&format!("blk.{layer}.{part}"))?;
+            let mut found = values_of(self.source, info)?;
+            if axes(part).1 == Axis::Stream {
+                let columns = info.shape[0] as usize;
+                found[after.hidden * columns..].fill(0.0);
+            }
+            values.insert(part.clone(), found);
+        }
+        let (query_length, kv_length) = (before.heads * before.head_dim, before.kv_heads * before.head_dim);
+        let mut cut = Cut {
+            queries: (0..query_length).collect(),
+            key_values: (0..kv_length).collect(),
+            channels: (0..before.channels).collect(),
+        };
+        let failed = |name: &str| CompressError::Moments { tensor: format!("blk.{layer}.{name}") };
+
+        self.readers(layer, Reader::QueryKeyValue, exact, &mut values)?;
+        let (name, reader) = ("attn_output.weight", Reader::AttentionOutput);
+        let fewer = after.heads < before.heads;
+        if fewer {
+            let moments = self.twin.moments(layer, reader, query_length)?;
+            let choice = Choice::new(self.importance, moments, values[name].clone());
+            (cut.queries, cut.key_values) =
+                heads::choose(&choice, before, after).ok_or_else(|| failed(name))?;
+            self.writer(layer, (name, reader), &choice, &cut.queries, exact, &mut values)?;
+        } else if exact.is_some() && self.twin.differs() {
+            self.twin.writer(layer, (name, reader), of(&mut values, name), &cut.queries, exact)?;
+        }
+
+        self.readers(layer, Reader::FeedForward, exact, &mut values)?;
+        let (name, reader) = ("ffn_down.weight", Reader::Down);
+        let fewer = after.channels < before.channels;
+        if fewer {
+            let moments = self.twin.moments(layer, reader, before.channels)?;
+            let choice = Choice::new(self.importance, moments, values[name].clone());
+            cut.channels =
+                channels::choose(&choice, before.channels, after.channels).ok_or_else(|| failed(name))?;
+            self.writer(layer, (name, reader), &choice, &cut.channels, exact, &mut values)?;
+        } else if exact.is_some() && (before_missing || self.twin.differs()) {
+            self.twin.writer(layer, (name, reader), of(&mut values, name), &cut.channels, None)?;
+        }
+        Ok((values, cut))
+    }
+
+    /// Solves the matrices that read the stream in one place.
+    fn readers(
+        &mut self,
+        layer: usize,
+        reader: Reader,
+        exact: Option<&Exact>,
+        values: &mut Values,
+    ) -> Result<()> {
+        let Some(exact) = exact.filter(|_| self.twin.differs()) else { return Ok(()) };
+        let refit = self.twin.reader(layer, reader, exact)?;
+        for (part, values) in
+            values.iter_mut().filter(|(part, _)| crate::quantize::reader_of(part) == Some(reader))
+        {
+            refit.apply(values);
+            self.twin.install(layer, part, values, self.plan.before.hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Solves a matrix that writes to the stream and loses columns.
+    fn writer(
+        &mut self,
+        layer: usize,
+        (name, reader): (&str, Reader),
+        choice: &Choice,
+        kept: &[usize],
+        exact: Option<&Exact>,
+        values: &mut Values,
+    ) -> Result<()> {
+        let failed = || CompressError::Moments { tensor: format!("blk.{layer}.{name}") };
+        let values = of(values, name);
+        let solved = choice.compensated(kept).ok_or_else(failed)?;
+        let columns = values.len() / self.plan.before.hidden;
+        values.fill(0.0);
+        for (row, solved) in values.chunks_exact_mut(columns).zip(solved.chunks_exact(kept.len())) {
+            kept.iter().zip(solved).for_each(|(j, value)| row[*j] = *value);
+        }
+        self.twin.diverge();
+        match exact {
+            Some(exact) => {
+                let middle = (reader == Reader::AttentionOutput).then_some(exact);
+                self.twin.writer(layer, (name, reader), values, kept, middle)
+            }
+            None => self.twin.install(layer, name, values, columns),
+        }
+    }
+
+    /// Stores a layer.
+    fn write(&mut self, indices: &[usize], values: &Values, cut: &Cut) -> Result<()> {
+        for index in indices.iter().filter(|index| !self.output.is_done(**index)).copied().collect::<Vec<_>>()
+        {
+            let kept = &self.plan.kept[index];
+            let info = &self.source.tensors()[kept.source];
+            let bytes = self.source.tensor_bytes(&info.name)?;
+            if self.plan.is_copied(kept, self.source) {
+                self.output.write(index, bytes)?;
                 continue;
             }
-            let bytes = match part_of(&info.name) {
-                Part::Whole => continue,
-                Part::Inputs => {
-                    let mut bytes = vec![0; kept.format.size_bytes(solved.len()).unwrap_or(0)];
-                    quantize(kept.format, &solved, &mut bytes)?;
-                    bytes
-                }
-                Part::Outputs => {
-                    let bytes = source.tensor_bytes(&info.name)?;
-                    let row = bytes.len() / self.channels_before;
-                    chosen
-                        .iter()
-                        .flat_map(|channel| &bytes[channel * row..(channel + 1) * row])
-                        .copied()
-                        .collect()
-                }
+            let stored = match (values.get(part_of(&info.name)), self.plan.rows(kept, info, bytes, cut)) {
+                (_, Some(rows)) => rows,
+                (Some(values), None) => self.plan.stored(kept, info, values, cut)?,
+                (None, None) => self.plan.stored(kept, info, &values_of(self.source, info)?, cut)?,
             };
-            output.write(index, &bytes)?;
+            self.output.write(index, &stored)?;
         }
-        // The pruned part in the shape of the whole one: columns of zeros.
-        let (columns, rows) = (self.channels_before, weights.len() / self.channels_before);
-        let mut wide = vec![0.0f32; weights.len()];
-        for (wide, solved) in wide.chunks_exact_mut(columns).zip(solved.chunks_exact(chosen.len())) {
-            chosen.iter().zip(solved).for_each(|(channel, value)| wide[*channel] = *value);
+        Ok(())
+    }
+
+    /// Takes the pruned stream through the layer as it is stored.
+    fn go_on(&mut self, layer: usize, indices: &[usize], cut: Option<&Cut>) -> Result<()> {
+        for index in indices {
+            let kept = &self.plan.kept[*index];
+            let info = &self.source.tensors()[kept.source];
+            let part = part_of(&info.name);
+            if self.plan.is_copied(kept, self.source) || !self.matrices.iter().any(|name| name == part) {
+                continue;
+            }
+            let bytes = self.output.read(*index)?;
+            let values = self.plan.widened(kept, info, &bytes, cut)?;
+            self.twin.install(layer, part, &values, info.shape[0] as usize)?;
         }
-        let bytes: Vec<u8> = wide.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let matrix = Matrix::pack(&down.name, BlockFormat::F32, rows, columns, &bytes)?;
-        calibrator.advance(vec![("ffn_down.weight".to_owned(), matrix)])
+        self.twin.advance_pruned(layer)
     }
 }
 
-fn values(source: &Gguf, info: &TensorInfo) -> Result<Vec<f32>> {
-    let mut values = vec![0.0; info.element_count() as usize];
-    dequantize(block_format(info)?, source.tensor_bytes(&info.name)?, &mut values)?;
-    Ok(values)
-}
-
-/// The `count` channels that add most to the output, in ascending order.
-fn choose(statistics: &Statistics, weights: &[f32], count: usize) -> Vec<usize> {
-    let columns = statistics.columns();
-    let mut norms = vec![0.0f64; columns];
-    for row in weights.chunks_exact(columns) {
-        norms.iter_mut().zip(row).for_each(|(norm, w)| *norm += f64::from(*w).powi(2));
-    }
-    let score = |j: &usize| norms[*j] * statistics.sum_squares[*j];
-    let mut order: Vec<usize> = (0..columns).collect();
-    order.sort_by(|a, b| score(b).total_cmp(&score(a)));
-    order.truncate(count);
-    order.sort_unstable();
-    order
-}
-
-/// The weights of the chosen columns that come nearest to the output of all: (rows, chosen).
-fn compensate(statistics: &Statistics, weights: &[f32], chosen: &[usize]) -> Option<Vec<f32>> {
-    let moments = statistics.second_moments.as_ref()?;
-    let (columns, count) = (statistics.columns(), chosen.len());
-    let damping = DAMPING * moments.mean_diagonal();
-    let mut square = Square::zeros(count);
-    for (i, a) in chosen.iter().enumerate() {
-        for (j, b) in chosen.iter().enumerate() {
-            square.set(i, j, moments.at(*a, *b) + if i == j { damping } else { 0.0 });
-        }
-    }
-    let lower = cholesky(&square)?;
-    let mut solved = Vec::with_capacity(weights.len() / columns * count);
-    for row in weights.chunks_exact(columns) {
-        // Damping pulls towards the weights as they are, not towards zero.
-        let mut x: Vec<f64> = chosen
-            .iter()
-            .map(|a| {
-                let sum: f64 = moments.row(*a).iter().zip(row).map(|(m, w)| m * f64::from(*w)).sum();
-                sum + damping * f64::from(row[*a])
-            })
-            .collect();
-        for i in 0..count {
-            let sum: f64 = (0..i).map(|j| lower.at(i, j) * x[j]).sum();
-            x[i] = (x[i] - sum) / lower.at(i, i);
-        }
-        for i in (0..count).rev() {
-            x[i] /= lower.at(i, i);
-            let value = x[i];
-            (0..i).for_each(|j| x[j] -= lower.at(i, j) * value);
-        }
-        solved.extend(x.iter().map(|v| *v as f32));
-    }
-    Some(solved)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_stands_in_for_what_went() {
-        let (columns, rows, count) = (24, 5, 12);
-        let noise = |i: usize| ((i * 7919 + 31) % 1009) as f32 / 1009.0 - 0.5;
-        // Every second channel nearly repeats the one before it.
-        let x: Vec<f32> = (0..200 * columns)
-            .map(|i| {
-                noise(i / columns * 64 + i % columns / 2) + if i % 2 == 1 { 0.05 * noise(i * 3) } else { 0.0 }
-            })
-            .collect();
-        let mut statistics = Statistics::new(columns, true);
-        statistics.add(&x, 1);
-        let weights: Vec<f32> = (0..rows * columns).map(|i| noise(i * 11 + 5)).collect();
-        let chosen = choose(&statistics, &weights, count);
-        assert!(chosen.is_sorted() && chosen.len() == count);
-        let solved = compensate(&statistics, &weights, &chosen).unwrap();
-        let error = |values: &dyn Fn(usize, usize) -> f32| -> f64 {
-            let row = |r: usize| -> Vec<f32> {
-                let mut difference: Vec<f32> = weights[r * columns..(r + 1) * columns].to_vec();
-                chosen.iter().enumerate().for_each(|(i, j)| difference[*j] -= values(r, i));
-                difference
-            };
-            (0..rows).map(|r| statistics.output_error(&row(r))).sum()
-        };
-        let cut = error(&|r, i| weights[r * columns + chosen[i]]);
-        let found = error(&|r, i| solved[r * count + i]);
-        assert!(found < 0.5 * cut, "solved {found}, only cut {cut}");
-    }
+fn of<'v>(values: &'v mut Values, name: &str) -> &'v mut Vec<f32> {
+    values.get_mut(name).unwrap_or_else(|| unreachable!("{name} was checked to be there"))
 }

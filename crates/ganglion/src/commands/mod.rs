@@ -7,6 +7,7 @@ pub mod brain;
 pub mod calibrate;
 pub mod check;
 pub mod doctor;
+pub mod factorize;
 pub mod generate;
 pub mod measure;
 pub mod mission;
