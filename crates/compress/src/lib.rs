@@ -16,15 +16,18 @@
 //! Nothing here runs while a plant is controlled. No training, and no formats beyond those of GGUF.
 
 mod calibrate;
+mod device;
 mod error;
 mod factorize;
 mod fold;
+mod gradient;
 mod imatrix;
 pub mod limits;
 mod linalg;
 mod measure;
 mod methods;
 mod mix;
+mod optimize;
 mod output;
 mod prune;
 mod quantize;
@@ -32,12 +35,18 @@ mod scatter;
 mod statistics;
 
 pub use calibrate::Calibrator;
+pub use device::{Device, ProductTime};
 pub use error::{CompressError, Result};
 pub use factorize::{FactorizeOptions, FactorizeReport, FactorizedMatrix, factorize_file};
+pub use gradient::{Gradients, Loss, MatrixGradient, Outputs};
 pub use imatrix::{Imatrix, read_imatrix, write_imatrix};
 pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
+pub use optimize::{
+    Alternative, Budget, FrontPoint, Goal, OptimizeOptions, OptimizeReport, PruneTried, Stage, TensorChoice,
+    Workload, optimize_file, products_ns,
+};
 pub use prune::{
     Importance, Pattern, PruneOptions, PruneReport, SparseMethod, SparseOptions, SparseReport, prune_file,
     sparsify_file,

@@ -11,7 +11,7 @@ use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
 use crate::session::SessionOptions;
-use crate::tensors::{FeedForward, Source, Wanted, Weights, check_tensors};
+use crate::tensors::{FeedForward, RopeFactors, Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,22 +39,22 @@ pub struct Model {
     pub(crate) weights: Weights<Matrix, Vec<f32>>,
 }
 
-/// Hands out matrices that are packed already, and reads vectors from the file.
-struct Loader<'a> {
-    gguf: &'a Gguf,
+/// Hands out matrices that are there already, and reads vectors from the file.
+pub(crate) struct Loader<'a, M> {
+    pub(crate) gguf: &'a Gguf,
     /// In the order of [`parts::list`].
-    matrices: std::vec::IntoIter<Matrix>,
+    pub(crate) matrices: std::vec::IntoIter<M>,
 }
 
-impl Source for Loader<'_> {
-    type Matrix = Matrix;
+impl<M> Source for Loader<'_, M> {
+    type Matrix = M;
     type Vector = Vec<f32>;
 
     fn header(&self) -> &Header {
         self.gguf.header()
     }
 
-    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Matrix>>> {
+    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<M>>> {
         if tensor.find(self.gguf.header())?.is_none() {
             return Ok(None);
         }
@@ -169,15 +169,22 @@ impl Model {
         }
     }
 
-    /// A table for each rotation of the model. Which factors apply is decided by the context, not by the tokens in it.
     pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {
-        let (ropes, factors) = (&self.config.ropes, &self.weights.rope_factors);
-        let by_length =
-            if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
-        let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
-        let table = |(index, rotation)| {
-            RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] })
-        };
-        ropes.rotations().iter().enumerate().map(table).collect()
+        rope_tables(&self.config, &self.weights.rope_factors, context_tokens)
     }
+}
+
+/// A table for each rotation of a model. Which factors apply is decided by the context, not by the tokens in it.
+pub(crate) fn rope_tables(
+    config: &Config,
+    factors: &RopeFactors<Vec<f32>>,
+    context_tokens: usize,
+) -> Vec<RopeTable> {
+    let ropes = &config.ropes;
+    let by_length =
+        if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
+    let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
+    let table =
+        |(index, rotation)| RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] });
+    ropes.rotations().iter().enumerate().map(table).collect()
 }

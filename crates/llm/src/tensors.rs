@@ -72,90 +72,134 @@ fn without_ones(shape: &[u64]) -> &[u64] {
 
 /// All weights; matrices are (output rows, input length).
 #[derive(Debug)]
-pub(crate) struct Weights<M, V> {
-    pub(crate) embedding: M,
+pub struct Weights<M, V> {
+    /// (vocabulary, embedding)
+    pub embedding: M,
     /// (context_length, embedding): learned positions.
-    pub(crate) position_embedding: Option<M>,
-    pub(crate) layers: Vec<Layer<M, V>>,
-    pub(crate) output_norm: Norm<V>,
+    pub position_embedding: Option<M>,
+    /// In order.
+    pub layers: Vec<Layer<M, V>>,
+    /// Before the head.
+    pub output_norm: Norm<V>,
     /// `None`: the embedding is also the head.
-    pub(crate) head: Option<M>,
-    pub(crate) head_bias: Option<V>,
-    pub(crate) rope_factors: RopeFactors<V>,
+    pub head: Option<M>,
+    /// Added to logits.
+    pub head_bias: Option<V>,
+    /// What the rotation's frequencies are divided by.
+    pub rope_factors: RopeFactors<V>,
 }
 
 /// Divisors of the rotation's frequencies.
 #[derive(Debug)]
-pub(crate) struct RopeFactors<V> {
+pub struct RopeFactors<V> {
     /// For any context (Llama 3).
-    pub(crate) always: Option<V>,
+    pub always: Option<V>,
     /// For sessions up to the original context, and for longer ones (LongRoPE).
-    pub(crate) short: Option<V>,
-    pub(crate) long: Option<V>,
+    pub short: Option<V>,
+    /// The latter.
+    pub long: Option<V>,
 }
 
+/// One decoder layer.
 #[derive(Debug)]
-pub(crate) struct Layer<M, V> {
-    pub(crate) attention_norm: Option<Norm<V>>,
-    pub(crate) attention: Attention<M, V>,
-    pub(crate) attention_post_norm: Option<Norm<V>>,
-    pub(crate) feed_forward_norm: Option<Norm<V>>,
-    pub(crate) feed_forward: FeedForward<M, V>,
-    pub(crate) feed_forward_post_norm: Option<Norm<V>>,
+pub struct Layer<M, V> {
+    /// Of what attention reads.
+    pub attention_norm: Option<Norm<V>>,
+    /// The first sub-layer.
+    pub attention: Attention<M, V>,
+    /// Of what attention adds.
+    pub attention_post_norm: Option<Norm<V>>,
+    /// Of what the feed-forward part reads.
+    pub feed_forward_norm: Option<Norm<V>>,
+    /// The second sub-layer.
+    pub feed_forward: FeedForward<M, V>,
+    /// Of what the feed-forward part adds.
+    pub feed_forward_post_norm: Option<Norm<V>>,
 }
 
+/// Weights of a norm.
 #[derive(Debug)]
-pub(crate) enum Norm<V> {
-    Rms { weight: V },
-    Layer { weight: V, bias: V },
+pub enum Norm<V> {
+    /// RMSNorm.
+    Rms {
+        /// Factors.
+        weight: V,
+    },
+    /// LayerNorm.
+    Layer {
+        /// Factors.
+        weight: V,
+        /// Summands.
+        bias: V,
+    },
 }
 
 /// A product and its bias; of a matrix in two factors, `matrix · (first · x)`.
 #[derive(Debug)]
-pub(crate) struct Linear<M, V> {
-    /// (rank, inputs)
-    pub(crate) first: Option<M>,
-    pub(crate) matrix: M,
-    pub(crate) bias: Option<V>,
+pub struct Linear<M, V> {
+    /// Of a matrix in two factors the one that reads the input: (rank, input length).
+    pub first: Option<M>,
+    /// (output rows, input length); behind a first factor (output rows, rank).
+    pub matrix: M,
+    /// (output rows)
+    pub bias: Option<V>,
 }
 
+/// The attention sub-layer.
 #[derive(Debug)]
-pub(crate) struct Attention<M, V> {
-    pub(crate) query: Linear<M, V>,
-    pub(crate) key: Linear<M, V>,
-    pub(crate) value: Linear<M, V>,
-    /// Of queries and keys: one head's weight, or one for all heads.
-    pub(crate) query_norm: Option<V>,
-    pub(crate) key_norm: Option<V>,
-    pub(crate) output: Linear<M, V>,
+pub struct Attention<M, V> {
+    /// (query heads · head_dim, embedding)
+    pub query: Linear<M, V>,
+    /// (key heads · head_dim, embedding)
+    pub key: Linear<M, V>,
+    /// As the keys.
+    pub value: Linear<M, V>,
+    /// Of queries: one head's weight, or one for all heads.
+    pub query_norm: Option<V>,
+    /// Of keys.
+    pub key_norm: Option<V>,
+    /// (embedding, query heads · head_dim)
+    pub output: Linear<M, V>,
 }
 
+/// The feed-forward sub-layer.
 #[derive(Debug)]
-pub(crate) enum FeedForward<M, V> {
+pub enum FeedForward<M, V> {
+    /// One.
     Dense(Dense<M, V>),
+    /// A choice of several.
     Experts(Experts<M, V>),
 }
 
+/// Two or three products with an activation between.
 #[derive(Debug)]
-pub(crate) struct Dense<M, V> {
-    pub(crate) gate: Option<Linear<M, V>>,
-    pub(crate) up: Linear<M, V>,
-    pub(crate) down: Linear<M, V>,
+pub struct Dense<M, V> {
+    /// (feed_forward, embedding); `None`: not gated.
+    pub gate: Option<Linear<M, V>>,
+    /// (feed_forward, embedding)
+    pub up: Linear<M, V>,
+    /// (embedding, feed_forward)
+    pub down: Linear<M, V>,
 }
 
+/// A sparse mixture.
 #[derive(Debug)]
-pub(crate) struct Experts<M, V> {
+pub struct Experts<M, V> {
     /// (experts, embedding)
-    pub(crate) router: M,
-    pub(crate) routed: Vec<Dense<M, V>>,
-    pub(crate) shared: Option<SharedExpert<M, V>>,
+    pub router: M,
+    /// In the order of the router's rows.
+    pub routed: Vec<Dense<M, V>>,
+    /// The one that every token is given to.
+    pub shared: Option<SharedExpert<M, V>>,
 }
 
+/// An expert for all tokens.
 #[derive(Debug)]
-pub(crate) struct SharedExpert<M, V> {
+pub struct SharedExpert<M, V> {
     /// (1, embedding)
-    pub(crate) gate: M,
-    pub(crate) dense: Dense<M, V>,
+    pub gate: M,
+    /// The expert.
+    pub dense: Dense<M, V>,
 }
 
 impl<M, V> Weights<M, V> {

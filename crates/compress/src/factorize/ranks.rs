@@ -117,7 +117,10 @@ mod tests {
             assert!(left <= budget, "{left} of {budget}");
             let loss: f64 = candidates.iter().zip(&ranks).map(|(c, rank)| c.loss(*rank)).sum();
             let least = best(&candidates, budget, 1);
-            assert!(least <= loss + 1e-9 && loss < 1.1 * least + 0.05, "{ratio}: {loss}, the least is {least}");
+            assert!(
+                least <= loss + 1e-9 && loss < 1.1 * least + 0.05,
+                "{ratio}: {loss}, the least is {least}"
+            );
         }
     }
 

@@ -12,17 +12,20 @@ pub enum Importance {
     Reconstruction,
     /// By what they add to the output: `mean x_j² · ‖w_j‖²`.
     Activation,
+    /// By what their absence does to the loss, as the gradient foretells it (LLM-Pruner, Ma et al. 2023).
+    Taylor,
 }
 
 impl Importance {
     /// Every way.
-    pub const ALL: [Self; 2] = [Self::Reconstruction, Self::Activation];
+    pub const ALL: [Self; 3] = [Self::Reconstruction, Self::Activation, Self::Taylor];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reconstruction => "reconstruction",
             Self::Activation => "activation",
+            Self::Taylor => "taylor",
         }
     }
 
@@ -39,22 +42,31 @@ pub(super) struct Choice {
     moments: Square,
     /// (rows, columns)
     weights: Vec<f32>,
+    /// Of each column, where the gradient is asked.
+    taylor: Option<Vec<f64>>,
 }
 
 impl Choice {
-    pub(super) fn new(importance: Importance, moments: Square, weights: Vec<f32>) -> Self {
-        Self { importance, moments, weights }
+    pub(super) fn new(
+        importance: Importance,
+        moments: Square,
+        weights: Vec<f32>,
+        taylor: Option<&[f64]>,
+    ) -> Self {
+        Self { importance, moments, weights, taylor: taylor.map(<[f64]>::to_vec) }
     }
 
     /// Among these columns only.
     pub(super) fn of(&self, columns: &[usize]) -> Self {
         let rows = self.weights.chunks_exact(self.moments.size);
         let weights = rows.flat_map(|row| columns.iter().map(|j| row[*j])).collect();
-        Self::new(self.importance, self.moments.select(columns), weights)
+        let taylor: Option<Vec<f64>> =
+            self.taylor.as_ref().map(|all| columns.iter().map(|j| all[*j]).collect());
+        Self::new(self.importance, self.moments.select(columns), weights, taylor.as_deref())
     }
 
     /// The groups of columns that stay when `count` go, in ascending order; `may_go(gone, group)` says whether one can go after others.
-    /// `None` if the moments cannot be factored.
+    /// `None` if the moments cannot be factored, or nobody has given what is asked for.
     pub(super) fn staying(
         &self,
         groups: &[Range<usize>],
@@ -67,6 +79,7 @@ impl Choice {
         match self.importance {
             Importance::Reconstruction => eliminate(&self.moments, &self.weights, groups, count, may_go),
             Importance::Activation => Some(lowest(&self.added(), groups, count, may_go)),
+            Importance::Taylor => Some(lowest(self.taylor.as_ref()?, groups, count, may_go)),
         }
     }
 

@@ -89,7 +89,7 @@ fn sparsegpt_gives_the_weights_of_the_reference_on_any_threads() {
 fn columns_go_in_the_order_of_the_reference() {
     let golden = Golden::read();
     let columns = golden.number("/columns");
-    let choice = Choice::new(Importance::Reconstruction, golden.moments(columns), golden.floats("/w"));
+    let choice = Choice::new(Importance::Reconstruction, golden.moments(columns), golden.floats("/w"), None);
     let expected: Vec<usize> = golden.numbers("/obs").into_iter().map(|v| v as usize).collect();
     assert_eq!(channels::choose(&choice, columns, expected.len()).unwrap(), expected);
 }

@@ -55,7 +55,7 @@ mod tests {
         });
         let weights = vec![1.0; 4 * 18];
         for importance in [Importance::Activation, Importance::Reconstruction] {
-            let choice = Choice::new(importance, moments.clone(), weights.clone());
+            let choice = Choice::new(importance, moments.clone(), weights.clone(), None);
             let (queries, key_values) = choose(&choice, before, after).unwrap();
             assert_eq!(key_values, [2, 3, 4, 5], "{importance:?}");
             assert_eq!(queries, [6, 7, 10, 11, 14, 15, 16, 17], "{importance:?}");

@@ -17,6 +17,7 @@ mod plan;
 mod slice;
 mod sparse;
 mod sparsegpt;
+mod taylor;
 mod twin;
 mod wanda;
 
@@ -36,6 +37,7 @@ use crate::mix::layer_part;
 use crate::output::Output;
 use choice::Choice;
 use plan::{Axis, Cut, Plan, Sizes, axes, part_of, values_of};
+use taylor::Taylor;
 use twin::{Exact, Twin};
 
 /// What is to go.
@@ -243,7 +245,11 @@ fn prune(
     let output = Output::open(path, layout, &key)?;
     let twin = Twin::new(load()?, windows, after.hidden)?;
     let remaining = plan.kept.iter().map(|kept| kept.shape.iter().product::<u64>()).sum();
-    let mut work = Work { source, plan, output, twin, matrices, plain, importance: options.importance };
+    let taylor = (options.importance == Importance::Taylor)
+        .then(|| taylor::scores(source, windows, (before, layers), options.threads))
+        .transpose()?;
+    let importance = options.importance;
+    let mut work = Work { source, plan, output, twin, matrices, plain, importance, taylor };
     work.outside(false)?;
     for layer in 0..layers {
         if removed.contains(&layer) {
@@ -284,6 +290,7 @@ struct Work<'a> {
     matrices: Vec<String>,
     plain: bool,
     importance: Importance,
+    taylor: Option<Taylor>,
 }
 
 impl Work<'_> {
@@ -375,7 +382,8 @@ impl Work<'_> {
         let fewer = after.heads < before.heads;
         if fewer {
             let moments = self.twin.moments(layer, reader, query_length)?;
-            let choice = Choice::new(self.importance, moments, values[name].clone());
+            let given = self.taylor.as_ref().map(|taylor| &taylor.queries[layer][..]);
+            let choice = Choice::new(self.importance, moments, values[name].clone(), given);
             (cut.queries, cut.key_values) =
                 heads::choose(&choice, before, after).ok_or_else(|| failed(name))?;
             self.writer(layer, (name, reader), &choice, &cut.queries, exact, &mut values)?;
@@ -388,7 +396,8 @@ impl Work<'_> {
         let fewer = after.channels < before.channels;
         if fewer {
             let moments = self.twin.moments(layer, reader, before.channels)?;
-            let choice = Choice::new(self.importance, moments, values[name].clone());
+            let given = self.taylor.as_ref().map(|taylor| &taylor.channels[layer][..]);
+            let choice = Choice::new(self.importance, moments, values[name].clone(), given);
             cut.channels =
                 channels::choose(&choice, before.channels, after.channels).ok_or_else(|| failed(name))?;
             self.writer(layer, (name, reader), &choice, &cut.channels, exact, &mut values)?;

@@ -52,7 +52,7 @@ pub struct Arguments {
     /// Channels and values of the stream that stay are a multiple of this; 256 lets k-quants apply
     #[arg(long, value_name = "N", default_value_t = 32)]
     multiple: usize,
-    /// What heads and channels are chosen by: reconstruction or activation
+    /// What heads and channels are chosen by: reconstruction, activation or taylor
     #[arg(long, default_value = "reconstruction", value_parser = parse_importance)]
     importance: Importance,
     /// Zeros in place of weights: a share of each matrix (0.5), or all but N of M in a row (2:4)

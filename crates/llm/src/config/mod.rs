@@ -50,7 +50,8 @@ pub struct Config {
     pub layers: Vec<LayerSpec>,
     /// Highest rank of the matrices that the file holds in two factors; 0: it holds none.
     pub factor_rank: usize,
-    pub(crate) design: Design,
+    /// Which parts a layer has, and how they are joined.
+    pub design: Design,
     pub(crate) ropes: Ropes,
 }
 
