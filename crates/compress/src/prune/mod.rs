@@ -20,12 +20,12 @@ mod sparsegpt;
 mod taylor;
 mod twin;
 mod wanda;
+mod work;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use ganglion_gguf::Gguf;
-use ganglion_llm::{Config, FACTORED, Model, ModelOptions, Reader};
+use ganglion_llm::{Config, FACTORED, Model, ModelOptions};
 
 pub use choice::Importance;
 pub use sparse::{Pattern, SparseMethod, SparseOptions, SparseReport, sparsify_file};
@@ -33,12 +33,10 @@ pub use sparse::{Pattern, SparseMethod, SparseOptions, SparseReport, sparsify_fi
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
 use crate::measure::Windows;
-use crate::mix::layer_part;
 use crate::output::Output;
-use choice::Choice;
-use plan::{Axis, Cut, Plan, Sizes, axes, part_of, values_of};
-use taylor::Taylor;
-use twin::{Exact, Twin};
+use plan::{Axis, Plan, Sizes, axes};
+use twin::Twin;
+use work::Work;
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,7 +115,7 @@ pub fn prune_file(
     let turning = if after.hidden < config.embedding_length { layers } else { 0 };
     let steps = turning + if options.layers > 0 { 2 * layers } else { layers };
     if turning == 0 {
-        return prune(source, path, (options, after), windows, &mut |done| progress(done, steps));
+        return prune(source, path, (options, after), windows, &mut |done| progress(done, steps)).map(first);
     }
     let rotated = slice::rotated_path(path, source, windows);
     if !rotated.exists() {
@@ -127,12 +125,17 @@ pub fn prune_file(
     }
     let turned = Gguf::open(&rotated)?;
     let mut report =
-        prune(&turned, path, (options, after), windows, &mut |done| progress(turning + done, steps))?;
+        prune(&turned, path, (options, after), windows, &mut |done| progress(turning + done, steps))
+            .map(first)?;
     report.parameters.0 = parameters(source);
     drop(turned);
     // What cannot be removed says by its name that it is left over.
     let _ = std::fs::remove_file(&rotated);
     Ok(report)
+}
+
+fn first<A, B>(both: (A, B)) -> A {
+    both.0
 }
 
 fn parameters(gguf: &Gguf) -> u64 {
@@ -209,13 +212,14 @@ fn is_plain(source: &Gguf, part: &str, sizes: Sizes, layers: usize) -> bool {
     })
 }
 
+/// The report, and both models behind their last layers.
 fn prune(
     source: &Gguf,
     path: &Path,
     (options, after): (PruneOptions, Sizes),
     windows: &Windows,
     progress: &mut dyn FnMut(usize),
-) -> Result<PruneReport> {
+) -> Result<(PruneReport, Twin)> {
     let config = Config::from_header(source.header())?;
     let (before, layers) = (Sizes::of(&config), config.layer_count);
     let load = || Model::load(source, ModelOptions { threads: options.threads, ..ModelOptions::default() });
@@ -266,7 +270,7 @@ fn prune(
     }
     work.outside(true)?;
     work.output.finish()?;
-    Ok(PruneReport {
+    let report = PruneReport {
         influence,
         removed_layers: removed,
         heads: (before.heads, after.heads),
@@ -275,223 +279,103 @@ fn prune(
         hidden: (before.hidden, after.hidden),
         parameters: (parameters(source), remaining),
         size_bytes,
-    })
+    };
+    Ok((report, work.twin))
 }
 
-/// Values of a layer's matrices in the source's shape, by name without the layer.
-type Values = BTreeMap<String, Vec<f32>>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Work<'a> {
-    source: &'a Gguf,
-    plan: Plan,
-    output: Output,
-    twin: Twin,
-    /// Names, without the layer, of the matrices that stand by themselves in every layer.
-    matrices: Vec<String>,
-    plain: bool,
-    importance: Importance,
-    taylor: Option<Taylor>,
-}
-
-impl Work<'_> {
-    /// Tensors outside of layers: those that depend on nothing, or those that are solved behind all layers.
-    fn outside(&mut self, solved: bool) -> Result<()> {
-        let everything = Cut { queries: Vec::new(), key_values: Vec::new(), channels: Vec::new() };
-        for (index, kept) in self.plan.kept.iter().enumerate() {
-            let info = &self.source.tensors()[kept.source];
-            if layer_part(&info.name).is_some() || kept.solved != solved || self.output.is_done(index) {
-                continue;
-            }
-            if self.plan.is_copied(kept, self.source) {
-                self.output.write(index, self.source.tensor_bytes(&info.name)?)?;
-                continue;
-            }
-            let mut values = values_of(self.source, info)?;
-            if solved && self.twin.differs() {
-                self.twin.head()?.apply(&mut values);
-            }
-            self.output.write(index, &self.plan.stored(kept, info, &values, &everything)?)?;
-        }
-        Ok(())
+    fn tiny() -> Gguf {
+        Gguf::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/golden/tiny-f32.gguf")).unwrap()
     }
 
-    /// A layer that goes, with none before it that stays.
-    fn missing(&mut self, layer: usize) -> Result<()> {
-        self.twin.diverge();
-        if self.plain { self.twin.advance_exact(layer) } else { Ok(()) }
+    fn folder(name: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("ganglion-prune-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        path
     }
 
-    /// Prunes a layer behind which `follow` layers go.
-    fn layer(&mut self, layer: usize, follow: usize) -> Result<()> {
-        let of = |index: &usize| {
-            let info = &self.source.tensors()[self.plan.kept[*index].source];
-            layer_part(&info.name).is_some_and(|(of, _)| of == layer)
-        };
-        let indices: Vec<usize> = (0..self.plan.kept.len()).filter(of).collect();
-        // Biases cannot be moved with what they belong to: what was chosen must be known to stand in for the result.
-        let biased = indices.iter().any(|index| {
-            let info = &self.source.tensors()[self.plan.kept[*index].source];
-            let (columns, rows) = axes(part_of(&info.name));
-            rows == Axis::Whole && ![Axis::Whole, Axis::Stream].contains(&columns)
-        });
-        let done = !biased && indices.iter().all(|index| self.output.is_done(*index));
-        let exact = match (self.plain, done) {
-            (true, false) => Some(self.twin.observe_exact(layer)?),
-            (true, true) => self.twin.advance_exact(layer).map(|()| None)?,
-            (false, _) => None,
-        };
-        if self.plain {
-            (layer + 1..=layer + follow).try_for_each(|gone| self.twin.advance_exact(gone))?;
-        }
-        let cut = if done {
-            None
-        } else {
-            let (values, cut) = self.solve(layer, exact.as_ref(), follow > 0)?;
-            self.write(&indices, &values, &cut)?;
-            Some(cut).filter(|_| biased)
-        };
-        if follow > 0 {
-            self.twin.diverge();
-        }
-        self.go_on(layer, &indices, cut.as_ref())
+    fn windows(source: &Gguf) -> Windows {
+        let vocab = Config::from_header(source.header()).unwrap().vocab_size as u32;
+        Windows::of_tokens((0..256).map(|i| i * 7919 % vocab).collect(), 32, 256).unwrap()
     }
 
-    /// Chooses what stays of a layer, and solves it.
-    fn solve(&mut self, layer: usize, exact: Option<&Exact>, before_missing: bool) -> Result<(Values, Cut)> {
-        let (before, after) = (self.plan.before, self.plan.after);
-        let mut values = Values::new();
-        for part in &self.matrices {
-            let info = self.source.tensor(&format!("blk.{layer}.{part}"))?;
-            let mut found = values_of(self.source, info)?;
-            if axes(part).1 == Axis::Stream {
-                let columns = info.shape[0] as usize;
-                found[after.hidden * columns..].fill(0.0);
-            }
-            values.insert(part.clone(), found);
-        }
-        let (query_length, kv_length) = (before.heads * before.head_dim, before.kv_heads * before.head_dim);
-        let mut cut = Cut {
-            queries: (0..query_length).collect(),
-            key_values: (0..kv_length).collect(),
-            channels: (0..before.channels).collect(),
-        };
-        let failed = |name: &str| CompressError::Moments { tensor: format!("blk.{layer}.{name}") };
-
-        self.readers(layer, Reader::QueryKeyValue, exact, &mut values)?;
-        let (name, reader) = ("attn_output.weight", Reader::AttentionOutput);
-        let fewer = after.heads < before.heads;
-        if fewer {
-            let moments = self.twin.moments(layer, reader, query_length)?;
-            let given = self.taylor.as_ref().map(|taylor| &taylor.queries[layer][..]);
-            let choice = Choice::new(self.importance, moments, values[name].clone(), given);
-            (cut.queries, cut.key_values) =
-                heads::choose(&choice, before, after).ok_or_else(|| failed(name))?;
-            self.writer(layer, (name, reader), &choice, &cut.queries, exact, &mut values)?;
-        } else if exact.is_some() && self.twin.differs() {
-            self.twin.writer(layer, (name, reader), of(&mut values, name), &cut.queries, exact)?;
-        }
-
-        self.readers(layer, Reader::FeedForward, exact, &mut values)?;
-        let (name, reader) = ("ffn_down.weight", Reader::Down);
-        let fewer = after.channels < before.channels;
-        if fewer {
-            let moments = self.twin.moments(layer, reader, before.channels)?;
-            let given = self.taylor.as_ref().map(|taylor| &taylor.channels[layer][..]);
-            let choice = Choice::new(self.importance, moments, values[name].clone(), given);
-            cut.channels =
-                channels::choose(&choice, before.channels, after.channels).ok_or_else(|| failed(name))?;
-            self.writer(layer, (name, reader), &choice, &cut.channels, exact, &mut values)?;
-        } else if exact.is_some() && (before_missing || self.twin.differs()) {
-            self.twin.writer(layer, (name, reader), of(&mut values, name), &cut.channels, None)?;
-        }
-        Ok((values, cut))
+    /// The streams of a model behind all its layers.
+    fn streams(gguf: &Gguf, windows: &Windows) -> Vec<Vec<f32>> {
+        let model = Model::load(gguf, ModelOptions { threads: 1, ..ModelOptions::default() }).unwrap();
+        let config = model.config().clone();
+        let mut twin = Twin::new(model, windows, config.embedding_length).unwrap();
+        (0..config.layer_count).for_each(|layer| twin.advance_exact(layer).unwrap());
+        twin.exact().to_vec()
     }
 
-    /// Solves the matrices that read the stream in one place.
-    fn readers(
-        &mut self,
-        layer: usize,
-        reader: Reader,
-        exact: Option<&Exact>,
-        values: &mut Values,
-    ) -> Result<()> {
-        let Some(exact) = exact.filter(|_| self.twin.differs()) else { return Ok(()) };
-        let refit = self.twin.reader(layer, reader, exact)?;
-        for (part, values) in
-            values.iter_mut().filter(|(part, _)| crate::quantize::reader_of(part) == Some(reader))
-        {
-            refit.apply(values);
-            self.twin.install(layer, part, values, self.plan.before.hidden)?;
-        }
-        Ok(())
-    }
-
-    /// Solves a matrix that writes to the stream and loses columns.
-    fn writer(
-        &mut self,
-        layer: usize,
-        (name, reader): (&str, Reader),
-        choice: &Choice,
-        kept: &[usize],
-        exact: Option<&Exact>,
-        values: &mut Values,
-    ) -> Result<()> {
-        let failed = || CompressError::Moments { tensor: format!("blk.{layer}.{name}") };
-        let values = of(values, name);
-        let solved = choice.compensated(kept).ok_or_else(failed)?;
-        let columns = values.len() / self.plan.before.hidden;
-        values.fill(0.0);
-        for (row, solved) in values.chunks_exact_mut(columns).zip(solved.chunks_exact(kept.len())) {
-            kept.iter().zip(solved).for_each(|(j, value)| row[*j] = *value);
-        }
-        self.twin.diverge();
-        match exact {
-            Some(exact) => {
-                let middle = (reader == Reader::AttentionOutput).then_some(exact);
-                self.twin.writer(layer, (name, reader), values, kept, middle)
-            }
-            None => self.twin.install(layer, name, values, columns),
-        }
-    }
-
-    /// Stores a layer.
-    fn write(&mut self, indices: &[usize], values: &Values, cut: &Cut) -> Result<()> {
-        for index in indices.iter().filter(|index| !self.output.is_done(**index)).copied().collect::<Vec<_>>()
-        {
-            let kept = &self.plan.kept[index];
-            let info = &self.source.tensors()[kept.source];
-            let bytes = self.source.tensor_bytes(&info.name)?;
-            if self.plan.is_copied(kept, self.source) {
-                self.output.write(index, bytes)?;
-                continue;
-            }
-            let stored = match (values.get(part_of(&info.name)), self.plan.rows(kept, info, bytes, cut)) {
-                (_, Some(rows)) => rows,
-                (Some(values), None) => self.plan.stored(kept, info, values, cut)?,
-                (None, None) => self.plan.stored(kept, info, &values_of(self.source, info)?, cut)?,
+    #[test]
+    fn the_file_computes_what_the_zeros_computed_that_stood_in_for_it() {
+        let folder = folder("stands-in");
+        let path = folder.join("model.gguf");
+        let nothing = PruneOptions { multiple: 8, ..PruneOptions::default() };
+        let source = tiny();
+        let windows = windows(&source);
+        let config = Config::from_header(source.header()).unwrap();
+        for options in [
+            PruneOptions { feed_forward: 0.4, ..nothing },
+            PruneOptions { layers: 1, heads: config.head_count_kv / 2, ..nothing },
+            PruneOptions { queries: 1, hidden: 0.25, feed_forward: 0.2, ..nothing },
+        ] {
+            let after = check(&source, &config, options).unwrap();
+            let turned = if after.hidden < config.embedding_length {
+                let axes = slice::principal_axes(&source, &windows, 1, &mut |_| ()).unwrap();
+                slice::rotate_file(&source, &folder.join("turned.gguf"), &axes, 1).unwrap();
+                Gguf::open(folder.join("turned.gguf")).unwrap()
+            } else {
+                tiny()
             };
-            self.output.write(index, &stored)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the pruned stream through the layer as it is stored.
-    fn go_on(&mut self, layer: usize, indices: &[usize], cut: Option<&Cut>) -> Result<()> {
-        for index in indices {
-            let kept = &self.plan.kept[*index];
-            let info = &self.source.tensors()[kept.source];
-            let part = part_of(&info.name);
-            if self.plan.is_copied(kept, self.source) || !self.matrices.iter().any(|name| name == part) {
-                continue;
+            let (_, twin) = prune(&turned, &path, (options, after), &windows, &mut |_| ()).unwrap();
+            let found = streams(&Gguf::open(&path).unwrap(), &windows);
+            let mut largest = 0.0f32;
+            for (found, expected) in found.iter().zip(twin.pruned()) {
+                let rows = found.chunks(after.hidden).zip(expected.chunks(config.embedding_length));
+                for (found, expected) in rows {
+                    assert!(expected[after.hidden..].iter().all(|v| *v == 0.0), "{options:?}");
+                    let size = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                    let differ = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    largest = largest.max(differ / size);
+                }
             }
-            let bytes = self.output.read(*index)?;
-            let values = self.plan.widened(kept, info, &bytes, cut)?;
-            self.twin.install(layer, part, &values, info.shape[0] as usize)?;
+            assert!(largest < 1e-4, "{options:?}: {largest}");
         }
-        self.twin.advance_pruned(layer)
+        std::fs::remove_dir_all(folder).unwrap();
     }
-}
 
-fn of<'v>(values: &'v mut Values, name: &str) -> &'v mut Vec<f32> {
-    values.get_mut(name).unwrap_or_else(|| unreachable!("{name} was checked to be there"))
+    #[test]
+    fn a_turned_stream_changes_nothing_but_the_rounding() {
+        let folder = folder("turned");
+        let path = folder.join("model.gguf");
+        let source = tiny();
+        let windows = windows(&source);
+        let axes = slice::principal_axes(&source, &windows, 2, &mut |_| ()).unwrap();
+        slice::rotate_file(&source, &path, &axes, 2).unwrap();
+        let logits = |gguf: &Gguf| {
+            let model = Model::load(gguf, ModelOptions { threads: 1, ..ModelOptions::default() }).unwrap();
+            let options = ganglion_llm::SessionOptions {
+                kv: ganglion_llm::KvType::F32,
+                ..ganglion_llm::SessionOptions::new(32)
+            };
+            let mut session = ganglion_llm::Session::new(std::sync::Arc::new(model), options).unwrap();
+            session.prefill(windows.iter().next().unwrap(), &mut || false).unwrap();
+            let mut logits = vec![0.0; session.model().config().vocab_size];
+            session.logits_all(&mut logits).unwrap();
+            logits
+        };
+        let (expected, found) = (logits(&source), logits(&Gguf::open(&path).unwrap()));
+        let size = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-4 * size, "{found}, not {expected}");
+        }
+        let (before, after) = (streams(&source, &windows), streams(&Gguf::open(&path).unwrap(), &windows));
+        assert!((before[0][0] - after[0][0]).abs() > 1e-3, "nothing was turned");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

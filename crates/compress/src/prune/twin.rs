@@ -59,6 +59,16 @@ impl Twin {
         Ok(Self { session, exact, pruned, hidden, differs: hidden < width, threads })
     }
 
+    #[cfg(test)]
+    pub(super) fn exact(&self) -> &Streams {
+        &self.exact
+    }
+
+    #[cfg(test)]
+    pub(super) fn pruned(&self) -> &Streams {
+        &self.pruned
+    }
+
     fn width(&self) -> usize {
         self.session.model().config().embedding_length
     }
