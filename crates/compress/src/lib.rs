@@ -8,9 +8,12 @@
 //!
 //! text ─Tokenizer─► tokens ─windows─► Session of the model ──────► log-probabilities ─► Measured
 //!                                └──► Session of a reference ────────────┘
+//!
+//! text ─windows─► both models, layer by layer ─► prune_file: fewer layers, heads, channels, values of the stream
+//!            └──► Calibrator ─► sparsify_file: zeros; factorize_file: two factors for a matrix
 //! ```
 //! The methods ([`Method`]) only choose quants and scales, or move factors between neighbouring tensors: what comes out is an
-//! ordinary GGUF file of the same architecture.
+//! ordinary GGUF file of the same architecture, and of pruning a smaller one. Only factors are for this engine alone.
 //!
 //! # What it does not do
 //! Nothing here runs while a plant is controlled. No training, and no formats beyond those of GGUF.
