@@ -10,10 +10,10 @@
 //!                                └──► Session of a reference ────────────┘
 //! ```
 //! The methods ([`Method`]) only choose quants and scales, or move factors between neighbouring tensors: what comes out is an
-//! ordinary GGUF file of the same architecture.
+//! GGUF file of the same architecture.
 //!
 //! # What it does not do
-//! Nothing here runs while a plant is controlled. No training, and no formats beyond those of GGUF.
+//! Nothing here runs while a plant is controlled. No training.
 
 mod calibrate;
 mod error;
@@ -27,6 +27,7 @@ mod mix;
 mod output;
 mod prune;
 mod quantize;
+mod ranges;
 mod scatter;
 mod statistics;
 
@@ -38,5 +39,6 @@ pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
 pub use prune::{PruneOptions, PruneReport, prune_file};
 pub use quantize::{Knowledge, Progress, QuantizeOptions, QuantizeReport, quantize_file};
+pub use ranges::{Magnitudes, Range};
 pub use scatter::{Point, front, scatter};
 pub use statistics::Statistics;

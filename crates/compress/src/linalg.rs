@@ -28,6 +28,14 @@ impl Square {
         self.values[i * self.size + j] = value;
     }
 
+    pub(crate) fn transpose(&mut self) {
+        for i in 0..self.size {
+            for j in 0..i {
+                self.values.swap(i * self.size + j, j * self.size + i);
+            }
+        }
+    }
+
     pub(crate) fn mean_diagonal(&self) -> f64 {
         (0..self.size).map(|i| self.at(i, i)).sum::<f64>() / self.size.max(1) as f64
     }

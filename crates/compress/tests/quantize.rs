@@ -25,7 +25,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn options(file_type: &str, method: Method) -> QuantizeOptions {
     let mix = Mix::new(FileType::from_name(file_type).unwrap());
-    QuantizeOptions { mix, method, threads: 1, key: String::new() }
+    QuantizeOptions { mix, method, threads: 1, range: None, key: String::new() }
 }
 
 fn one_thread() -> ModelOptions {

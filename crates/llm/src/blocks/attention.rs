@@ -27,7 +27,8 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
         }
     };
 
-    buffers.quantised.quantize(isa, pool, normed, tokens, embedding);
+    let readers = [&weights.query.matrix, &weights.key.matrix, &weights.value.matrix];
+    buffers.quantised.prepare(isa, pool, normed, (tokens, embedding), &readers);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(normed, &buffers.quantised);
     let products = &mut [
@@ -81,7 +82,7 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
         );
         profiler.lap("attention", || attention_work(query_length, spec.window, position, rows.len()));
     }
-    buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
+    buffers.quantised.prepare(isa, pool, attended, (tokens, query_length), &[&weights.output.matrix]);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(attended, &buffers.quantised);
     matmul(isa, pool, &input, &mut [(&weights.output.matrix, &mut *projected)]);

@@ -11,16 +11,17 @@ use crate::tensors::Dense;
 pub(super) fn feed_forward(pass: Pass<'_>, weights: &Dense<Matrix, Vec<f32>>, buffers: &mut Buffers) {
     let length = pass.tokens * pass.model.config().embedding_length;
     let Buffers { normed, projected, gate, up, quantised, profiler, .. } = buffers;
-    quantised.quantize(
-        pass.model.isa,
-        &pass.model.pool,
-        &normed[..length],
-        pass.tokens,
-        pass.model.config().embedding_length,
-    );
+    let shape = (pass.tokens, pass.model.config().embedding_length);
+    quantised.prepare(pass.model.isa, &pass.model.pool, &normed[..length], shape, &readers(weights));
     profiler.lap("quantize", || Work::NONE);
     let inner = Inner { gate, up, quantised, profiler };
     dense(pass.model, weights, &normed[..length], inner, &mut projected[..length]);
+}
+
+/// The matrices that read the part's input.
+pub(super) fn readers(weights: &Dense<Matrix, Vec<f32>>) -> [&Matrix; 2] {
+    let up = &weights.up.matrix;
+    [weights.gate.as_ref().map_or(up, |gate| &gate.matrix), up]
 }
 
 /// Scratch of [`dense`]. `quantised` already holds its input.
@@ -67,7 +68,7 @@ pub(super) fn dense(
         }
     };
     inner.profiler.lap("activation", || Work::NONE);
-    inner.quantised.quantize(isa, pool, activated, tokens, length);
+    inner.quantised.prepare(isa, pool, activated, (tokens, length), &[&weights.down.matrix]);
     inner.profiler.lap("quantize", || Work::NONE);
     let input = Input::new(activated, inner.quantised);
     matmul(isa, pool, &input, &mut [(&weights.down.matrix, &mut *out)]);

@@ -48,6 +48,27 @@ pub enum Reader {
     Down,
 }
 
+impl Reader {
+    /// Every reader, in the order in which a layer's activations come.
+    pub const ALL: [Self; 4] = [Self::QueryKeyValue, Self::AttentionOutput, Self::FeedForward, Self::Down];
+
+    /// Who reads through a tensor, by its name without the layer: `attn_q.weight`.
+    pub fn of_tensor(name: &str) -> Option<Self> {
+        Some(match name {
+            "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Self::QueryKeyValue,
+            "attn_output.weight" => Self::AttentionOutput,
+            "ffn_gate.weight"
+            | "ffn_up.weight"
+            | "ffn_gate_exps.weight"
+            | "ffn_up_exps.weight"
+            | "ffn_gate_shexp.weight"
+            | "ffn_up_shexp.weight" => Self::FeedForward,
+            "ffn_down.weight" => Self::Down,
+            _ => return None,
+        })
+    }
+}
+
 /// Is told a layer, who reads, and what is read.
 pub type Tap<'a> = dyn Fn(usize, Reader, &[f32]) + 'a;
 
