@@ -88,16 +88,8 @@ pub fn quantize_file(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<QuantizeReport> {
     let config = Config::from_header(source.header())?;
-    let tied = source.tensors().iter().all(|info| info.name != "output.weight");
-    let types = source
-        .tensors()
-        .iter()
-        .map(|info| match options.mix.choose(info, &config, tied) {
-            Some(format) => Ok(tensor_type(format)),
-            // What is kept is kept as it is, but no vector stays quantised or halved once factors may move into it.
-            None => block_format(info).map(|_| TensorType::F32),
-        })
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let tied = source.tensor("output.weight").is_err();
+    let types = file_types(source, options)?;
     let layout = header(source, &types, options, &config)?.layout()?;
     let scales_at = options.range.map(|_| place_of_scales(&layout.header));
     let size_bytes = layout.size_bytes;
@@ -133,14 +125,40 @@ pub fn quantize_file(
     Ok(QuantizeReport { types: counts, size_bytes, bits_per_weight, imatrix })
 }
 
+/// The type of every tensor of the result.
+pub(crate) fn file_types(source: &Gguf, options: &QuantizeOptions) -> Result<Vec<TensorType>> {
+    let config = Config::from_header(source.header())?;
+    let tied = source.tensor("output.weight").is_err();
+    let chosen = source.tensors().iter().map(|info| match options.mix.choose(info, &config, tied) {
+        Some(format) => Ok(tensor_type(format)),
+        // What is kept is kept as it is, but no vector stays quantised or halved once factors may move into it.
+        None => Ok(block_format(info).map(|_| TensorType::F32)?),
+    });
+    chosen.collect()
+}
+
+/// A tensor's bytes as another type, rounded to nearest.
+pub(crate) fn converted(source: &Gguf, info: &TensorInfo, dtype: TensorType) -> Result<Vec<u8>> {
+    let bytes = source.tensor_bytes(&info.name)?;
+    if info.dtype == dtype {
+        return Ok(bytes.to_vec());
+    }
+    let mut values = vec![0.0; info.element_count() as usize];
+    dequantize_matrix(block_format(info)?, info.shape[0] as usize, bytes, &mut values)?;
+    let format = format_of(dtype);
+    let mut out = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
+    ganglion_kernels::quantize(format, &values, &mut out)?;
+    Ok(out)
+}
+
 /// What the source's tensors are, without reading them all: header, length and time of change.
-fn source_key(source: &Gguf) -> String {
+pub(crate) fn source_key(source: &Gguf) -> String {
     let changed = source.modified().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{} {changed:?} {:?}", source.bytes().len(), source.tensors())
 }
 
 /// A writer that holds the result's metadata and the places of its tensors, but no data.
-fn header<'a>(
+pub(crate) fn header<'a>(
     source: &Gguf,
     types: &[TensorType],
     options: &QuantizeOptions,

@@ -5,7 +5,8 @@
 //! cargo bench -p ganglion-guard --bench cycle -- --seconds 60 --beside "ganglion bench decide $PWD/examples/hvac -n 1000000 --no-memo"
 //! ```
 //!
-//! The cycle is the real loop on the real clock, with real-time priority where the system gives it. What it works on is
+//! The cycle is the real loop on the real clock, with real-time priority where the system gives it. Before each cycle the same
+//! thread counts, without touching memory, for about as long as a cycle takes: what disturbs that is the machine. What the cycle works on is
 //! busy: tags that change, an event and an answer every few cycles, conditions over time, a ramp, a PI loop.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -18,6 +19,9 @@ use std::cell::Cell;
 use std::path::Path;
 use std::process::{Child, Command as Process, ExitCode, Stdio};
 use std::time::Instant;
+
+/// About three microseconds' worth.
+const YARDSTICK_STEPS: u64 = 1500;
 
 struct Counting;
 
@@ -162,6 +166,7 @@ struct Busy {
     begun: Instant,
     work: Histogram,
     wake: Histogram,
+    yardstick: Histogram,
     heap: u64,
     actuated: u64,
     signed: u64,
@@ -175,6 +180,11 @@ impl Port for Busy {
     fn sleep_until(&mut self, at: Micros, _: bool) -> bool {
         self.port.sleep_until(at, false);
         self.wake.add(monotonic_us().saturating_sub(at) * 1000);
+        let begun = Instant::now();
+        std::hint::black_box(
+            (0..YARDSTICK_STEPS).fold(at, |sum, step| std::hint::black_box(sum.wrapping_mul(31) ^ step)),
+        );
+        self.yardstick.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         false
     }
 
@@ -323,6 +333,7 @@ fn main() -> ExitCode {
         begun: Instant::now(),
         work: Histogram::new(),
         wake: Histogram::new(),
+        yardstick: Histogram::new(),
         heap: 0,
         actuated: 0,
         signed: 0,
@@ -347,6 +358,7 @@ fn main() -> ExitCode {
     );
     println!("| µs | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|");
     println!("{}\n{}", busy.wake.row("guard's wake-up"), busy.work.row("guard's cycle"));
+    println!("{}", busy.yardstick.row("as long without memory"));
     match &machine {
         Some(machine) => println!("{}", machine.row("cyclictest")),
         None => println!("cyclictest is not installed (Debian: rt-tests)"),
@@ -355,13 +367,14 @@ fn main() -> ExitCode {
         let machine =
             machine.map_or_else(|| "\"cyclictest\": null".into(), |machine| machine.json("cyclictest"));
         let text = format!(
-            "{{\"seconds\": {seconds}, \"cycles\": {}, \"overruns\": {}, \"heap\": {}, \"fifo\": {}, {}, {}, {machine}}}\n",
+            "{{\"seconds\": {seconds}, \"cycles\": {}, \"overruns\": {}, \"heap\": {}, \"fifo\": {}, {}, {}, {}, {machine}}}\n",
             stats.cycles,
             stats.overruns,
             busy.heap,
             granted.fifo.is_ok(),
             busy.wake.json("wake"),
-            busy.work.json("cycle")
+            busy.work.json("cycle"),
+            busy.yardstick.json("yardstick")
         );
         if let Err(error) = std::fs::write(file, text) {
             eprintln!("{file}: {error}");

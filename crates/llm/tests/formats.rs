@@ -119,7 +119,17 @@ fn every_format_computes_what_its_weights_say() {
         let size = plain.iter().map(|v| v * v).sum::<f32>().sqrt();
         let error = reference.iter().zip(&plain).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt() / size;
         println!("{format}: {error}");
-        assert!(error < if format == BlockFormat::F8_E4M3 { 1e-4 } else if format.block() == 1 { 1e-5 } else { 0.1 }, "{format}: {error}");
+        assert!(
+            error
+                < if format == BlockFormat::F8_E4M3 {
+                    1e-4
+                } else if format.block() == 1 {
+                    1e-5
+                } else {
+                    0.1
+                },
+            "{format}: {error}"
+        );
     }
     expect![[r#"
         F32     a999ac2f9cbfddff

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const SIZES: [usize; 4] = [5, 10, 20, 50];
+/// Tasks, and commands that have to be added.
+const SEARCHES: [(usize, usize); 6] = [(2, 1), (3, 1), (4, 1), (4, 2), (6, 2), (8, 2)];
 const CHECKS: usize = 20_000;
 const QUESTIONS: usize = 400;
 const PLANS: u64 = 100_000;
@@ -28,10 +30,8 @@ fn main() {
     let plans =
         words.iter().position(|word| word == "--plans").and_then(|at| words.get(at + 1)?.parse().ok());
     let site = mild_example();
-    if words.iter().any(|word| word == "--dump") {
-        let text = r#"{"action":"photograph","valve":"valve_1"}"#;
-        let tasks = [Task { command: command(&site, text), after_previous: false }; 4];
-        return println!("{}", search::question(&site, &start(&site), &tasks, (1, 2)).unwrap_or_default());
+    if let Some(folder) = words.iter().position(|word| word == "--dump").and_then(|at| words.get(at + 1)) {
+        return dump(&site, Path::new(folder));
     }
     println!("check                    steps      n        p50        p99      p99.9        max");
     for steps in SIZES {
@@ -49,7 +49,7 @@ fn main() {
         let times = exact(&site, &mut solver, steps);
         line("solver, same plan", steps, times);
     }
-    for (tasks, extra) in [(2, 1), (3, 1), (4, 1), (4, 2), (6, 2), (8, 2)] {
+    for (tasks, extra) in SEARCHES {
         let times = searching(&site, &mut solver, tasks, extra);
         line(&format!("solver, search +{extra}"), tasks, times);
     }
@@ -153,21 +153,24 @@ fn exact(site: &Arc<Site>, solver: &mut Solver, count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Tasks in any order that only pass with `extra` commands added: one of them the way home.
-fn searching(site: &Arc<Site>, solver: &mut Solver, tasks: usize, extra: usize) -> Vec<f64> {
+/// Lists of tasks that in any order only pass with commands added: one of them the way home.
+fn lists(site: &Site, tasks: usize) -> impl Iterator<Item = Vec<Task>> {
     let mut random = Random(tasks as u64);
+    let mut one = move || {
+        let valve = 1 + random.below(4);
+        let json = match random.below(2) {
+            0 => format!(r#"{{"action":"photograph","valve":"valve_{valve}"}}"#),
+            _ => format!(r#"{{"action":"measure","valve":"valve_{valve}","quantity":"leak"}}"#),
+        };
+        Task { command: command(site, &json), after_previous: random.odds(30) }
+    };
+    (0..QUESTIONS / 10).map(move |_| (0..tasks).map(|_| one()).collect())
+}
+
+fn searching(site: &Arc<Site>, solver: &mut Solver, tasks: usize, extra: usize) -> Vec<f64> {
     let start = start(site);
-    (0..QUESTIONS / 10)
-        .map(|_| {
-            let one = |random: &mut Random| {
-                let valve = 1 + random.below(4);
-                let json = match random.below(2) {
-                    0 => format!(r#"{{"action":"photograph","valve":"valve_{valve}"}}"#),
-                    _ => format!(r#"{{"action":"measure","valve":"valve_{valve}","quantity":"leak"}}"#),
-                };
-                Task { command: command(site, &json), after_previous: random.odds(30) }
-            };
-            let list: Vec<Task> = (0..tasks).map(|_| one(&mut random)).collect();
+    lists(site, tasks)
+        .map(|list| {
             let begin = Instant::now();
             let found = search::find(solver, site, &start, &list, (extra, 2));
             let time = begin.elapsed();
@@ -175,6 +178,18 @@ fn searching(site: &Arc<Site>, solver: &mut Solver, tasks: usize, extra: usize) 
             time.as_secs_f64() * 1e6
         })
         .collect()
+}
+
+/// Writes the questions of the searches as SMT-LIB files.
+fn dump(site: &Arc<Site>, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for (tasks, extra) in SEARCHES {
+        for (index, list) in lists(site, tasks).enumerate() {
+            let text = search::question(site, &start(site), &list, (extra, 2)).unwrap_or_default();
+            let file = folder.join(format!("search-{tasks}-{extra}-{index:02}.smt2"));
+            std::fs::write(&file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    }
 }
 
 fn line(name: &str, steps: usize, mut times: Vec<f64>) {

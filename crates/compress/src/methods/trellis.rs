@@ -80,7 +80,7 @@ impl Feedback {
         let mut rotated = moments.clone();
         rotate_columns(Side::Input, &mut rotated.values, columns, width);
         // The rows of what is now R·H are the columns of H·Rᵀ.
-        rotated.transpose();
+        rotated = rotated.transposed();
         rotate_columns(Side::Input, &mut rotated.values, columns, width);
         let exact = normalised(rotated).ok_or_else(failed)?;
         let factor = with_damping(&exact, &inverse_factor).ok_or_else(failed)?;

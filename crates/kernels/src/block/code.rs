@@ -1,24 +1,19 @@
 //! A block whose scales are chosen first and whose quants are set one by one: what error-feedback quantisers need.
 
 use super::codebook::{
-    FP4_DOUBLED, IQ4_NL, NF4, e8m0_half, nearest_nf4, nf4_fields, nf4_scales, put_iq4_nl, put_mxfp4, put_nf4,
+    FP4_DOUBLED, IQ4_NL, NF4, e8m0_half, nf4_fields, nf4_scales, put_iq4_nl, put_mxfp4, put_nf4,
 };
 use super::k_quants::{self, SUB_BLOCKS_MAX, SuperBlock};
 use super::legacy::{self, extreme};
-use super::search::{Fit, Grid, Sample, inverse, round_f16};
-use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at};
+use super::search::{Fit, Grid, Sample, Search, inverse, round_f16};
+use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at, table};
 use crate::error::KernelError;
 use crate::math::round_even;
 
 /// Share of the mean weight that every value has at least: a block without any weight still has to be stored.
 const WEIGHT_FLOOR: f32 = 1e-4;
-/// Scales of IQ4_NL that are tried: the extreme value on either end of the table, stretched by this much.
-const TABLE_STARTS: i32 = 17;
-const TABLE_START_STEP: f32 = 0.04;
 /// Distance of the two values of NF4 around zero.
 const NF4_UNIT: f32 = 10.0;
-/// Turns of "choose the nearest, then solve for the scale".
-const TABLE_TURNS: usize = 4;
 
 /// One block of a quantised format with its fields apart.
 ///
@@ -185,84 +180,49 @@ impl BlockCode {
         format: BlockFormat,
         grid: Grid,
         sample: Sample<'_, W>,
-    ) -> Result<Self, Overflow> {
+    ) -> Result<Self, Overflow>
+    where
+        for<'a> Sample<'a, W>: Search,
+    {
         if format.block() == SUPER_BLOCK {
-            return grid.quantize(sample).map(|block| Self::of_super(format, block));
+            return sample.quantize(grid).map(|block| Self::of_super(format, block));
         }
-        let fit = grid.fit(sample);
+        let fit = sample.fit(grid);
         let mut code = Self::of_scale(format, fit.scale, fit.min)?;
         code.set_nearest(sample.values());
         Ok(code)
     }
 
-    /// A table's scale: from several starting points, turns of choosing quants and solving for the scale.
+    /// The best of the scales that a table's format has.
     fn fit_table(format: BlockFormat, x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
-        let error = |code: &Self| {
+        if format == BlockFormat::NF4 {
+            return Self::fit_nf4(x, weights);
+        }
+        if format != BlockFormat::MXFP4 {
+            let mut code = Self::of_scale(format, table::scale(&IQ4_NL, x, weights)?, 0.0)?;
+            code.set_nearest(x);
+            return Ok(code);
+        }
+        let exponent = (extreme(x).abs().to_bits() >> 23) as u8;
+        let codes = [2u8, 1, 3].map(|shift| {
+            let mut code = Self::of_exponent(exponent.saturating_sub(shift));
+            code.set_nearest(x);
             let square = |(i, x): (usize, &f32)| {
                 let difference = code.value(i, code.quant(i)) - x;
                 weights[i] * difference * difference
             };
-            x.iter().enumerate().map(square).sum::<f32>()
-        };
-        if format == BlockFormat::NF4 {
-            return Self::fit_nf4(x, weights);
-        }
-        let extreme = extreme(x);
-        let mut best: Option<(f32, Self)> = None;
-        let mut offer = |mut code: Self| {
-            code.set_nearest(x);
-            let error = error(&code);
-            if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, code.clone()));
-            }
-            code
-        };
-        if format == BlockFormat::MXFP4 {
-            let exponent = (extreme.abs().to_bits() >> 23) as u8;
-            for shift in [2u8, 1, 3] {
-                offer(Self::of_exponent(exponent.saturating_sub(shift)));
-            }
-        } else {
-            for start in 0..TABLE_STARTS {
-                let stretch = 1.0 + TABLE_START_STEP * (start - TABLE_STARTS / 2) as f32;
-                for end in [IQ4_NL[0], IQ4_NL[15]] {
-                    let mut scale = extreme / (f32::from(end) * stretch);
-                    for _ in 0..TABLE_TURNS {
-                        let code = offer(Self::of_scale(format, scale, 0.0)?);
-                        let (mut xq, mut qq) = (0.0f32, 0.0f32);
-                        for (i, x) in x.iter().enumerate() {
-                            let q = f32::from(IQ4_NL[usize::from(code.quant(i))]);
-                            xq += weights[i] * q * x;
-                            qq += weights[i] * q * q;
-                        }
-                        scale = if qq > 0.0 { xq / qq } else { 0.0 };
-                    }
-                }
-            }
-        }
-        let (_, code) = best.unwrap_or_else(|| unreachable!("something was tried"));
-        Ok(code)
+            (x.iter().enumerate().map(square).sum::<f32>(), code)
+        });
+        let best = codes.into_iter().reduce(|best, code| if code.0 < best.0 { code } else { best });
+        Ok(best.unwrap_or_else(|| unreachable!("three were tried")).1)
     }
 
-    /// Scales of either sign that stretch or cut off the largest magnitude of their sub-block, each of least error.
+    /// The best scale of each sub-block, rounded to eight bits.
     fn fit_nf4(x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
         let mut targets = [0.0; 4];
         let sub = BlockFormat::NF4.sub_block();
         for ((target, x), weights) in targets.iter_mut().zip(x.chunks_exact(sub)).zip(weights.chunks(sub)) {
-            let widest = extreme(x).abs() / f32::from(NF4[15]);
-            let mut least = f32::INFINITY;
-            for start in 0..2 * TABLE_STARTS {
-                let stretch = 1.1 - TABLE_START_STEP / 2.0 * (start / 2) as f32;
-                let scale = widest * stretch * if start % 2 == 0 { 1.0 } else { -1.0 };
-                let square = |(x, w): (&f32, &f32)| {
-                    let value = scale * f32::from(NF4[usize::from(nearest_nf4(scale, *x))]);
-                    w * (value - x) * (value - x)
-                };
-                let error = x.iter().zip(weights).map(square).sum::<f32>();
-                if error < least {
-                    (least, *target) = (error, scale);
-                }
-            }
+            *target = table::scale(&NF4, x, weights)?;
         }
         let mut code = Self::of_nf4(targets)?;
         code.set_nearest(x);

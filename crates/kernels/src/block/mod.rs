@@ -31,6 +31,7 @@ mod k_quants;
 mod legacy;
 mod rows;
 mod search;
+mod table;
 pub(crate) mod trellis;
 mod trellis_search;
 

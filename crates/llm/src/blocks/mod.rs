@@ -6,6 +6,7 @@ mod embedding;
 mod experts;
 mod feed_forward;
 mod head;
+mod linear;
 mod norm;
 
 use ganglion_kernels::{RopeTable, add_rows};
@@ -19,7 +20,7 @@ use crate::model::Model;
 use crate::profile::Work;
 use crate::sequence::Sequence;
 use crate::session::Part;
-use crate::tensors::{FeedForward, Norm};
+use crate::tensors::{FACTORED, FIRST, FeedForward, Norm, SECOND};
 
 /// The tokens that one evaluation covers.
 #[derive(Clone, Copy)]
@@ -46,15 +47,21 @@ pub enum Reader {
     FeedForward,
     /// The feed-forward part's last matrix: (tokens, feed-forward length). Not told of mixtures of experts.
     Down,
+    /// The second factor of the matrix of this name (`attn_q`): (tokens, rank). Not told of mixtures of experts.
+    Second(&'static str),
 }
 
 impl Reader {
-    /// Every reader, in the order in which a layer's activations come.
+    /// Every reader of whole matrices, in the order in which a layer's activations come.
     pub const ALL: [Self; 4] = [Self::QueryKeyValue, Self::AttentionOutput, Self::FeedForward, Self::Down];
 
     /// Who reads through a tensor, by its name without the layer: `attn_q.weight`.
     pub fn of_tensor(name: &str) -> Option<Self> {
-        Some(match name {
+        if let Some(name) = name.strip_suffix(SECOND) {
+            return FACTORED.into_iter().find(|known| *known == name).map(Self::Second);
+        }
+        let whole = name.strip_suffix(FIRST).map(|name| format!("{name}.weight"));
+        Some(match whole.as_deref().unwrap_or(name) {
             "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Self::QueryKeyValue,
             "attn_output.weight" => Self::AttentionOutput,
             "ffn_gate.weight"
@@ -103,7 +110,7 @@ pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequenc
     pass.tell(index, Reader::FeedForward, &buffers.normed, config.embedding_length);
     match &layer.feed_forward {
         FeedForward::Dense(dense) => {
-            feed_forward::feed_forward(pass, dense, buffers);
+            feed_forward::feed_forward(pass, index, dense, buffers);
             let inner = if dense.gate.is_some() { &buffers.gate } else { &buffers.up };
             pass.tell(index, Reader::Down, inner, config.feed_forward_length);
         }

@@ -5,7 +5,7 @@
 //! every course of events. Rules are named assertions, one name per rule, and the core of an unsatisfiable question says
 //! which of them exclude each other. What is found is a proposal: the fast check has the last word.
 
-use super::{Script, all, any, holds, max, min, near};
+use super::{Script, all, any, holds, near};
 use crate::check::Start;
 use crate::error::PlanError;
 use crate::interval::{ZERO, add, hull, times};
@@ -140,7 +140,18 @@ struct Search<'a> {
     named: bool,
 }
 
+/// A way before a slot's command.
+struct Way {
+    choice: usize,
+    /// Literals of a clause: it is not this way that is taken.
+    away: String,
+    length_m: f64,
+}
+
 /// Ends of a tag's interval as terms.
+///
+/// Every rule is easier to keep for a narrower interval. So the terms are only bounded from the side that matters: the lower
+/// end is at most, the upper one at least what it is; clauses over differences, which are what a solver is quick with.
 #[derive(Clone)]
 struct Ends {
     lo: String,
@@ -150,6 +161,43 @@ struct Ends {
 impl Ends {
     fn fixed(span: Span) -> Self {
         Self { lo: number(span.lo), hi: number(span.hi) }
+    }
+
+    fn named(tag: usize, slot: usize, suffix: &str, script: &mut Script) -> Self {
+        let ends = Self { lo: format!("lo_{tag}_{slot}{suffix}"), hi: format!("hi_{tag}_{slot}{suffix}") };
+        script.real(&ends.lo);
+        script.real(&ends.hi);
+        ends
+    }
+
+    /// Unless one of the literals `unless` holds, these ends contain `span`.
+    fn contain(&self, span: Span, unless: &str, script: &mut Script) {
+        script.assert(&format!("(or {unless} (<= {} {}))", self.lo, number(span.lo)));
+        script.assert(&format!("(or {unless} (>= {} {}))", self.hi, number(span.hi)));
+    }
+
+    /// Unless one of the literals `unless` holds, these ends contain `before` after a change that ends at `until`.
+    fn follow(&self, before: &Self, change: Span, until: Option<f64>, unless: &str, script: &mut Script) {
+        for (op, after, before, change, grows) in [
+            ("<=", &self.lo, &before.lo, change.lo, change.lo < 0.0),
+            (">=", &self.hi, &before.hi, change.hi, change.hi >= 0.0),
+        ] {
+            let moved = format!("({op} (- {after} {before}) {})", number(change));
+            let Some(until) = until.map(number) else {
+                script.assert(&format!("(or {unless} {moved})"));
+                continue;
+            };
+            let (same, there) =
+                (format!("({op} (- {after} {before}) 0.0)"), format!("({op} {after} {until})"));
+            if grows {
+                // The interval widens, no further than to `until`.
+                script.assert(&format!("(or {unless} {moved} {same})"));
+                script.assert(&format!("(or {unless} {moved} {there})"));
+            } else {
+                script.assert(&format!("(or {unless} {moved})"));
+                script.assert(&format!("(or {unless} {same} {there})"));
+            }
+        }
     }
 }
 
@@ -242,24 +290,17 @@ impl<'a> Search<'a> {
         let mut time = "0.0".to_string();
         self.rules_of(&state, &mut rules);
         for slot in 0..self.slots {
-            let way = self.way(slot, &at, &mut script, &mut rules);
-            self.travel(slot, way.as_deref(), &mut state, &mut script);
+            let ways = self.ways(slot, &at, &mut rules);
+            self.travel(slot, &ways, &mut state, &mut script);
             at = self.arrive(slot, &at, &mut script);
-            if let (Some(map), Some(read)) = (&self.spec.map, self.place_read(&at))
-                && matters(self.site, self.spec, map.tag)
-                && let Some(ends) = state.get_mut(map.tag)
-            {
-                let name = format!("place_{slot}");
-                script.define(&name, &read);
-                *ends = Some(Ends { lo: name.clone(), hi: name });
-            }
+            self.read_place(slot, &at, &mut state, &mut script);
             self.needs(slot, &state, &mut rules);
             self.avoid(slot, &state, &mut rules);
             self.rules_of(&state, &mut rules);
             self.act(slot, &mut state, &mut script, &mut rules);
             self.avoid(slot, &state, &mut rules);
             self.rules_of(&state, &mut rules);
-            time = self.time(slot, &time, way.as_deref(), &mut script, &mut rules);
+            time = self.time(slot, &time, &ways, &mut script, &mut rules);
         }
         for (index, term) in self.spec.end.iter().enumerate() {
             rules.push(format!("end_{index}"), self.surely(term, &state));
@@ -316,31 +357,27 @@ impl<'a> Search<'a> {
         places
     }
 
-    /// The length of the way that comes before a slot's command. `at` says for each place whether the machine is there.
-    fn way(
-        &self,
-        slot: usize,
-        at: &[(usize, String)],
-        script: &mut Script,
-        rules: &mut Rules,
-    ) -> Option<String> {
-        let routes = self.routes.as_ref()?;
-        let mut length = "0.0".to_string();
+    /// The ways that may come before a slot's command: `(choice, from, length in m)`. `at` says for each place whether the
+    /// machine may be there.
+    fn ways(&self, slot: usize, at: &[(usize, String)], rules: &mut Rules) -> Vec<Way> {
+        let Some(routes) = &self.routes else { return Vec::new() };
+        let mut ways = Vec::new();
         for (index, choice) in self.options(slot) {
             let Some(to) = choice.place else { continue };
-            for (from, here) in at.iter().filter(|(from, here)| *from != to && here != "false") {
-                let here = format!("(and {} {here})", chosen(slot, index));
-                let way = routes.length_m(*from, to);
-                if way.is_finite() {
-                    length = format!("(ite {here} {} {length})", number(way));
+            for (from, here) in at.iter().filter(|(_, here)| here != "false") {
+                let away = match here.as_str() {
+                    "true" => format!("(not {})", chosen(slot, index)),
+                    _ => format!("(not {}) (not {here})", chosen(slot, index)),
+                };
+                let length_m = if *from == to { 0.0 } else { routes.length_m(*from, to) };
+                if length_m.is_finite() {
+                    ways.push(Way { choice: index, away, length_m });
                 } else {
-                    rules.push("ways".into(), format!("(not {here})"));
+                    rules.push("ways".into(), format!("(or {away})"));
                 }
             }
         }
-        let name = format!("way_{slot}");
-        script.define(&name, &length);
-        Some(name)
+        ways
     }
 
     /// Where the machine is after a slot's way.
@@ -370,18 +407,24 @@ impl<'a> Search<'a> {
     }
 
     /// What the map's tag reads, from where the machine is.
-    fn place_read(&self, at: &[(usize, String)]) -> Option<String> {
-        let map = self.spec.map.as_ref()?;
-        let reads = |place: &usize| map.places.get(*place).map(|place| number(place.number));
-        let mut value = None;
+    fn read_place(
+        &self,
+        slot: usize,
+        at: &[(usize, String)],
+        state: &mut [Option<Ends>],
+        script: &mut Script,
+    ) {
+        let Some(map) = self.spec.map.as_ref().filter(|map| matters(self.site, self.spec, map.tag)) else {
+            return;
+        };
+        let Some(ends) = state.get_mut(map.tag) else { return };
+        let name = format!("place_{slot}");
+        script.real(&name);
         for (place, here) in at.iter().filter(|(_, here)| here != "false") {
-            let own = reads(place)?;
-            value = Some(match value {
-                None => own,
-                Some(others) => format!("(ite {here} {own} {others})"),
-            });
+            let Some(place) = map.places.get(*place) else { continue };
+            script.assert(&format!("(or (not {here}) (= {name} {}))", number(place.number)));
         }
-        value
+        *ends = Some(Ends { lo: name.clone(), hi: name });
     }
 
     /// What travelling costs, per metre: rates of the command that travels, and drift, over the speeds of the map.
@@ -409,16 +452,22 @@ impl<'a> Search<'a> {
         self.spec.drift.iter().find(|drift| drift.tag == tag).map_or(ZERO, |drift| drift.per_s)
     }
 
-    fn travel(&self, slot: usize, way: Option<&str>, state: &mut [Option<Ends>], script: &mut Script) {
-        let Some(way) = way else { return };
+    fn travel(&self, slot: usize, ways: &[Way], state: &mut [Option<Ends>], script: &mut Script) {
+        if self.routes.is_none() {
+            return;
+        }
         for tag in self.moving.iter().copied() {
             let per_m = self.per_metre(tag);
             let Some(Some(ends)) = state.get_mut(tag).filter(|_| per_m != ZERO) else { continue };
-            for (end, rate, name) in [(&mut ends.lo, per_m.lo, "lo"), (&mut ends.hi, per_m.hi, "hi")] {
-                let after = format!("{name}_{tag}_{slot}_way");
-                script.define(&after, &format!("(+ {end} (* {} {way}))", number(rate)));
-                *end = after;
+            let after = Ends::named(tag, slot, "_way", script);
+            for way in ways {
+                let change = Span { lo: per_m.lo * way.length_m, hi: per_m.hi * way.length_m };
+                after.follow(ends, change, None, &way.away, script);
             }
+            for (index, _) in self.options(slot).filter(|(_, choice)| choice.place.is_none()) {
+                after.follow(ends, ZERO, None, &format!("(not {})", chosen(slot, index)), script);
+            }
+            *ends = after;
         }
     }
 
@@ -426,50 +475,43 @@ impl<'a> Search<'a> {
     fn act(&self, slot: usize, state: &mut [Option<Ends>], script: &mut Script, rules: &mut Rules) {
         for tag in self.moving.iter().copied() {
             let Some(before) = state.get(tag).cloned().flatten() else { continue };
-            let (mut lo, mut hi) = (before.lo.clone(), before.hi.clone());
+            let effect_of = |choice: &Choice<'a>| {
+                effect_on(choice.action, &choice.command, tag).filter(|_| choice.action.moves.is_none())
+            };
+            let still = |choice: &Choice<'a>| {
+                effect_of(choice).is_none() && times(self.drift(tag), choice.time_s) == ZERO
+            };
+            if self.options(slot).all(|(_, choice)| still(choice)) {
+                continue;
+            }
+            let after = Ends::named(tag, slot, "", script);
             for (index, choice) in self.options(slot) {
-                let effect =
-                    effect_on(choice.action, &choice.command, tag).filter(|_| choice.action.moves.is_none());
+                let x = format!("(not {})", chosen(slot, index));
                 let drift = times(self.drift(tag), choice.time_s);
-                if effect.is_none() && drift == ZERO {
-                    continue;
-                }
-                let x = chosen(slot, index);
+                let effect = effect_of(choice);
                 let amount = effect.and_then(|effect| effect.amount.of(&choice.command)).unwrap_or(ZERO);
                 let until = effect.and_then(|effect| effect.until);
-                let how = effect.map_or(EffectHow::Add, |effect| effect.how);
-                let (mut change, mut to) = (drift, None);
-                match how {
-                    EffectHow::PerSecond => change = add(drift, times(amount, choice.time_s)),
-                    EffectHow::Add => change = add(drift, amount),
-                    EffectHow::Set => to = Some(add(amount, hull(drift, ZERO))),
-                    EffectHow::PerMetre => {}
+                let change = match effect.map_or(EffectHow::Add, |effect| effect.how) {
+                    EffectHow::PerSecond => add(drift, times(amount, choice.time_s)),
+                    EffectHow::Add => add(drift, amount),
+                    EffectHow::PerMetre => drift,
+                    EffectHow::Set => {
+                        after.contain(add(amount, hull(drift, ZERO)), &x, script);
+                        continue;
+                    }
                     EffectHow::During => {
                         let mut through = state.to_vec();
                         if let Some(place) = through.get_mut(tag) {
                             *place = Some(Ends::fixed(amount));
                         }
-                        self.rules_while(&format!("(not {x})"), tag, &through, rules);
+                        self.rules_while(&x, tag, &through, rules);
+                        drift
                     }
-                }
-                let ends = match to {
-                    Some(span) => Ends::fixed(span),
-                    None => Ends {
-                        lo: stop(&before.lo, change.lo, until),
-                        hi: stop(&before.hi, change.hi, until),
-                    },
                 };
-                lo = format!("(ite {x} {} {lo})", ends.lo);
-                hi = format!("(ite {x} {} {hi})", ends.hi);
+                after.follow(&before, change, until, &x, script);
             }
-            if lo == before.lo && hi == before.hi {
-                continue;
-            }
-            let ends = Ends { lo: format!("lo_{tag}_{slot}"), hi: format!("hi_{tag}_{slot}") };
-            script.define(&ends.lo, &lo);
-            script.define(&ends.hi, &hi);
             if let Some(place) = state.get_mut(tag) {
-                *place = Some(ends);
+                *place = Some(after);
             }
         }
     }
@@ -478,19 +520,27 @@ impl<'a> Search<'a> {
         &self,
         slot: usize,
         before: &str,
-        way: Option<&str>,
+        ways: &[Way],
         script: &mut Script,
         rules: &mut Rules,
     ) -> String {
         let Some(longest) = self.spec.time_s_max else { return before.to_string() };
-        let mut own = "0.0".to_string();
-        for (index, choice) in self.options(slot).filter(|(_, choice)| choice.time_s.hi > 0.0) {
-            own = format!("(ite {} {} {own})", chosen(slot, index), number(choice.time_s.hi));
-        }
         let slowest = self.spec.map.as_ref().map_or(1.0, |map| map.m_per_s.lo);
-        let travel = way.map_or("0.0".to_string(), |way| format!("(/ {way} {})", number(slowest)));
         let name = format!("time_{slot}");
-        script.define(&name, &format!("(+ {before} {travel} {own})"));
+        script.real(&name);
+        for (index, choice) in self.options(slot) {
+            let mut takes = |away: &str, way_s: f64| {
+                let sum = number(way_s + choice.time_s.hi);
+                script.assert(&format!("(or {away} (>= (- {name} {before}) {sum}))"));
+            };
+            match (choice.place, &self.routes) {
+                (Some(_), Some(_)) => {
+                    let own = ways.iter().filter(|way| way.choice == index);
+                    own.for_each(|way| takes(&way.away, way.length_m / slowest));
+                }
+                _ => takes(&format!("(not {})", chosen(slot, index)), 0.0),
+            }
+        }
         rules.push("time".into(), format!("(<= {name} {})", number(longest)));
         name
     }
@@ -664,16 +714,6 @@ impl Rules {
 
 fn effect_on<'a>(action: &'a Action, command: &Command, tag: usize) -> Option<&'a Effect> {
     action.effects.iter().find(|effect| effect.tag.of(command) == Some(&tag))
-}
-
-/// One end of an interval after a change that ends at `until`.
-fn stop(end: &str, change: f64, until: Option<f64>) -> String {
-    let after = format!("(+ {end} {})", number(change));
-    match until.map(number) {
-        None => after,
-        Some(until) if change >= 0.0 => min(&after, &max(end, &until)),
-        Some(until) => max(&after, &min(end, &until)),
-    }
 }
 
 fn inside(limit: &Limit, ends: &Ends) -> String {
