@@ -3,7 +3,7 @@
 use crate::error::RecordError;
 use crate::frame::{Adopt, Before, Given, Kind, OwnedBegin, OwnedEnd, read_begin, unfold, write_end};
 use crate::limits::{CYCLE_BYTES_MAX, LISTED_MAX, STATE_BYTES_MAX};
-use crate::reader::{Header, Recording};
+use crate::reader::{Header, Piece, Recording, first_frame};
 use crate::tape::Fault;
 use crate::writer::fingerprint;
 use ganglion_guard::{Fingerprint, Notice, Policy, Replica, Seen, Verdict};
@@ -83,12 +83,34 @@ pub struct Report {
     pub lost_cycles: u64,
     /// Files whose end is torn: the writer was interrupted.
     pub torn: u64,
+    /// Places where a file is not what was written; the replay went on at the next saved state.
+    pub damaged: u64,
+    /// The first of them.
+    pub damages: Vec<Damage>,
     /// Faults, the first ones by cycle and kind.
     pub faults: Vec<(u64, &'static str)>,
     /// With a model: how its decisions compared.
     pub model: Option<ModelReport>,
-    /// `None`: everything was the same, bit for bit.
+    /// The first thing that was not the same, bit for bit.
     pub difference: Option<Difference>,
+}
+
+/// A place where a file is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// What cannot be read there.
+    pub what: &'static str,
+}
+
+impl Report {
+    /// Something was compared, nothing was different, and no file was damaged.
+    pub fn is_same(&self) -> bool {
+        self.difference.is_none() && self.damaged == 0 && self.cycles > 0
+    }
 }
 
 /// Runs the recordings again, in this order. Stops at the first difference.
@@ -103,6 +125,7 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
         site: None,
         replica: None,
         whole: false,
+        damaged: false,
         before: Before::NOTHING,
         given: None,
         level: 0,
@@ -111,17 +134,12 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
     };
     for file in files {
         player.report.files += 1;
-        let (frames, torn) = file.frames();
-        for (kind, body) in frames {
-            let place = Place { file };
-            if let Some(difference) = player.take(&place, kind, body)? {
+        let mut pieces = file.pieces()?;
+        while let Some((offset, piece)) = pieces.next()? {
+            if let Some(difference) = player.take_piece(&Place { file, offset }, piece)? {
                 player.report.difference = Some(difference);
                 return Ok(player.report);
             }
-        }
-        if torn.is_some() {
-            player.report.torn += 1;
-            player.whole = false;
         }
     }
     Ok(player.report)
@@ -129,11 +147,13 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
 
 struct Place<'f> {
     file: &'f Recording,
+    /// Of the block.
+    offset: u64,
 }
 
 impl Place<'_> {
     fn broken(&self, what: impl Into<String>) -> RecordError {
-        RecordError::Broken { path: self.file.path().to_owned(), offset: 0, what: what.into() }
+        RecordError::Broken { path: self.file.path().to_owned(), offset: self.offset, what: what.into() }
     }
 
     fn header(&self) -> &Header {
@@ -149,6 +169,8 @@ struct Player<'d, 'f> {
     replica: Option<Replica>,
     /// No cycle is missing since the last saved state.
     whole: bool,
+    /// A piece of a file could not be read.
+    damaged: bool,
     before: Before,
     given: Option<Given>,
     level: u8,
@@ -160,6 +182,35 @@ struct Player<'d, 'f> {
 type Found = Result<Option<Difference>, RecordError>;
 
 impl Player<'_, '_> {
+    fn take_piece(&mut self, place: &Place<'_>, piece: Piece) -> Found {
+        let content = match piece {
+            Piece::Block(content) => content,
+            Piece::Damaged(what) => {
+                self.report.damaged += 1;
+                if self.report.damages.len() < LISTED_MAX {
+                    let file = place.file.path().to_owned();
+                    self.report.damages.push(Damage { file, offset: place.offset, what });
+                }
+                (self.whole, self.damaged) = (false, true);
+                return Ok(None);
+            }
+            Piece::Torn => {
+                self.report.torn += 1;
+                self.whole = false;
+                return Ok(None);
+            }
+        };
+        let mut rest = content.as_slice();
+        while !rest.is_empty() {
+            let ((kind, body), after) = first_frame(rest).ok_or_else(|| place.broken("no frame"))?;
+            if let Some(difference) = self.take(place, kind, body)? {
+                return Ok(Some(difference));
+            }
+            rest = after;
+        }
+        Ok(None)
+    }
+
     fn take(&mut self, place: &Place<'_>, kind: Kind, folded: &[u8]) -> Found {
         let bytes_max = if kind == Kind::State { STATE_BYTES_MAX } else { CYCLE_BYTES_MAX * 4 };
         let body = unfold(folded, bytes_max).ok_or_else(|| place.broken("a frame that does not unfold"))?;
@@ -221,6 +272,12 @@ impl Player<'_, '_> {
     fn at_state(&mut self, place: &Place<'_>, body: &[u8]) -> Found {
         let (print, state) = body.split_first_chunk::<32>().ok_or_else(|| place.broken("no state"))?;
         self.before = Before::NOTHING;
+        self.given = None;
+        if self.damaged && !self.sites.contains_key(print) {
+            // Its text was in what is damaged.
+            self.whole = false;
+            return Ok(None);
+        }
         if self.whole
             && let Some(replica) = &self.replica
         {
@@ -252,6 +309,9 @@ impl Player<'_, '_> {
     }
 
     fn at_adopt(&mut self, place: &Place<'_>, body: &[u8]) -> Result<(), RecordError> {
+        if !self.whole {
+            return Ok(());
+        }
         let Adopt { before, after } = read(place, body)?;
         let (old, new) = (self.site_of(place, &before)?, self.site_of(place, &after)?);
         let policy = Policy::new((&old, before), (&new, after));

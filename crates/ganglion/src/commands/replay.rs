@@ -5,11 +5,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ganglion_decide::{Decider, Options, ran_out_of_time};
 use ganglion_gguf::Gguf;
-use ganglion_record::{Again, Recording, Report, files, replay};
+use ganglion_record::{Again, RecordError, Recording, Report, files, replay};
 use ganglion_site::{Decision, Event, Outcome, Site};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ganglion replay examples/hvac/record\n  \
                   ganglion replay fault-000001.grec --model models/nano/nano.gguf\n\n\
-                  Exit code 1 when something comes out differently; the first difference is printed.")]
+                  Exit code 1 when something comes out differently (the first difference is printed), when a file is\ndamaged, and when there is no cycle to compare.")]
 pub struct Arguments {
     /// A file of a recording, or its folder
     log: PathBuf,
@@ -30,8 +30,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let recordings: Vec<_> =
-        files(&arguments.log)?.iter().map(|file| Recording::open(file)).collect::<Result<_, _>>()?;
+    let recordings = open(&arguments.log)?;
     let mut models = Models::open(&arguments.model, &recordings)?;
     let mut decide =
         |site: &Arc<Site>, level: u8, event: &Event, then: &Decision| models.decide(site, level, event, then);
@@ -50,7 +49,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         print!("{}", in_words(&report));
     }
-    Ok(if report.difference.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The headers of all files. One of several in which the writer was interrupted before the first cycle has nothing to say.
+fn open(log: &Path) -> Result<Vec<Recording>> {
+    let files = files(log)?;
+    let mut recordings = Vec::new();
+    for file in &files {
+        match Recording::open(file) {
+            Ok(recording) => recordings.push(recording),
+            Err(error @ RecordError::Unbegun { .. }) if files.len() > 1 => {
+                eprintln!("note: {error}; left out")
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(recordings)
 }
 
 /// The models that answered, as far as they are given.
@@ -106,10 +121,12 @@ impl Models {
 fn to_json(report: &Report) -> serde_json::Value {
     let [approved, clamped, rejected] = report.verdicts;
     json!({
-        "same": report.difference.is_none(), "files": report.files, "cycles": report.cycles, "states": report.states,
+        "same": report.is_same(), "files": report.files, "cycles": report.cycles, "states": report.states,
         "events": report.events, "approved": approved, "clamped": clamped, "rejected": rejected,
         "actuated": report.actuated, "policies": report.policies, "gaps": report.gaps,
-        "lost_cycles": report.lost_cycles, "torn": report.torn,
+        "lost_cycles": report.lost_cycles, "torn": report.torn, "damaged": report.damaged,
+        "damages": report.damages.iter()
+            .map(|d| json!({"file": d.file, "offset": d.offset, "what": d.what})).collect::<Vec<_>>(),
         "faults": report.faults.iter().map(|(cycle, what)| json!({"cycle": cycle, "fault": what})).collect::<Vec<_>>(),
         "model": report.model.map(|m| json!({
             "same": m.same, "cut_by_deadline": m.cut_by_deadline, "without_text": m.without_text,
@@ -145,6 +162,9 @@ fn in_words(report: &Report) -> String {
     if report.torn > 0 {
         line(format!("{} files have a torn end: the writer was interrupted", report.torn));
     }
+    for damage in &report.damages {
+        line(format!("DAMAGED at byte {} of {}: {}", damage.offset, damage.file.display(), damage.what));
+    }
     if let Some(model) = report.model {
         line(format!("{} decisions of the model decided again, the same", model.same));
         for (count, why) in [
@@ -158,7 +178,18 @@ fn in_words(report: &Report) -> String {
             }
         }
     }
+    let cycles = report.cycles;
     match &report.difference {
+        None if cycles == 0 => line("nothing to compare: no cycle can be run again".into()),
+        None if report.damaged > 0 => {
+            line(format!(
+                "{cycles} cycles are the same, bit for bit; the recording is damaged in {} places",
+                report.damaged
+            ));
+        }
+        None if report.torn > 0 || report.gaps > 0 => {
+            line(format!("the {cycles} cycles that are there are the same, bit for bit"));
+        }
         None => line("everything is the same, bit for bit".into()),
         Some(d) => line(format!(
             "DIFFERENT in cycle {} at {} us ({}): {}\n  recorded  {}\n  replayed  {}",
