@@ -85,6 +85,22 @@ fn without_keep_text_the_guard_is_replayed_and_no_sentence_is_on_disk() {
     }
 }
 
+#[test]
+fn a_folder_with_two_runs_is_the_same() {
+    let site = TestSite::new("hvac");
+    let tape = site.path().join("tape");
+    for _ in 0..2 {
+        let mut run = site.run(&["--record", text(&tape)]);
+        live(&mut run, &site);
+        run.press_ctrl_c();
+        assert!(run.end().0.success());
+    }
+    let both = ganglion(&["replay", text(&tape), "--json"]);
+    let report = both.json();
+    assert_eq!((both.code, &report["same"], &report["runs"]), (0, &true.into(), &2.into()), "{report}");
+    assert_eq!((&report["events"], &report["gaps"]), (&8.into(), &0.into()), "{report}");
+}
+
 /// The one file of a recording, as another that `change` has been at, and what a replay says to it.
 fn changed(tape: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Output {
     let mut bytes = fs::read(tape.join("record-000001.grec")).unwrap();

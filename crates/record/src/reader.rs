@@ -18,6 +18,8 @@ pub struct Header {
     pub site_file: PathBuf,
     /// SHA-256 of the model files, by variant.
     pub models: Vec<String>,
+    /// Which run it is of; files of one run go on from each other.
+    pub run: String,
     /// Nothing was actuated.
     pub dry_run: bool,
     /// Sentences are in it.
@@ -156,6 +158,7 @@ fn header(path: &Path, content: &[u8]) -> Result<Header, RecordError> {
         program: text("program"),
         site_file: text("site_file").into(),
         models: models.iter().filter_map(|m| m.as_str().map(str::to_owned)).collect(),
+        run: text("run"),
         dry_run: json["dry_run"] == true,
         keep_text: json["keep_text"] == true,
         fault: json["fault"].as_str().map(str::to_owned),

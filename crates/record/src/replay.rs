@@ -8,7 +8,7 @@ use crate::tape::Fault;
 use crate::writer::fingerprint;
 use ganglion_guard::{Fingerprint, Notice, Policy, Replica, Seen, Verdict};
 use ganglion_site::{Decision, Event, Micros, Site};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ pub struct ModelReport {
 pub struct Report {
     /// Files read.
     pub files: u64,
+    /// Runs that they are of.
+    pub runs: u64,
     /// Cycles run again.
     pub cycles: u64,
     /// Saved states that the replay's own was compared with.
@@ -126,6 +128,9 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
         replica: None,
         whole: false,
         damaged: false,
+        at_border: true,
+        run: None,
+        runs: BTreeSet::new(),
         before: Before::NOTHING,
         given: None,
         level: 0,
@@ -133,7 +138,7 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
         encoded: Vec::new(),
     };
     for file in files {
-        player.report.files += 1;
+        player.enter(file.header());
         let mut pieces = file.pieces()?;
         while let Some((offset, piece)) = pieces.next()? {
             if let Some(difference) = player.take_piece(&Place { file, offset }, piece)? {
@@ -171,6 +176,11 @@ struct Player<'d, 'f> {
     whole: bool,
     /// A piece of a file could not be read.
     damaged: bool,
+    /// No state of this file was read yet.
+    at_border: bool,
+    /// Of the file before, unless the flight recorder wrote it.
+    run: Option<String>,
+    runs: BTreeSet<String>,
     before: Before,
     given: Option<Given>,
     level: u8,
@@ -182,6 +192,20 @@ struct Player<'d, 'f> {
 type Found = Result<Option<Difference>, RecordError>;
 
 impl Player<'_, '_> {
+    /// Another file: it goes on from the one before, or has a beginning of its own.
+    fn enter(&mut self, header: &Header) {
+        self.report.files += 1;
+        self.at_border = true;
+        // What the flight recorder wrote down may overlap with the file before.
+        let goes_on = header.fault.is_none() && self.run.as_ref() == Some(&header.run);
+        if !goes_on {
+            (self.replica, self.whole) = (None, false);
+        }
+        self.run = header.fault.is_none().then(|| header.run.clone());
+        self.runs.insert(header.run.clone());
+        self.report.runs = self.runs.len() as u64;
+    }
+
     fn take_piece(&mut self, place: &Place<'_>, piece: Piece) -> Found {
         let content = match piece {
             Piece::Block(content) => content,
@@ -232,9 +256,8 @@ impl Player<'_, '_> {
                 Ok(None)
             }
             Kind::Gap => {
-                let lost: u64 = read(place, &body)?;
-                self.report.gaps += 1;
-                self.report.lost_cycles += lost;
+                // The state behind it says how many cycles are missing.
+                let _: u64 = read(place, &body)?;
                 self.whole = false;
                 Ok(None)
             }
@@ -278,34 +301,44 @@ impl Player<'_, '_> {
             self.whole = false;
             return Ok(None);
         }
-        if self.whole
-            && let Some(replica) = &self.replica
-        {
-            self.encoded.resize(replica.state_bytes_max(), 0);
-            let size = replica.save(&mut self.encoded, place.header().keep_text).unwrap_or(0);
-            let own = self.encoded.get(..size).unwrap_or(&[]);
-            self.report.states += 1;
-            if own != state || self.site.as_ref().is_none_or(|(of, _)| of != print) {
-                let at = own.iter().zip(state).position(|(a, b)| a != b).unwrap_or(size.min(state.len()));
-                return Ok(Some(Difference {
-                    file: place.file.path().to_owned(),
-                    cycle: self.cycle(),
-                    time_us: replica.status().time_us,
-                    what: "the guard's state after this cycle".into(),
-                    recorded: format!("{} bytes, at {at}: {:?}", state.len(), state.get(at)),
-                    replayed: format!("{size} bytes, at {at}: {:?}", own.get(at)),
-                }));
-            }
-            return Ok(None);
-        }
         let site = self.site_of(place, print)?;
         let restored = Replica::restore(&site, state)
             .map_err(|source| RecordError::Guard { path: place.file.path().to_owned(), source })?;
-        if self.replica.is_none() || !self.whole {
-            self.asked.clear();
+        let cycles = restored.status().counters.cycles;
+        // What could not be written between two files is missing there without a word.
+        let at_border = std::mem::take(&mut self.at_border);
+        if self.whole && !(at_border && cycles != self.cycle()) {
+            return Ok(self.compare_state(place, print, state));
         }
+        if self.replica.is_some() {
+            let missing = cycles.saturating_sub(self.cycle());
+            self.report.gaps += u64::from(missing > 0);
+            self.report.lost_cycles += missing;
+        }
+        self.asked.clear();
         (self.replica, self.site, self.whole) = (Some(restored), Some((*print, site)), true);
         Ok(None)
+    }
+
+    /// The state that the cycles led to, against the recorded one.
+    fn compare_state(&mut self, place: &Place<'_>, print: &Fingerprint, state: &[u8]) -> Option<Difference> {
+        let replica = self.replica.as_ref()?;
+        self.encoded.resize(replica.state_bytes_max(), 0);
+        let size = replica.save(&mut self.encoded, place.header().keep_text).unwrap_or(0);
+        let own = self.encoded.get(..size).unwrap_or(&[]);
+        self.report.states += 1;
+        if own == state && self.site.as_ref().is_some_and(|(of, _)| of == print) {
+            return None;
+        }
+        let at = own.iter().zip(state).position(|(a, b)| a != b).unwrap_or(size.min(state.len()));
+        Some(Difference {
+            file: place.file.path().to_owned(),
+            cycle: self.cycle(),
+            time_us: replica.status().time_us,
+            what: "the guard's state after this cycle".into(),
+            recorded: format!("{} bytes, at {at}: {:?}", state.len(), state.get(at)),
+            replayed: format!("{size} bytes, at {at}: {:?}", own.get(at)),
+        })
     }
 
     fn at_adopt(&mut self, place: &Place<'_>, body: &[u8]) -> Result<(), RecordError> {

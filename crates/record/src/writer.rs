@@ -148,6 +148,7 @@ impl Writer {
             options,
             about,
             wall_ms,
+            run: run_id(),
             file: None,
             block: Vec::new(),
             site: None,
@@ -197,6 +198,8 @@ struct Work<S, W> {
     options: Options,
     about: About,
     wall_ms: W,
+    /// Tells this run from every other one whose files lie in the same folder.
+    run: String,
     /// `None` until the next saved state.
     file: Option<OpenFile>,
     block: Vec<u8>,
@@ -387,7 +390,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
     fn header(&mut self, more: serde_json::Value) -> Vec<u8> {
         let mut header = json!({
             "format": FORMAT, "program": env!("CARGO_PKG_VERSION"), "site_file": self.about.site_file,
-            "models": self.about.models, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
+            "models": self.about.models, "run": self.run, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
             "wall_ms": (self.wall_ms)(), "monotonic_us": ganglion_guard::monotonic_us(),
         });
         if let (Some(header), serde_json::Value::Object(more)) = (header.as_object_mut(), more) {
@@ -496,6 +499,12 @@ pub(crate) fn blocks(frames: &[u8]) -> Vec<u8> {
         rest = after;
     }
     bytes
+}
+
+/// No two runs of a machine have the same.
+fn run_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}-{}-{}", boot.trim(), std::process::id(), ganglion_guard::monotonic_us())
 }
 
 /// The number in a file's name, when it is one of a recording's.

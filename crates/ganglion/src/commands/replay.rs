@@ -121,7 +121,7 @@ impl Models {
 fn to_json(report: &Report) -> serde_json::Value {
     let [approved, clamped, rejected] = report.verdicts;
     json!({
-        "same": report.is_same(), "files": report.files, "cycles": report.cycles, "states": report.states,
+        "same": report.is_same(), "files": report.files, "runs": report.runs, "cycles": report.cycles, "states": report.states,
         "events": report.events, "approved": approved, "clamped": clamped, "rejected": rejected,
         "actuated": report.actuated, "policies": report.policies, "gaps": report.gaps,
         "lost_cycles": report.lost_cycles, "torn": report.torn, "damaged": report.damaged,
@@ -155,6 +155,9 @@ fn in_words(report: &Report) -> String {
     }
     if report.policies > 0 {
         line(format!("{} changes of policy", report.policies));
+    }
+    if report.runs > 1 {
+        line(format!("{} runs, each from its own beginning", report.runs));
     }
     if report.gaps > 0 {
         line(format!("{} gaps, {} cycles are missing", report.gaps, report.lost_cycles));
