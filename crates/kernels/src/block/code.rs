@@ -3,19 +3,13 @@
 use super::codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half, put_iq4_nl, put_mxfp4};
 use super::k_quants::{self, SUB_BLOCKS_MAX, SuperBlock};
 use super::legacy::{self, extreme};
-use super::search::{Fit, Grid, Sample, inverse, round_f16};
-use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at};
+use super::search::{Fit, Grid, Sample, Search, inverse, round_f16};
+use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at, table};
 use crate::error::KernelError;
 use crate::math::round_even;
 
 /// Share of the mean weight that every value has at least: a block without any weight still has to be stored.
 const WEIGHT_FLOOR: f32 = 1e-4;
-/// Scales of IQ4_NL that are tried: the extreme value on either end of the table, stretched by this much.
-const TABLE_STARTS: i32 = 17;
-const TABLE_START_STEP: f32 = 0.04;
-/// Turns of "choose the nearest, then solve for the scale".
-const TABLE_TURNS: usize = 4;
-
 /// One block of a quantised format with its fields apart.
 ///
 /// The value of quant `q` at place `i` is [`BlockCode::value`], bit-equal to what [`super::dequantize`] makes of the bytes that
@@ -171,60 +165,38 @@ impl BlockCode {
         format: BlockFormat,
         grid: Grid,
         sample: Sample<'_, W>,
-    ) -> Result<Self, Overflow> {
+    ) -> Result<Self, Overflow>
+    where
+        for<'a> Sample<'a, W>: Search,
+    {
         if format.block() == SUPER_BLOCK {
-            return grid.quantize(sample).map(|block| Self::of_super(format, block));
+            return sample.quantize(grid).map(|block| Self::of_super(format, block));
         }
-        let fit = grid.fit(sample);
+        let fit = sample.fit(grid);
         let mut code = Self::of_scale(format, fit.scale, fit.min)?;
         code.set_nearest(sample.values());
         Ok(code)
     }
 
-    /// A table's scale: from several starting points, turns of choosing quants and solving for the scale.
+    /// The best of the scales that a table's format has.
     fn fit_table(format: BlockFormat, x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
-        let error = |code: &Self| {
+        if format != BlockFormat::MXFP4 {
+            let mut code = Self::of_scale(format, table::scale(&IQ4_NL, x, weights)?, 0.0)?;
+            code.set_nearest(x);
+            return Ok(code);
+        }
+        let exponent = (extreme(x).abs().to_bits() >> 23) as u8;
+        let codes = [2u8, 1, 3].map(|shift| {
+            let mut code = Self::of_exponent(exponent.saturating_sub(shift));
+            code.set_nearest(x);
             let square = |(i, x): (usize, &f32)| {
                 let difference = code.value(i, code.quant(i)) - x;
                 weights[i] * difference * difference
             };
-            x.iter().enumerate().map(square).sum::<f32>()
-        };
-        let extreme = extreme(x);
-        let mut best: Option<(f32, Self)> = None;
-        let mut offer = |mut code: Self| {
-            code.set_nearest(x);
-            let error = error(&code);
-            if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, code.clone()));
-            }
-            code
-        };
-        if format == BlockFormat::MXFP4 {
-            let exponent = (extreme.abs().to_bits() >> 23) as u8;
-            for shift in [2u8, 1, 3] {
-                offer(Self::of_exponent(exponent.saturating_sub(shift)));
-            }
-        } else {
-            for start in 0..TABLE_STARTS {
-                let stretch = 1.0 + TABLE_START_STEP * (start - TABLE_STARTS / 2) as f32;
-                for end in [IQ4_NL[0], IQ4_NL[15]] {
-                    let mut scale = extreme / (f32::from(end) * stretch);
-                    for _ in 0..TABLE_TURNS {
-                        let code = offer(Self::of_scale(format, scale, 0.0)?);
-                        let (mut xq, mut qq) = (0.0f32, 0.0f32);
-                        for (i, x) in x.iter().enumerate() {
-                            let q = f32::from(IQ4_NL[usize::from(code.quant(i))]);
-                            xq += weights[i] * q * x;
-                            qq += weights[i] * q * q;
-                        }
-                        scale = if qq > 0.0 { xq / qq } else { 0.0 };
-                    }
-                }
-            }
-        }
-        let (_, code) = best.unwrap_or_else(|| unreachable!("something was tried"));
-        Ok(code)
+            (x.iter().enumerate().map(square).sum::<f32>(), code)
+        });
+        let best = codes.into_iter().reduce(|best, code| if code.0 < best.0 { code } else { best });
+        Ok(best.unwrap_or_else(|| unreachable!("three were tried")).1)
     }
 
     fn of_super(format: BlockFormat, block: SuperBlock) -> Self {

@@ -1,6 +1,6 @@
 //! k-quants: 256 values in sub-blocks of 16 or 32, whose scales and minima are themselves quantised.
 
-use super::search::{Grid, Sample};
+use super::search::{Grid, Sample, Search};
 use super::{Overflow, SUPER_BLOCK, f16_at, put_f16};
 
 /// Most sub-blocks of a super-block.
@@ -148,23 +148,23 @@ pub(super) const Q6: Grid = Grid {
 };
 
 pub(super) fn quantize_q2(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q2.quantize(Sample::even(values))?.write_q2(bytes)
+    Sample::even(values).quantize(Q2)?.write_q2(bytes)
 }
 
 pub(super) fn quantize_q3(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q3.quantize(Sample::even(values))?.write_q3(bytes)
+    Sample::even(values).quantize(Q3)?.write_q3(bytes)
 }
 
 pub(super) fn quantize_q4(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q4.quantize(Sample::even(values))?.write_q4(bytes)
+    Sample::even(values).quantize(Q4)?.write_q4(bytes)
 }
 
 pub(super) fn quantize_q5(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q5.quantize(Sample::even(values))?.write_q5(bytes)
+    Sample::even(values).quantize(Q5)?.write_q5(bytes)
 }
 
 pub(super) fn quantize_q6(values: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    Q6.quantize(Sample::even(values))?.write_q6(bytes)
+    Sample::even(values).quantize(Q6)?.write_q6(bytes)
 }
 
 /// The inverses of the readers, field by field.

@@ -21,6 +21,7 @@ mod float;
 mod k_quants;
 mod legacy;
 mod search;
+mod table;
 
 use std::fmt;
 

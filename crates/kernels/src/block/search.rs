@@ -9,7 +9,9 @@
 use super::k_quants::{SUB_BLOCKS_MAX, SuperBlock};
 use super::legacy::{extreme, range};
 use super::{Overflow, SUPER_BLOCK, to_f16};
+use crate::isa::{Isa, multiversion};
 use crate::math::{f16_to_f32, round_even};
+use std::sync::LazyLock;
 
 /// Starting points of a sub-block's search, and their distance in quants.
 const STARTS: i32 = 9;
@@ -24,8 +26,10 @@ const HALF_MAX: f32 = 65504.0;
 const TURNS: usize = 3;
 /// Turns of "round the scales, then solve for d and dmin".
 const SUPER_TURNS: usize = 3;
-/// Partial sums side by side, so that they become vector sums.
-const PARTS: usize = 8;
+/// Candidates that are looked at side by side, so that their sums become vector sums.
+pub(super) const LANES: usize = 8;
+/// Candidates around the nearest scale and minimum.
+const NEIGHBOURS: usize = 9;
 
 /// The integers of one k-quant format.
 #[derive(Clone, Copy)]
@@ -74,28 +78,33 @@ impl<'a, const WEIGHED: bool> Sample<'a, WEIGHED> {
         self.x
     }
 
-    /// Values and weights, a few at a time.
-    fn parts(self) -> impl Iterator<Item = (&'a [f32; PARTS], [f32; PARTS])> {
-        let weights = self.weights.as_chunks::<PARTS>().0;
-        let weights = move |i: usize| if WEIGHED { weights[i] } else { [1.0; PARTS] };
-        self.x.as_chunks::<PARTS>().0.iter().enumerate().map(move |(i, x)| (x, weights(i)))
+    /// Values and their weights.
+    #[inline(always)]
+    fn pairs(self) -> impl Iterator<Item = (f32, f32)> {
+        let weight = move |i: usize| if WEIGHED { self.weights[i] } else { 1.0 };
+        self.x.iter().enumerate().map(move |(i, x)| (*x, weight(i)))
+    }
+
+    /// Σ w·x and Σ w.
+    #[inline(always)]
+    fn totals(self) -> (f32, f32) {
+        self.pairs().fold((0.0, 0.0), |(sum, count), (x, w)| (sum + x * w, count + w))
     }
 
     /// The values of sub-block `j` of this length.
+    #[inline(always)]
     fn sub_block(self, j: usize, length: usize) -> Self {
         let cut = |all: &'a [f32]| &all[j * length..(j + 1) * length];
         Self { x: cut(self.x), weights: if WEIGHED { cut(self.weights) } else { &[] } }
     }
 }
 
-/// Sums over one sub-block for the normal equations.
-#[derive(Clone, Copy, Default)]
+/// Sums over one sub-block for the normal equations, one lane for each candidate.
+#[derive(Clone, Copy)]
 struct Moments {
-    q: f32,
-    qq: f32,
-    xq: f32,
-    x: f32,
-    count: f32,
+    q: [f32; LANES],
+    qq: [f32; LANES],
+    xq: [f32; LANES],
 }
 
 impl Grid {
@@ -110,55 +119,73 @@ impl Grid {
     /// The quant of `x`, less the zero point. A scale of zero gives 0.
     #[inline(always)]
     fn quant(self, x: f32, min: f32, inverse: f32) -> f32 {
-        // `max` and `min` rather than `clamp`: they turn the NaN of 0 · inf into a quant.
-        round_even(((x + min) * inverse).max(self.low()).min(self.high())).0
+        // In this order a NaN, from 0 · inf, becomes a quant too.
+        let value = (x + min) * inverse;
+        let value = if value > self.low() { value } else { self.low() };
+        round_even(if value < self.high() { value } else { self.high() }).0
     }
 
-    /// Σ w·(scale·q − min − x)² with the best quants.
+    /// Σ w·(scale·q − min − x)² with the best quants, for each of the candidates.
+    #[inline(always)]
+    fn errors<const W: bool>(self, sample: Sample<'_, W>, fits: [Fit; LANES]) -> [f32; LANES] {
+        let (scale, min) = (fits.map(|fit| fit.scale), fits.map(|fit| fit.min));
+        let inverse = scale.map(inverse);
+        let mut sum = [0.0f32; LANES];
+        for (x, weight) in sample.pairs() {
+            for l in 0..LANES {
+                let difference = scale[l] * self.quant(x, min[l], inverse[l]) - min[l] - x;
+                sum[l] += difference * difference * weight;
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
     fn error<const W: bool>(self, sample: Sample<'_, W>, fit: Fit) -> f32 {
-        let inverse = inverse(fit.scale);
-        let mut parts = [0.0f32; PARTS];
-        for (x, weights) in sample.parts() {
-            for i in 0..PARTS {
-                let difference = fit.scale * self.quant(x[i], fit.min, inverse) - fit.min - x[i];
-                parts[i] += difference * difference * weights[i];
-            }
-        }
-        parts.iter().sum()
+        self.errors(sample, [fit; LANES])[0]
     }
 
-    fn moments<const W: bool>(self, sample: Sample<'_, W>, min: f32, inverse: f32) -> Moments {
-        let mut parts = [[0.0f32; PARTS]; 5];
-        for (x, weights) in sample.parts() {
-            for i in 0..PARTS {
-                let q = self.quant(x[i], min, inverse);
-                parts[0][i] += q * weights[i];
-                parts[1][i] += q * q * weights[i];
-                parts[2][i] += x[i] * q * weights[i];
-                parts[3][i] += x[i] * weights[i];
-                parts[4][i] += weights[i];
+    #[inline(always)]
+    fn moments<const W: bool>(self, sample: Sample<'_, W>, min: f32, inverse: [f32; LANES]) -> Moments {
+        let zero = [0.0f32; LANES];
+        let mut m = Moments { q: zero, qq: zero, xq: zero };
+        for (x, weight) in sample.pairs() {
+            for (l, inverse) in inverse.into_iter().enumerate() {
+                let q = self.quant(x, min, inverse);
+                let weighed = q * weight;
+                m.q[l] += weighed;
+                m.qq[l] += q * weighed;
+                m.xq[l] += x * weighed;
             }
         }
-        let [q, qq, xq, x, count] = parts.map(|p| p.iter().sum());
-        Moments { q, qq, xq, x, count }
+        m
     }
 
-    /// The best scale and minimum for the quants that `inverse` and `min` lead to.
-    fn solve<const W: bool>(self, sample: Sample<'_, W>, min: f32, inverse: f32) -> Fit {
+    /// The best scales and minima for the quants that `inverse` and `min` lead to.
+    #[inline(always)]
+    fn solve<const W: bool>(
+        self,
+        sample: Sample<'_, W>,
+        (x, count): (f32, f32),
+        min: f32,
+        inverse: [f32; LANES],
+    ) -> [Fit; LANES] {
         let m = self.moments(sample, min, inverse);
-        if self.has_mins {
-            let determinant = m.count * m.qq - m.q * m.q;
-            let min = (m.q * m.xq - m.qq * m.x) / determinant;
+        std::array::from_fn(|l| {
+            let (q, qq, xq) = (m.q[l], m.qq[l], m.xq[l]);
+            let determinant = count * qq - q * q;
+            let min = (q * xq - qq * x) / determinant;
             // The minimum that a k-quant stores cannot be negative.
-            if determinant > 0.0 && (min > 0.0 || self.any_min) {
-                return Fit { scale: (m.count * m.xq - m.q * m.x) / determinant, min };
+            if self.has_mins && determinant > 0.0 && (min > 0.0 || self.any_min) {
+                return Fit { scale: (count * xq - q * x) / determinant, min };
             }
-        }
-        Fit { scale: if m.qq > 0.0 { m.xq / m.qq } else { 0.0 }, min: 0.0 }
+            Fit { scale: if qq > 0.0 { xq / qq } else { 0.0 }, min: 0.0 }
+        })
     }
 
     /// The best fit of one sub-block with an unrounded scale and minimum.
-    pub(super) fn fit<const W: bool>(self, sample: Sample<'_, W>) -> Fit {
+    #[inline(always)]
+    fn fit_here<const W: bool>(self, sample: Sample<'_, W>) -> Fit {
         let (lowest, highest) = range(sample.x);
         let lowest = if lowest < 0.0 || self.any_min { lowest } else { 0.0 };
         // Quants span from the lowest to the highest value, or, without minima, from zero to the extreme.
@@ -171,22 +198,20 @@ impl Grid {
         if span == 0.0 {
             return best.of;
         }
+        let totals = sample.totals();
         // Without minima the scale may have either sign, and the range reaches further on the negative side.
         let ends = [self.high(), self.low()];
         for end in &ends[..if self.has_mins { 1 } else { 2 }] {
-            let mut factor = WEIGHED_STRETCH_LEAST;
-            for step in 0..if W { WEIGHED_STARTS } else { STARTS } {
-                let stretched = match W {
-                    true => end * factor,
-                    false => end + end.signum() * START_STEP * (step - STARTS / 2) as f32,
-                };
-                factor *= WEIGHED_STRETCH_STEP;
-                let fit = self.solve(sample, min, stretched / span);
-                best.offer(fit, self.error(sample, fit));
+            let count = if W { WEIGHED_STARTS } else { STARTS } as usize;
+            for starts in starts::<W>(*end).as_chunks::<LANES>().0.iter().take(count.div_ceil(LANES)) {
+                let fits = self.solve(sample, totals, min, starts.map(|start| start / span));
+                for (fit, error) in fits.into_iter().zip(self.errors(sample, fits)) {
+                    best.offer(fit, error);
+                }
             }
         }
         for _ in 0..TURNS {
-            let fit = self.solve(sample, best.of.min, inverse(best.of.scale));
+            let [fit, ..] = self.solve(sample, totals, best.of.min, [inverse(best.of.scale); LANES]);
             if !best.offer(fit, self.error(sample, fit)) {
                 break;
             }
@@ -195,6 +220,7 @@ impl Grid {
     }
 
     /// The rounded scale and minimum of one sub-block: the best among the neighbours of `target`, and its error.
+    #[inline(always)]
     fn round<const W: bool>(self, sample: Sample<'_, W>, target: Fit, d: f32, d_min: f32) -> Best<(i8, u8)> {
         let (low, high) = self.scales;
         let nearest = |value: f32, unit: f32, low: i8| {
@@ -203,16 +229,25 @@ impl Grid {
         let (scale, min) = (nearest(target.scale, d, low), nearest(target.min, d_min, 0));
         let mut best = Best::new((scale, min as u8), f32::INFINITY);
         let mins = if self.has_mins { (min - 1).max(0)..=min.saturating_add(1).min(high) } else { 0..=0 };
-        for min in mins {
-            for scale in scale.saturating_sub(1).max(low)..=scale.saturating_add(1).min(high) {
-                let fit = Fit { scale: d * f32::from(scale), min: d_min * f32::from(min) };
-                best.offer((scale, min as u8), self.error(sample, fit));
+        let near = mins.flat_map(|min| {
+            let scales = scale.saturating_sub(1).max(low)..=scale.saturating_add(1).min(high);
+            scales.map(move |scale| (scale, min as u8))
+        });
+        // Lanes without a candidate of their own repeat the nearest.
+        let mut candidates = [(scale, min as u8); NEIGHBOURS.next_multiple_of(LANES)];
+        candidates.iter_mut().zip(near).for_each(|(candidate, near)| *candidate = near);
+        for candidates in candidates.as_chunks::<LANES>().0 {
+            let fits = candidates
+                .map(|(scale, min)| Fit { scale: d * f32::from(scale), min: d_min * f32::from(min) });
+            for (candidate, error) in candidates.iter().zip(self.errors(sample, fits)) {
+                best.offer(*candidate, error);
             }
         }
         best
     }
 
     /// The best d and dmin for the quants that `block` leads to.
+    #[inline(always)]
     fn solve_super<const W: bool>(
         self,
         sample: Sample<'_, W>,
@@ -221,16 +256,14 @@ impl Grid {
         let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
         for j in 0..self.sub_blocks(sample) {
             let (scale, min) = (f32::from(block.scales[j]), f32::from(block.mins[j]));
-            let m = self.moments(
-                sample.sub_block(j, self.sub_block),
-                block.d_min * min,
-                inverse(block.d * scale),
-            );
-            aa += scale * scale * m.qq;
-            ab += scale * min * m.q;
-            bb += min * min * m.count;
-            ax += scale * m.xq;
-            bx += min * m.x;
+            let sample = sample.sub_block(j, self.sub_block);
+            let m = self.moments(sample, block.d_min * min, [inverse(block.d * scale); LANES]);
+            let (x, count) = sample.totals();
+            aa += scale * scale * m.qq[0];
+            ab += scale * min * m.q[0];
+            bb += min * min * count;
+            ax += scale * m.xq[0];
+            bx += min * x;
         }
         // x ≈ d·a − dmin·b
         let determinant = aa * bb - ab * ab;
@@ -247,7 +280,8 @@ impl Grid {
     }
 
     /// Quantises 256 values.
-    pub(super) fn quantize<const W: bool>(self, sample: Sample<'_, W>) -> Result<SuperBlock, Overflow> {
+    #[inline(always)]
+    fn quantize_here<const W: bool>(self, sample: Sample<'_, W>) -> Result<SuperBlock, Overflow> {
         let (low, high) = self.scales;
         let widest = if low < 0 { low } else { high };
         let reach = HALF_MAX * f32::from(widest).abs() * self.high().max(-self.low());
@@ -256,12 +290,13 @@ impl Grid {
         }
         let mut fits = [Fit { scale: 0.0, min: 0.0 }; SUB_BLOCKS_MAX];
         for (j, fit) in fits[..self.sub_blocks(sample)].iter_mut().enumerate() {
-            *fit = self.fit(sample.sub_block(j, self.sub_block));
+            *fit = self.fit_here(sample.sub_block(j, self.sub_block));
         }
         self.round_all(sample, &fits)
     }
 
     /// The units of scales and minima that reach the largest of them.
+    #[inline(always)]
     fn units(self, fits: &[Fit]) -> Result<(f32, f32), Overflow> {
         let (low, high) = self.scales;
         let widest = if low < 0 { low } else { high };
@@ -290,6 +325,7 @@ impl Grid {
     }
 
     /// Quantises 256 values with scales and minima around those of `fits`, one for each sub-block.
+    #[inline(always)]
     fn round_all<const W: bool>(
         self,
         sample: Sample<'_, W>,
@@ -328,6 +364,68 @@ impl Grid {
             d_min,
         })
     }
+}
+
+/// A sample of either kind, for the versions of the search.
+pub(super) trait Search: Copy {
+    /// The best fit of one sub-block with an unrounded scale and minimum.
+    fn fit(self, grid: Grid) -> Fit;
+
+    /// Quantises 256 values.
+    fn quantize(self, grid: Grid) -> Result<SuperBlock, Overflow>;
+}
+
+/// The search for one kind of sample, compiled for every instruction set.
+macro_rules! search {
+    ($weighed:literal) => {
+        impl Search for Sample<'_, $weighed> {
+            fn fit(self, grid: Grid) -> Fit {
+                multiversion! {
+                    fn fit(isa, grid: Grid, sample: Sample<'_, $weighed>, out: &mut Fit) {
+                        *out = grid.fit_here(sample);
+                    }
+                }
+                let mut out = Fit { scale: 0.0, min: 0.0 };
+                fit(*ISA, grid, self, &mut out);
+                out
+            }
+
+            fn quantize(self, grid: Grid) -> Result<SuperBlock, Overflow> {
+                multiversion! {
+                    fn quantize(isa, grid: Grid, sample: Sample<'_, $weighed>, out: &mut Result<SuperBlock, Overflow>) {
+                        *out = grid.quantize_here(sample);
+                    }
+                }
+                let mut out = Err(Overflow);
+                quantize(*ISA, grid, self, &mut out);
+                out
+            }
+        }
+    };
+}
+search!(false);
+search!(true);
+
+/// Looked up once: blocks are small.
+pub(super) static ISA: LazyLock<Isa> = LazyLock::new(Isa::detect);
+
+/// Where the search begins: the quant that the end of the range gets. What is left over repeats the last one.
+#[inline(always)]
+fn starts<const W: bool>(end: f32) -> [f32; (WEIGHED_STARTS as usize).next_multiple_of(LANES)] {
+    let count = if W { WEIGHED_STARTS } else { STARTS };
+    let mut factor = WEIGHED_STRETCH_LEAST;
+    let mut start = end;
+    std::array::from_fn(|step| {
+        let step = step as i32;
+        if step < count {
+            start = match W {
+                true => end * factor,
+                false => end + end.signum() * START_STEP * (step - STARTS / 2) as f32,
+            };
+            factor *= WEIGHED_STRETCH_STEP;
+        }
+        start
+    })
 }
 
 /// The rounded fields of a super-block.
