@@ -13,8 +13,8 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Decides a recorded event again: the site, the place of the variant that was asked, the event, what came of it then.
-pub type Decides<'d> = dyn FnMut(&Arc<Site>, u8, &Event, &Decision) -> Again + 'd;
+/// Decides a recorded event again: the site, the SHA-256 of the model that was asked, the event, what came of it then.
+pub type Decides<'d> = dyn FnMut(&Arc<Site>, &str, &Event, &Decision) -> Again + 'd;
 
 /// What a model says to a recorded event.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +24,7 @@ pub enum Again {
     Decided(Decision),
     /// The recorded decision was cut off by its deadline; time is not replayed.
     CutByDeadline,
-    /// There is no such variant here.
+    /// There is no such model here.
     NotHere,
 }
 
@@ -281,6 +281,9 @@ impl Player<'_, '_> {
         if fingerprint(text) != *print {
             return Err(place.broken("a site whose text is not the one of its fingerprint"));
         }
+        if self.sites.contains_key(print) {
+            return Ok(());
+        }
         let site = Site::parse(text, &place.header().site_file)
             .map_err(|source| RecordError::Site { path: place.file.path().to_owned(), source })?;
         self.sites.insert(*print, Arc::new(site));
@@ -293,7 +296,9 @@ impl Player<'_, '_> {
     }
 
     fn at_state(&mut self, place: &Place<'_>, body: &[u8]) -> Found {
-        let (print, state) = body.split_first_chunk::<32>().ok_or_else(|| place.broken("no state"))?;
+        let parts = body.split_first_chunk::<32>().and_then(|(p, rest)| Some((p, rest.split_first()?)));
+        let (print, (level, state)) = parts.ok_or_else(|| place.broken("no state"))?;
+        self.level = *level;
         self.before = Before::NOTHING;
         self.given = None;
         if self.damaged && !self.sites.contains_key(print) {
@@ -421,7 +426,8 @@ impl Player<'_, '_> {
             return None;
         }
         let (_, site) = self.site.as_ref()?;
-        let again = match decides(site, level, &event, recorded) {
+        let model = place.header().models.get(usize::from(level)).map_or("", String::as_str);
+        let again = match decides(site, model, &event, recorded) {
             Again::Decided(again) => again,
             Again::CutByDeadline => {
                 report.cut_by_deadline += 1;

@@ -4,7 +4,7 @@ use crate::limits;
 use crate::store::{Folder, Store};
 use crate::*;
 use ganglion_guard::*;
-use ganglion_site::{Command, Decision, Outcome, Reason, Sentence, Site, TagValues, Timings};
+use ganglion_site::{Command, Decision, Event, Outcome, Reason, Sentence, Site, TagValues, Timings};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -372,6 +372,32 @@ fn a_full_disk(cuts: bool) {
     assert_eq!((report.files >= 2, report.torn), (true, u64::from(!cuts)), "{report:?}");
     assert!(report.cycles > 1000 && report.cycles < 2900, "{report:?}");
     assert_eq!((report.gaps, report.lost_cycles + report.cycles), (1, 2900), "{report:?}");
+}
+
+#[test]
+fn a_file_that_begins_after_a_switch_knows_its_variant() {
+    let dir = Dir::new("variant");
+    let options = Options { size_bytes_max: 2 << 20, ..options(&dir) };
+    let about = About { models: vec!["00".into(), "11".into()], ..about(&SITE) };
+    let guard = Guard::new(&site(&SITE)).unwrap();
+    let (tape, writer) = Writer::start(&guard, options, about, || 42).unwrap();
+    let mut plant = Plant::new(guard, site(&SITE), tape, 27);
+    plant.calm = true;
+    plant.run(100);
+    plant.tape.varied(1);
+    plant.run(7000);
+    drop(writer);
+    let mut later = files(&dir.0).unwrap();
+    later.retain(|file| !file.ends_with("record-000001.grec"));
+    let later: Vec<_> = later.iter().map(|file| Recording::open(file).unwrap()).collect();
+    let mut asked = 0;
+    let mut decides = |_: &Arc<Site>, model: &str, _: &Event, then: &Decision| {
+        assert_eq!(model, "11");
+        asked += 1;
+        Again::Decided(*then)
+    };
+    let report = replay(&later, Some(&mut decides)).unwrap();
+    assert!(report.is_same() && asked > 5, "{report:?}");
 }
 
 #[test]

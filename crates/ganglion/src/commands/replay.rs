@@ -11,7 +11,7 @@ use ganglion_llm::ModelOptions;
 use ganglion_record::{Again, RecordError, Recording, Report, files, replay};
 use ganglion_site::{Decision, Event, Outcome, Site};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,17 +43,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recordings = open(&arguments.log)?;
     let mut models = Models::open(arguments, &recordings)?;
-    let mut decide =
-        |site: &Arc<Site>, level: u8, event: &Event, then: &Decision| models.decide(site, level, event, then);
+    let mut decide = |site: &Arc<Site>, model: &str, event: &Event, then: &Decision| {
+        models.decide(site, model, event, then)
+    };
     let with_model = !arguments.model.is_empty();
     let report = replay(&recordings, with_model.then_some(&mut decide))?;
     if let Some(error) = models.error {
         return Err(error);
     }
-    if let Some(header) = recordings.first().map(Recording::header)
-        && header.program != env!("CARGO_PKG_VERSION")
-    {
-        eprintln!("note: recorded by version {}, replayed by {}", header.program, env!("CARGO_PKG_VERSION"));
+    let own = env!("CARGO_PKG_VERSION");
+    if let Some(other) = recordings.iter().map(|r| &r.header().program).find(|program| *program != own) {
+        eprintln!("note: recorded by version {other}, replayed by {own}");
     }
     if arguments.json {
         println!("{}", to_json(&report));
@@ -89,28 +89,29 @@ struct Models {
     /// How they are to be computed, where that is not the machine's and the site's own way.
     isa: Option<Isa>,
     threads: Option<u16>,
-    /// By the place of the variant.
-    files: BTreeMap<u8, Gguf>,
-    deciders: BTreeMap<u8, Decider>,
+    /// By SHA-256.
+    files: BTreeMap<String, Gguf>,
+    /// What a model was made ready for last.
+    deciders: BTreeMap<String, (Arc<Site>, Decider)>,
     error: Option<anyhow::Error>,
 }
 
 impl Models {
     fn open(arguments: &Arguments, recordings: &[Recording]) -> Result<Self> {
-        let wanted =
-            recordings.first().map(|recording| recording.header().models.clone()).unwrap_or_default();
+        let wanted: BTreeSet<&str> =
+            recordings.iter().flat_map(|r| &r.header().models).map(String::as_str).collect();
         let mut files = BTreeMap::new();
         for path in &arguments.model {
             let gguf = Gguf::open(path).with_context(|| format!("--model {}", path.display()))?;
             let hash = gguf.sha256();
-            let Some(level) = wanted.iter().position(|model| *model == hash) else {
+            if !wanted.contains(hash.as_str()) {
                 bail!(
                     "--model {}: its SHA-256 is {hash}; expected a model of the recording: {}",
                     path.display(),
-                    wanted.join(", ")
+                    wanted.into_iter().collect::<Vec<_>>().join(", ")
                 );
-            };
-            files.insert(u8::try_from(level)?, gguf);
+            }
+            files.insert(hash, gguf);
         }
         let Arguments { isa, threads, .. } = *arguments;
         Ok(Self { isa, threads, files, deciders: BTreeMap::new(), error: None })
@@ -130,25 +131,29 @@ impl Models {
         Ok(Decider::new(Arc::clone(site), &model, options)?)
     }
 
-    fn decide(&mut self, site: &Arc<Site>, level: u8, event: &Event, then: &Decision) -> Again {
+    fn decide(&mut self, site: &Arc<Site>, model: &str, event: &Event, then: &Decision) -> Again {
         if then.outcome == Outcome::Completion || ran_out_of_time(then) {
             return Again::CutByDeadline;
         }
-        if !self.deciders.contains_key(&level) {
-            let Some(gguf) = self.files.get(&level) else { return Again::NotHere };
-            match self.load(site, gguf) {
-                Ok(decider) => self.deciders.insert(level, decider),
-                Err(error) => {
-                    self.error = Some(error);
-                    return Again::NotHere;
-                }
-            };
-        }
-        match self.deciders.get_mut(&level) {
+        match self.decider(site, model) {
             // A clock that stands still: only what was asked counts.
-            Some(decider) => Again::Decided(decider.decide(event, &mut || 0)),
-            None => Again::NotHere,
+            Ok(Some(decider)) => Again::Decided(decider.decide(event, &mut || 0)),
+            Ok(None) => Again::NotHere,
+            Err(error) => {
+                self.error = Some(error);
+                Again::NotHere
+            }
         }
+    }
+
+    /// The model, made ready for this site: that of another run may have other commands.
+    fn decider(&mut self, site: &Arc<Site>, model: &str) -> Result<Option<&mut Decider>> {
+        let Some(gguf) = self.files.get(model) else { return Ok(None) };
+        if self.deciders.get(model).is_none_or(|(of, _)| !Arc::ptr_eq(of, site)) {
+            let decider = self.load(site, gguf)?;
+            self.deciders.insert(model.to_owned(), (Arc::clone(site), decider));
+        }
+        Ok(self.deciders.get_mut(model).map(|(_, decider)| decider))
     }
 }
 
