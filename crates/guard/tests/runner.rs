@@ -319,8 +319,8 @@ fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
         runner.run(&mut port, None);
         (status.advice().len(), runner.stats().cycles)
     });
-    outside.operator.push(OperatorCommand::Reset).unwrap();
-    outside.operator.push(OperatorCommand::Start).unwrap();
+    outside.operator.send(OperatorCommand::Reset).unwrap();
+    outside.operator.send(OperatorCommand::Start).unwrap();
     let mut heard = None;
     wait_for("the rule's command", || {
         let now = monotonic_us();
@@ -336,4 +336,19 @@ fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
     let (_, cycles) = thread.join().unwrap();
     assert!(cycles > 0);
     drop(supervisor);
+}
+
+/// Signs of life queue up while the guard sleeps; an answer behind any number of them is seen at once.
+#[test]
+fn an_answer_behind_many_signs_of_life_is_not_left_for_later() {
+    let mut port = fake();
+    port.answers = (0..40).map(|_| (0, decision(0, None))).chain([(0, decision(7, None))]).collect();
+    let mut runner = Runner::new(Guard::new(&site()).unwrap(), 10);
+    runner.run(&mut port, Some(1));
+    assert!(port.answers.is_empty());
+    assert_eq!(
+        runner.guard().status().counters.unexpected_answers,
+        1,
+        "the one to a question that was not asked"
+    );
 }
