@@ -321,6 +321,7 @@ def run(work, missed_only, pattern):
 def alone(work, pattern, check):
     """Mutants that no switch can express: compiled one by one, the way cargo-mutants does."""
     mutants = listed(work)
+    work.copy = work.root / "alone"
     copy_tree(work)
     for name, mutant in work.mutants.items():
         if not mutant["alone"] or "outcome" in mutant or not re.search(pattern, name):
