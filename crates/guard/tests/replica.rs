@@ -386,6 +386,18 @@ fn invariant_28_a_replica_follows_policies_and_notices_too() {
     assert!(both(None, Some(notice)).contains("something"));
 }
 
+/// As many events as may wait, with as much in them as there may be.
+fn fill_pending(bench: &mut Bench) {
+    let long = "x".repeat(ganglion_site::limits::SENTENCE_BYTES_MAX);
+    let mut tags = TagValues::NONE;
+    tags.set(0, 20.123_456_7);
+    for id in 0..limits::PENDING_MAX as u64 {
+        bench.ms -= 9;
+        let request = Request { id: u64::MAX - id, client: u64::MAX, tags, ..request(0, &long) };
+        assert!(bench.go(Some(request), &[], None).event.is_some());
+    }
+}
+
 #[test]
 fn a_state_fits_the_room_that_is_asked_for_and_wastes_little_of_it() {
     // Every history of many is filled, and every place for an event with the longest sentences.
@@ -410,18 +422,17 @@ fn a_state_fits_the_room_that_is_asked_for_and_wastes_little_of_it() {
             assert!(got.actuation.is_some(), "{}", got.decisions()[0].reason.as_str());
         }
     }
-    let long = "x".repeat(ganglion_site::limits::SENTENCE_BYTES_MAX);
-    let mut tags = TagValues::NONE;
-    tags.set(0, 20.123_456_7);
-    for id in 0..limits::PENDING_MAX as u64 {
-        bench.ms -= 9;
-        let request = Request { id: u64::MAX - id, client: u64::MAX, tags, ..request(0, &long) };
-        assert!(bench.go(Some(request), &[], None).event.is_some());
-    }
+    fill_pending(&mut bench);
     let mut bytes = vec![0; room];
     let used = bench.guard.save(&mut bytes, true).expect("there is room");
     assert!(used * 4 > room, "{used} of {room}");
     assert!(bench.guard.save(&mut bytes[..used - 1], true).is_none(), "and no less would do");
+    // Where there is little to remember, the events take the most of it.
+    let mut small =
+        Bench::of(parse(&SITE.replace("deadline_ms = 20", "deadline_ms = 50")), &[20.0, 30.0]).started();
+    fill_pending(&mut small);
+    let mut bytes = vec![0; small.guard.state_bytes_max()];
+    assert!(small.guard.save(&mut bytes, true).is_some(), "{}", bytes.len());
 }
 
 #[test]
