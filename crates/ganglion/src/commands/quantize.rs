@@ -33,9 +33,9 @@ pub struct Arguments {
     /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, …
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     file_type: FileType,
-    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround
-    #[arg(long, default_value = "rtn", value_parser = parse_method)]
-    method: Method,
+    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround; by default gptq with a text, imatrix with a matrix, else rtn
+    #[arg(long, value_parser = parse_method)]
+    method: Option<Method>,
     /// Text like what the model will read; needed by all methods but rtn and hqq
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
@@ -67,7 +67,7 @@ fn parse_type(name: &str) -> Result<FileType, String> {
         .ok_or_else(|| format!("expected one of {}", FileType::names().collect::<Vec<_>>().join(", ")))
 }
 
-fn parse_method(name: &str) -> Result<Method, String> {
+pub(super) fn parse_method(name: &str) -> Result<Method, String> {
     let names = || Method::ALL.map(Method::name).join(", ");
     Method::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
 }
@@ -75,6 +75,18 @@ fn parse_method(name: &str) -> Result<Method, String> {
 fn parse_override(text: &str) -> Result<(String, BlockFormat), String> {
     let (part, format) = text.split_once('=').ok_or("expected PART=TYPE, as in ffn_down=q6_k")?;
     Ok((part.to_owned(), super::model::parse_format(format)?))
+}
+
+impl Arguments {
+    /// What comes nearest to the source by what is known (`docs/bench/compress.md`).
+    fn method(&self) -> Method {
+        let best = match (&self.calibrate, &self.imatrix) {
+            (Some(_), _) => Method::Gptq,
+            (None, Some(_)) => Method::Imatrix,
+            (None, None) => Method::Rtn,
+        };
+        self.method.unwrap_or(best)
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -93,7 +105,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut mix = Mix::new(arguments.file_type);
     mix.pure = arguments.pure;
     mix.overrides = arguments.overrides.clone();
-    let options = QuantizeOptions { mix, method: arguments.method, threads: options.threads, key };
+    let options = QuantizeOptions { mix, method: arguments.method(), threads: options.threads, key };
     let mut meter = Meter::new();
     let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
     meter.end();
@@ -117,9 +129,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// What does not go together is refused before anything is read.
 fn check(arguments: &Arguments) -> Result<()> {
-    let method = arguments.method.name();
+    let method = arguments.method().name();
     let text = arguments.calibrate.is_some();
-    match arguments.method.needs() {
+    match arguments.method().needs() {
         Needs::Nothing => ensure!(
             !text && arguments.imatrix.is_none(),
             "--method {method} needs no data; choose imatrix, gptq, awq, smoothquant or autoround to use a text"
@@ -132,9 +144,13 @@ fn check(arguments: &Arguments) -> Result<()> {
             ensure!(text, "--method {method} needs --calibrate TEXT: an importance matrix says too little");
         }
     }
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(&arguments.source, &arguments.out) {
-        bail!("{} is both source and result; give the result another name", arguments.out.display());
+    refuse_same(&arguments.source, &arguments.out)
+}
+
+/// The source is read while the result is written.
+pub(super) fn refuse_same(source: &Path, out: &Path) -> Result<()> {
+    if matches!((source.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b) {
+        bail!("{} is both source and result; give the result another name", out.display());
     }
     Ok(())
 }
@@ -163,7 +179,7 @@ pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Res
     Ok(file)
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
