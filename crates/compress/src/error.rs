@@ -48,6 +48,12 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+    /// A model or a wish that factoring cannot meet.
+    #[error("cannot factor this model: {reason}")]
+    Factorize {
+        /// Why.
+        reason: String,
+    },
     /// A model without a backward pass, or passes that do not fit together.
     #[error("no gradients: {reason}")]
     Gradient {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, TensorType};
 use ganglion_kernels::{BlockFormat, Matrix, dequantize};
-use ganglion_llm::{Config, Reader, block_format, tensor_type};
+use ganglion_llm::{Config, FACTORED, FIRST, Reader, SECOND, block_format, tensor_type};
 
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
@@ -66,7 +66,11 @@ pub struct QuantizeReport {
 
 /// Which of a layer's activations a tensor reads.
 pub(crate) fn reader_of(part: &str) -> Option<Reader> {
-    Some(match part {
+    if let Some(name) = part.strip_suffix(SECOND) {
+        return FACTORED.into_iter().find(|known| *known == name).map(Reader::Second);
+    }
+    let whole = part.strip_suffix(FIRST).map(|name| format!("{name}.weight"));
+    Some(match whole.as_deref().unwrap_or(part) {
         "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Reader::QueryKeyValue,
         "attn_output.weight" => Reader::AttentionOutput,
         "ffn_gate.weight"

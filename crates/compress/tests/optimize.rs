@@ -77,7 +77,7 @@ fn limits_are_kept_and_the_report_is_about_the_file() {
     let folder = folder("limits");
     let path = folder.join("out.gguf");
     let size = source().bytes().len() as u64;
-    let pruning = PruneOptions { layers: 1, feed_forward: 0.0, multiple: 32, threads: 1 };
+    let pruning = PruneOptions { layers: 1, ..PruneOptions::default() };
     let budget = Budget { size_bytes: Some(size / 4), latency_ns: Some(2e6), ..NO_LIMIT };
     let options = OptimizeOptions { prunings: vec![pruning], ..options(budget, Goal::Divergence) };
     let report = optimized(&path, &options).unwrap();

@@ -40,8 +40,20 @@ impl LoadedModel {
     /// # Errors
     /// As [`LoadedModel::new`].
     pub fn with_folder(gguf: &Gguf, threads: usize, folder: Option<&PackedFolder>) -> Result<(Self, Loaded)> {
+        Self::with_options(gguf, model_options(threads), folder)
+    }
+
+    /// As [`LoadedModel::with_folder`], computed as `options` say and not as this machine would by itself.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::new`].
+    pub fn with_options(
+        gguf: &Gguf,
+        options: ModelOptions,
+        folder: Option<&PackedFolder>,
+    ) -> Result<(Self, Loaded)> {
         let tokenizer = Arc::new(Tokenizer::from_gguf(gguf)?);
-        let (model, loaded) = Model::load_with(gguf, model_options(threads), folder)?;
+        let (model, loaded) = Model::load_with(gguf, options, folder)?;
         let model = Self {
             engine: Engine::new(Arc::clone(&tokenizer))?,
             speaks_canonical_form: speaks_canonical_form(gguf)?,

@@ -3,6 +3,8 @@
 mod common;
 use common::*;
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Command, ExitStatus};
 
 /// A robot that lives faster, and a solver with patience: a slow machine changes no outcome.
@@ -125,6 +127,111 @@ fn the_solver_adds_the_way_home() {
     assert_eq!(took(&lines), ["go_to", "photograph", "return_home", "halt"]);
     let adjusted = words(&lines).into_iter().find(|word| word["state"] == "Adjust").expect("a replan");
     assert!(adjusted["text"].as_str().unwrap().contains("place == 0 has to hold"), "{adjusted}");
+}
+
+/// The events of a mission that is ordered over HTTP, in order; `hear` is told each as it comes. `Err` is a refusal.
+fn over_http(
+    site: &TestSite,
+    body: &str,
+    mut hear: impl FnMut(&str, &Value),
+) -> Result<Vec<(String, Value)>, (u16, Value)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", site.http)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let size = body.len();
+    let head = "POST /v1/mission HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json";
+    write!(stream, "{head}\r\nContent-Length: {size}\r\n\r\n{body}").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+    let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let mut body = lines.skip_while(|line| !line.is_empty()).skip(1);
+    if status != 200 {
+        return Err((status, serde_json::from_str(&body.next().unwrap()).unwrap()));
+    }
+    let mut events = Vec::new();
+    while let Some(line) = body.next() {
+        let Some(name) = line.strip_prefix("event: ") else { continue };
+        let data = body.next().unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        hear(name, &data);
+        events.push((name.to_owned(), data));
+    }
+    Ok(events)
+}
+
+#[test]
+fn a_mission_over_http_tells_its_plan_every_step_and_its_end() {
+    let site = site();
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    let order = |text: &str, dry_run: bool| {
+        let body = serde_json::json!({"text": text, "dry_run": dry_run}).to_string();
+        over_http(&site, &body, |_, _| {}).unwrap()
+    };
+    let ended = |events: &[(String, Value)]| {
+        let (name, answer) = events.last().unwrap().clone();
+        assert_eq!(name, "answer");
+        let word = |key: &str| answer[key].as_str().unwrap().to_owned();
+        (word("outcome"), word("verdict"), word("reason"))
+    };
+    let ok = |outcome: &str| (outcome.to_owned(), "approved".to_owned(), String::new());
+    // Nothing moves in a dry run, so that the same plan is made again afterwards.
+    let text = "photograph valve 2 and return home";
+    let planned = order(text, true);
+    assert_eq!(ended(&planned), ok("planned"));
+    let done = order(text, false);
+    assert_eq!(ended(&done), ok("complete"));
+    let plan = |events: &[(String, Value)]| {
+        events.iter().find(|(name, _)| name == "plan").map(|(_, data)| data["plan"].clone()).unwrap()
+    };
+    assert_eq!(plan(&planned), plan(&done));
+    let actions: Vec<Value> =
+        plan(&done).as_array().unwrap().iter().map(|row| row["command"]["action"].clone()).collect();
+    let mut states: Vec<&str> =
+        done.iter().filter_map(|(name, data)| data["state"].as_str().filter(|_| name != "answer")).collect();
+    states.dedup();
+    let rounds = ["Execute", "Monitor"].repeat(actions.len());
+    assert_eq!(states, [vec!["ReceiveCmd", "Parse"], rounds, vec!["Complete"]].concat());
+    // What cannot be called safe is not begun, and the reason is the answer.
+    let refused = order("photograph valve 2 and is valve 3 open?", false);
+    let (outcome, verdict, reason) = ended(&refused);
+    assert_eq!((outcome.as_str(), verdict.as_str()), ("failed", "rejected"));
+    assert!(reason.contains("is a question, not a step"), "{reason}");
+    assert!(refused.iter().all(|(name, _)| name != "plan"));
+    run.press_ctrl_c();
+    let (status, lines) = run.end();
+    assert!(status.success());
+    let mut wanted: Vec<&str> = actions.iter().map(|action| action.as_str().unwrap()).collect();
+    wanted.push("halt");
+    assert_eq!(took(&lines), wanted, "the plan, once, and the safe command at the end of the run");
+}
+
+#[test]
+fn one_mission_at_a_time_and_any_command_ends_it_over_http_too() {
+    let site = site();
+    // Slow enough to be interrupted.
+    site.set("simulator_speed = ", "simulator_speed = 5");
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    let mut taken_over = false;
+    let events = over_http(&site, r#"{"text": "photograph valve 4 and return home"}"#, |_, data| {
+        if data["state"] == "Monitor" && !std::mem::replace(&mut taken_over, true) {
+            let (status, answer) = over_http(&site, r#"{"text": "return home"}"#, |_, _| {}).unwrap_err();
+            assert_eq!((status, &answer["error"]["code"]), (409, &"busy".into()));
+            decide(&site, "go to the pump room");
+        }
+    });
+    let (name, answer) = events.unwrap().pop().unwrap();
+    assert_eq!((name.as_str(), &answer["outcome"]), ("answer", &"failed".into()));
+    assert_eq!((&answer["verdict"], taken_over), (&"approved".into(), true), "its plan was verified");
+    assert!(answer["reason"].as_str().unwrap().contains("a command of the http has taken over"), "{answer}");
+    drop(run);
+    let hvac = TestSite::new("hvac");
+    let mut run = hvac.run(&[]);
+    run.wait_for_execute();
+    let (status, answer) = over_http(&hvac, r#"{"text": "all off"}"#, |_, _| {}).unwrap_err();
+    assert_eq!(
+        (status, &answer["error"]["message"]),
+        (422, &"no mission: the site file has no [plan]".into())
+    );
 }
 
 #[test]

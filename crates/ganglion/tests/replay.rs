@@ -43,6 +43,28 @@ fn invariant_28_a_run_replays_bit_for_bit_with_its_model() {
     // The flight recorder wrote down the same fault, and that file stands for itself.
     let fault = ganglion(&["replay", text(&tape.join("fault-000001.grec")), "--model", &model(), "--json"]);
     assert_eq!((fault.code, &fault.json()["same"]), (0, &true.into()), "{fault:?}");
+    // Nor does it matter whose processor computes it, on how many threads.
+    for (isa, threads) in ganglion_kernels::Isa::available().into_iter().zip([1u32, 3, 2].into_iter().cycle())
+    {
+        let (isa, threads) = (isa.name(), threads.to_string());
+        let there = ganglion(&[
+            "replay",
+            text(&tape),
+            "--model",
+            &model(),
+            "--json",
+            "--isa",
+            isa,
+            "--threads",
+            &threads,
+        ]);
+        assert_eq!((there.code, &there.json()), (0, &report), "{isa} on {threads} threads");
+    }
+    let unknown = ganglion(&["replay", text(&tape), "--model", &model(), "--isa", "abacus"]);
+    assert!(
+        unknown.code == 2 && unknown.err.contains("expected one of this processor's: scalar"),
+        "{unknown:?}"
+    );
     let words = ganglion(&["replay", text(&tape)]);
     assert!(words.out.ends_with("everything is the same, bit for bit\n"), "{words:?}");
     // Another model than the one that answered is refused, not compared.

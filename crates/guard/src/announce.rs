@@ -6,7 +6,7 @@
 
 use crate::envelope::value_fits;
 use crate::guard::Guard;
-use crate::limits::{DECISIONS_PER_CYCLE_MAX, FIELDS_PER_CYCLE_MAX};
+use crate::limits::DECISIONS_PER_CYCLE_MAX;
 use crate::pending::Announcement;
 use crate::status::Field;
 use crate::text::reason;
@@ -24,8 +24,7 @@ impl Guard {
                 continue;
             }
             let fits = self.part_fits(part);
-            let (spec, none) = (self.site.commands.get(usize::from(part.verb)), self.site.commands.len());
-            let announce = spec.and_then(|spec| spec.announce).filter(|verb| usize::from(*verb) < none);
+            let announce = self.site.commands.get(usize::from(part.verb)).and_then(|spec| spec.announce);
             // What belongs to an answered event has nothing more to say.
             let Some(pending) = self.pending.find_mut(part.epoch).filter(|p| p.is_waiting()) else {
                 continue;
@@ -43,7 +42,7 @@ impl Guard {
             if part.argument.is_none() && !pending.shadow && !pending.event.dry_run {
                 pending.announcement = announce.map_or(Announcement::None, Announcement::Due);
             }
-            if pending.request.stream && !pending.shadow && self.fields.len() < FIELDS_PER_CYCLE_MAX {
+            if pending.request.stream && !pending.shadow {
                 self.fields.push(Field { request: pending.request.id, progress: *part });
             }
         }

@@ -62,11 +62,6 @@ impl Breaker {
         self.state
     }
 
-    /// Consecutive failures counted while closed.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// A good answer in time.
     pub fn success(&mut self) {
         match self.state {

@@ -3,7 +3,7 @@
 //! Every term is looked at once per cycle, whatever the mode, so that `for`, `within` and `since` have their history when
 //! they are needed. Time is the cycle's, never the wall clock's.
 
-use crate::sense::{Sense, bit};
+use crate::sense::{Sense, bit, mask};
 use ganglion_site::limits::LIMITS_MAX;
 use ganglion_site::{Compare, Micros, Over, Site, Term, Trigger, TriggerOn};
 
@@ -30,20 +30,25 @@ impl InForce {
     pub const ALL: Self = Self { yes: u128::MAX, unknown: 0 };
 
     pub fn holds(&self, limit: usize) -> bool {
-        limit < LIMITS_MAX && self.yes >> limit & 1 == 1
+        self.yes & limit_bit(limit) != 0
     }
 
     pub fn is_unknown(&self, limit: usize) -> bool {
-        limit < LIMITS_MAX && self.unknown >> limit & 1 == 1
+        self.unknown & limit_bit(limit) != 0
     }
 
     fn set(&mut self, limit: usize, truth: Truth) {
         match truth {
-            Truth::Yes if limit < LIMITS_MAX => self.yes |= 1 << limit,
-            Truth::Unknown if limit < LIMITS_MAX => self.unknown |= 1 << limit,
-            _ => {}
+            Truth::Yes => self.yes |= limit_bit(limit),
+            Truth::Unknown => self.unknown |= limit_bit(limit),
+            Truth::No => {}
         }
     }
+}
+
+/// The mask of one limit; no bit for an index beyond the masks.
+fn limit_bit(limit: usize) -> u128 {
+    u32::try_from(limit).ok().and_then(|limit| 1u128.checked_shl(limit)).unwrap_or(0)
 }
 
 /// History of one term.
@@ -240,10 +245,8 @@ fn all(truths: impl Iterator<Item = Truth>) -> Truth {
 
 /// Tags that `terms` name.
 pub(crate) fn tags_of(terms: &[Term]) -> u64 {
-    terms.iter().fold(0, |mask, term| {
-        let other = if let Over::Since(other) = term.over { bit(other.tag) } else { 0 };
-        mask | bit(term.compare.tag) | other
-    })
+    let other = |term: &Term| if let Over::Since(other) = term.over { Some(other.tag) } else { None };
+    mask(terms.iter().flat_map(|term| [Some(term.compare.tag), other(term)]).flatten())
 }
 
 fn conditions(site: &Site) -> impl Iterator<Item = &[Term]> {

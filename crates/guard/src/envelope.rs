@@ -445,7 +445,8 @@ impl Window {
             _ => 1.0,
         };
         let rounded = (number / step).round() * step;
-        if self.holds(rounded) { self.value_of(argument, rounded) } else { self.snap(argument, number) }
+        // Rounding may leave a window whose bound is no value of the grid: then the last one inside on that side.
+        if self.holds(rounded) { self.value_of(argument, rounded) } else { self.snap(argument, rounded) }
     }
 
     /// A number inside the window as a value of `argument`.

@@ -8,7 +8,7 @@ use crate::condition::{Conditions, timeless_in_force, timeless_rule};
 use crate::envelope::{Checked, Envelope, Judging, check_tags, undecided, well_formed};
 use crate::error::GuardError;
 use crate::limits::{
-    BRAIN_MARGIN_US_MAX, FIELDS_PER_CYCLE_MAX, GUARD_MARGIN_US_MAX, NOTICES_PER_CYCLE_MAX, PENDING_MAX,
+    BRAIN_MARGIN_US_MAX, DECISIONS_PER_CYCLE_MAX, GUARD_MARGIN_US_MAX, NOTICES_PER_CYCLE_MAX, PENDING_MAX,
     RECORDS_PER_CYCLE_MAX,
 };
 use crate::mode::Mode;
@@ -16,7 +16,7 @@ use crate::outputs::Outputs;
 use crate::pending::{Pending, PendingTable};
 use crate::policy::Notice;
 use crate::rules::{ActiveRule, RuleChoice};
-use crate::sense::{Readings, Sense, bit};
+use crate::sense::{Readings, Sense, bit, mask};
 use crate::status::*;
 use crate::tags::TagSample;
 use crate::text::reason;
@@ -84,12 +84,12 @@ pub(crate) struct Times {
 impl Times {
     pub fn new(site: &Site) -> Self {
         let deadline_us = Micros::from(site.guard.deadline_ms) * 1000;
-        let trip_mask = site.limits.iter().fold(0, |mask, limit| match limit.on {
-            LimitTarget::Tag(index) if limit.lolo.is_some() || limit.hihi.is_some() => mask | bit(index),
-            _ => mask,
-        });
+        let trips = site.limits.iter().filter(|limit| limit.lolo.is_some() || limit.hihi.is_some());
         Self {
-            trip_mask,
+            trip_mask: mask(trips.filter_map(|limit| match limit.on {
+                LimitTarget::Tag(index) => Some(index),
+                LimitTarget::Argument { .. } => None,
+            })),
             deadline_us,
             guard_margin_us: GUARD_MARGIN_US_MAX.min(deadline_us / 10),
             brain_margin_us: BRAIN_MARGIN_US_MAX.min(deadline_us / 5),
@@ -110,7 +110,7 @@ impl Guard {
         let mode = Mode::Stopped;
         Ok(Self {
             announces: site.commands.iter().any(|spec| spec.announce.is_some()),
-            prompt_mask: site.prompt.tags.iter().fold(0, |mask, &index| mask | bit(index)),
+            prompt_mask: mask(site.prompt.tags.iter().copied()),
             times: Times::new(site),
             noted: None,
             now: 0,
@@ -134,7 +134,7 @@ impl Guard {
             last_rule: None,
             active: ActiveRule::NONE,
             event_out: None,
-            fields: Vec::with_capacity(FIELDS_PER_CYCLE_MAX),
+            fields: Vec::with_capacity(DECISIONS_PER_CYCLE_MAX),
             actuation: None,
             records: Vec::with_capacity(RECORDS_PER_CYCLE_MAX),
             counters: Counters::default(),
@@ -239,9 +239,10 @@ impl Guard {
         }
         // First, so that whatever else is decided in this cycle finds the place taken and is recorded as not sent.
         self.pay_safe();
-        self.watch_brain(input.brain);
+        self.follow_brain(input.brain);
         self.take_progress(input.progress);
         self.take_decisions(input.decisions);
+        self.watch_brain();
         self.expire_pending();
         self.settle();
         if let Some(request) = input.event {
@@ -444,7 +445,10 @@ impl Guard {
     /// A half-open breaker with nothing to do asks a question of its own, so that closing costs no operator's sentence.
     fn probe(&mut self) {
         if self.may_probe() && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
-            self.ask(&Request::own(true), true);
+            // A sentence that was never asked before: an answer from memory would say nothing about the model.
+            let text = reason!("are you there? {}", self.counters.cycles);
+            let request = Request { sentence: Sentence::cut(text.as_str()), ..Request::own(true) };
+            self.ask(&request, true);
         }
     }
 
@@ -502,7 +506,7 @@ impl Guard {
             rule_in_control: self.rule_in_control(),
             alarms: self.sense.alarms,
             trips: self.sense.trips,
-            unusable: (0..self.site.tags.len()).fold(0, |m, i| m | bit(i)) & !self.sense.usable,
+            unusable: mask(0..self.site.tags.len()) & !self.sense.usable,
             counters: self.counters,
             reason: text,
         };
@@ -510,13 +514,9 @@ impl Guard {
 
     /// Prompt tags that must be usable: all that are read from the plant, and others once they were set.
     pub(crate) fn prompt_needed(&self) -> u64 {
-        let from_plant = self
-            .site
-            .tags
-            .iter()
-            .enumerate()
-            .fold(0, |m, (i, t)| if t.read.is_some() { m | bit(i) } else { m });
-        self.prompt_mask & (from_plant | self.sense.read)
+        let tags = self.site.tags.iter().enumerate();
+        let from_plant = tags.filter(|(_, tag)| tag.read.is_some()).map(|(index, _)| index);
+        self.prompt_mask & (mask(from_plant) | self.sense.read)
     }
 
     /// Time that a request has, in µs.
@@ -643,16 +643,16 @@ impl Guard {
 
     /// Notices never take the place that decisions need.
     pub(crate) fn notice(&mut self, kind: RecordKind, text: Reason) {
-        if self.records.len() < NOTICES_PER_CYCLE_MAX {
-            let record = self.blank(kind, text);
-            self.push(record);
-        } else {
-            self.counters.records_dropped += 1;
-        }
+        let record = self.blank(kind, text);
+        self.push_within(NOTICES_PER_CYCLE_MAX, record);
     }
 
     pub(crate) fn push(&mut self, record: Record) {
-        if self.records.len() < RECORDS_PER_CYCLE_MAX {
+        self.push_within(RECORDS_PER_CYCLE_MAX, record);
+    }
+
+    fn push_within(&mut self, places: usize, record: Record) {
+        if self.records.len() < places {
             self.records.push(record);
         } else {
             self.counters.records_dropped += 1;

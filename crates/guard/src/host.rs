@@ -47,7 +47,7 @@ impl SysHost {
             let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
             cores = cores.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
         }
-        (cores > 0).then(|| f64::from(cores))
+        Some(f64::from(cores))
     }
 }
 

@@ -88,6 +88,36 @@ mod tests {
         assert!((levels[1199] - 50.0).abs() < 0.1);
     }
 
+    /// By hand: u = P + I with P = kp (set-point - reading), and I grown by P dt / ti, dt at most four periods.
+    #[test]
+    fn every_step_is_the_formula() {
+        let mut pi = Pi::REST;
+        let bounds = Window { lo: 10.0, hi: 100.0 };
+        let mut step = |ms: u64, reading: f64| pi.step(&SPEC, ms * 1000, reading, 30.0, bounds);
+        assert_eq!(step(0, 30.0), 30.0, "I = 30 - 40");
+        assert_eq!(step(100, 30.0), 31.0, "I = -10 + 40 * 0.1 / 4");
+        assert_eq!(step(1100, 30.0), 35.0, "a second has passed, four periods of it count: I = -9 + 4");
+        assert_eq!(step(1200, 45.0), 10.0, "10 - 5 + 0.25 is below the bound");
+        assert_eq!(step(1300, 20.0), 56.75, "I = -4.75 + 1.5");
+        // Too high: the integral falls until P + I is the lower bound, and no further.
+        assert_eq!(step(1400, 20.0), 58.25);
+        assert_eq!(step(1800, 60.0), 10.0, "I would be -1.75 - 2; what lies beyond the bound stays");
+        assert_eq!(step(1900, 50.0), 10.0, "P = 0");
+        assert_eq!(step(2000, 30.0), 39.25, "I = -1.75 + 1");
+    }
+
+    #[test]
+    fn the_integral_stops_where_the_output_meets_its_lower_bound() {
+        let mut pi = Pi::REST;
+        let bounds = Window { lo: 10.0, hi: 100.0 };
+        let mut step = |ms: u64, reading: f64| pi.step(&SPEC, ms * 1000, reading, 40.0, bounds);
+        assert_eq!(step(0, 50.0), 40.0, "I = 40");
+        for ms in 1..200 {
+            step(ms * 400, 60.0);
+        }
+        assert_eq!(step(80_000, 50.0), 30.0, "I went down to 10 + 20");
+    }
+
     #[test]
     fn between_its_steps_it_stands_still() {
         let mut pi = Pi::REST;

@@ -107,8 +107,7 @@ impl Guard {
                 let reach = per_s * (self.now.saturating_sub(from_us) as f64 / 1e6);
                 let next = target.min(last.value + reach).max(last.value - reach);
                 // Whole steps only, so that what is not sent is not lost but still due.
-                let reached = (target - next).abs() <= f64::EPSILON * target.abs();
-                let next = if reached { target } else { self.towards(rule, argument, last.value, next)? };
+                let next = self.towards(rule, argument, last.value, next)?;
                 self.with_argument(&rule.command, argument, next)
             }
             How::Pi(spec) => {
@@ -136,15 +135,13 @@ impl Guard {
         };
         let counts = next / step;
         let nearly = counts.round();
-        let whole = if (counts - nearly).abs() < 1e-6 {
-            nearly
-        } else if next > last {
-            counts.floor()
+        let whole = (counts - nearly).abs() < 1e-6;
+        // Not beyond where it stands, should that be no value of the grid.
+        Some(if next > last {
+            (if whole { nearly } else { counts.floor() } * step).max(last)
         } else {
-            counts.ceil()
-        };
-        let rounded = whole * step;
-        Some(if (rounded - last) * (next - last) < 0.0 { last } else { rounded })
+            (if whole { nearly } else { counts.ceil() } * step).min(last)
+        })
     }
 
     fn argument(&self, command: &Command, argument: usize) -> Option<&ArgumentSpec> {
@@ -159,6 +156,9 @@ impl Guard {
     }
 
     pub(crate) fn answer_by_rule(&mut self, request: &Request, accepted_us: Micros, why: Reason) {
+        if self.actuation.is_some() && !request.dry_run {
+            return self.refuse_busy(request, why);
+        }
         let event = self.event_of(request);
         self.answer_by_rule_for(request, &event, accepted_us, why);
     }
@@ -197,14 +197,18 @@ impl Guard {
     /// something else is decided; the rule controller does not repeat what it sent before.
     pub(crate) fn answer_by_safe(&mut self, request: &Request, why: Reason) {
         if self.actuation.is_some() {
-            self.counters.busy += 1;
-            return self
-                .refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
+            return self.refuse_busy(request, why);
         }
         let event = self.event_of(request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);
         let choice = self.safe_choice(reason!("safe command"));
         self.record_choice(request, &event, self.now, &choice, actuated, why);
+    }
+
+    /// One command a cycle: who comes second is told so.
+    fn refuse_busy(&mut self, request: &Request, why: Reason) {
+        self.counters.busy += 1;
+        self.refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
     }
 
     fn is_over_budget(&self, choice: &RuleChoice) -> bool {

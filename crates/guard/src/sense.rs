@@ -5,6 +5,7 @@ use crate::tags::{TagSample, Unusable, unusable_reason, usable};
 use crate::text::{Quantity, reason};
 use ganglion_site::limits::TAGS_MAX;
 use ganglion_site::{Limit, LimitTarget, Micros, Reason, Site, Tag, TagValues};
+use std::ops::BitOr;
 
 /// One cycle's view of all tags; bit `i` of a mask = tag `i`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -202,7 +203,12 @@ impl Sense {
 
 /// The mask of tag `index`; no bit for an index beyond the table.
 pub(crate) fn bit(index: usize) -> u64 {
-    if index < TAGS_MAX { 1 << index } else { 0 }
+    u32::try_from(index).ok().and_then(|index| 1u64.checked_shl(index)).unwrap_or(0)
+}
+
+/// The mask of several tags.
+pub(crate) fn mask(indices: impl Iterator<Item = usize>) -> u64 {
+    indices.map(bit).fold(0, BitOr::bitor)
 }
 
 /// Index of the lowest set bit.

@@ -215,3 +215,77 @@ fn fields_reach_whoever_asked_for_them() {
     assert_eq!(got.fields.iter().map(|f| f.progress).collect::<Vec<_>>(), [room, percent]);
     assert!(got.actuation.is_some());
 }
+
+#[test]
+fn what_a_brain_says_before_it_is_ready_counts_for_nothing() {
+    let mut bench = Bench::of(parse(&site_text()), &[20.0, 30.0]);
+    bench.go(None, &[], Some(OperatorCommand::Reset));
+    bench.progress = vec![verb(&bench, 0, "move")];
+    let got = bench.go(None, &[], Some(OperatorCommand::Start));
+    assert_eq!(got.status.brain, BrainState::Starting, "nor is it a sign of life");
+    assert_eq!(got.status.counters.unexpected_answers, 1);
+    // A part of an event that was never asked, of a brain that is ready.
+    let mut bench = running(&site_text());
+    bench.progress = vec![verb(&bench, 99, "move")];
+    assert_eq!(bench.go(None, &[], None).status.counters.unexpected_answers, 1);
+}
+
+#[test]
+fn arguments_that_follow_announce_nothing_anew() {
+    let mut bench = running(&site_text());
+    let epoch = asked(&mut bench, request(5, "move 30"));
+    let got = decided(&mut bench, epoch);
+    assert_eq!(sent(&bench, &got), ENABLE);
+    let verb = verb_of(&bench, "move");
+    bench.progress = vec![Progress { epoch, verb, argument: Some(0), value: Value::Integer(30) }];
+    let got = bench.go(None, &[], None);
+    assert!(got.actuation.is_none() && announcement(&got).is_none(), "{got:?}");
+    assert_eq!((got.status.counters.announced, got.status.counters.malformed_answers), (1, 0));
+}
+
+#[test]
+fn parts_that_do_not_fit_are_not_handed_on() {
+    let mut bench = running(&site_text());
+    let epoch = asked(&mut bench, Request { stream: true, ..request(5, "move 30") });
+    let verb = verb_of(&bench, "move");
+    let part = |verb, argument, value| Progress { epoch, verb, argument, value };
+    for (number, wrong) in [
+        part(900, None, Value::Absent),
+        part(verb, None, Value::Integer(3)),
+        part(verb, Some(0), Value::Integer(30)), // before its verb
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bench.progress = vec![wrong];
+        let got = bench.go(None, &[], None);
+        assert_eq!(got.status.counters.malformed_answers, number as u64 + 1, "{wrong:?}");
+        assert!(got.fields.is_empty() && got.actuation.is_none());
+    }
+    let epoch = asked(&mut bench, Request { stream: true, ..request(6, "move 30") });
+    bench.progress = vec![Progress { epoch, ..part(verb, None, Value::Absent) }];
+    assert_eq!(bench.go(None, &[], None).fields.len(), 1);
+    for (number, argument, value) in
+        [(4, 0, Value::Integer(101)), (5, 0, Value::Number(3.0)), (6, 1, Value::Integer(3))]
+    {
+        bench.progress = vec![Progress { epoch, ..part(verb, Some(argument), value) }];
+        let got = bench.go(None, &[], None);
+        assert_eq!(got.status.counters.malformed_answers, number, "{argument} {value:?}");
+        assert!(got.fields.is_empty());
+    }
+}
+
+#[test]
+fn an_announcement_does_not_overwrite_what_a_younger_event_has_sent() {
+    let mut bench = running(&site_text());
+    let old = asked(&mut bench, request(5, "move 30"));
+    let young = asked(&mut bench, request(6, "enable it"));
+    let answer = decision(young, Some(command(&bench.site, ENABLE)));
+    let got = bench.go(None, &[answer], None);
+    assert_eq!(sent(&bench, &got), ENABLE);
+    let got = decided(&mut bench, old);
+    assert!(got.actuation.is_none());
+    let record = announcement(&got).unwrap();
+    assert!(record.reason.as_str().starts_with("superseded: a younger event's"), "{record:?}");
+    assert_eq!((got.status.counters.superseded, got.status.counters.announced), (1, 0));
+}

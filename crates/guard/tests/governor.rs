@@ -60,6 +60,8 @@ fn a_machine_is_read_from_its_files() {
         machine.set(file, text);
     }
     assert_eq!(machine.read(), HostReading::default(), "nonsense is no reading");
+    machine.set("proc/loadavg", "-2 1 1");
+    assert_eq!(machine.read().load, None);
     machine.set("proc/loadavg", "8 1 1");
     machine.set("sys/devices/system/cpu/online", "3-1");
     assert_eq!(machine.read().load, None);
@@ -118,6 +120,8 @@ fn heat_leads_down_one_step_a_time_and_back_after_the_dwell() {
     // Between the thresholds it stays where it is.
     bench.host.temperature_c = Some(77.0);
     assert_eq!(bench.run(100), []);
+    bench.host.temperature_c = Some(70.0);
+    assert_eq!(bench.run(100), [], "nor at the threshold itself");
     bench.host.temperature_c = Some(69.9);
     let back = bench.run(40);
     let shown: Vec<_> = back.iter().map(|(after, level, _)| (*after, *level)).collect();
@@ -148,6 +152,10 @@ fn battery_load_and_missed_deadlines_count_too() {
     assert_eq!(bench.run(1)[0].2, "battery 20 %, at or below 20 %");
     bench.host.battery_percent = Some(40.0);
     assert_eq!(bench.run(60), []);
+    bench.host.battery_percent = Some(40.5);
+    assert_eq!(bench.run(60).len(), 1, "charged beyond its threshold");
+    bench.host.battery_percent = Some(19.5);
+    assert_eq!(bench.run(1).len(), 1);
     bench.host.battery_percent = None;
     assert_eq!(bench.run(60).len(), 1, "on mains again");
     bench.missed += 2;
@@ -278,6 +286,46 @@ fn what_the_old_one_was_asked_it_still_answers() {
         !from.is_empty()
     });
     assert_eq!(from[0], 0.0, "level 0 answered");
+}
+
+/// A brain that never stops saying that it lives, its level as confidence; where it is heard it is seen.
+fn chatter(folder: &Path, level: u8) -> Command {
+    let mut bytes = [0; DECISION_FRAME_BYTES];
+    Decision { confidence: f32::from(level) / 10.0, ..Decision::SIGN_OF_LIFE }.encode(&mut bytes);
+    let file = folder.join(format!("life{level}"));
+    fs::write(&file, bytes).unwrap();
+    let script = format!(
+        "exec 2>/dev/null; while dd if={} bs={DECISION_FRAME_BYTES} count=1 >&0; do sleep 0.02; done",
+        file.display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    command
+}
+
+#[test]
+fn a_retired_brains_signs_of_life_say_nothing_about_its_successor() {
+    let machine = Machine::new("chatter");
+    let folder = machine.0.clone();
+    let (supervisor, mut channel) =
+        Supervisor::start_variants(move |level| chatter(&folder, level), 3000).unwrap();
+    assert_eq!((supervisor.level(), supervisor.start_failures(), supervisor.garbage()), (0, 0, 0));
+    wait_for("it runs", || channel.process() == BrainProcess::Running { generation: 1 });
+    wait_for("it is heard", || channel.receive().is_some());
+    supervisor.want(4);
+    wait_for("the change", || {
+        while channel.receive().is_some() {}
+        channel.switch().is_some()
+    });
+    wait_for("the supervisor follows", || supervisor.generation() == 2);
+    // Both go on talking for a while.
+    let mut heard = Vec::new();
+    wait_for("the successor is heard", || {
+        heard.extend(decision(&mut channel).map(|decision| decision.confidence));
+        heard.len() > 10
+    });
+    assert!(heard.iter().all(|confidence| *confidence == 0.4), "{heard:?}");
+    assert_eq!(supervisor.garbage(), 0);
 }
 
 #[test]

@@ -312,3 +312,88 @@ fn invariant_31_more_than_a_policy_and_a_bad_policy_are_refused() {
     );
     assert!(bench.idle().records.is_empty(), "said once");
 }
+
+#[test]
+fn invariant_28_a_replica_follows_policies_and_notices_too() {
+    let mut bench = Bench::running();
+    let mut bytes = vec![0; bench.guard.state_bytes_max()];
+    let size = bench.guard.save(&mut bytes, true).unwrap();
+    let mut replica = Replica::restore(&bench.site, &bytes[..size]).unwrap();
+    assert_eq!(replica.state_bytes_max(), bench.guard.state_bytes_max());
+    let text = SITE.replace("hi = 26", "hi = 21");
+    let mut policies = [(); 2].map(|()| policy(&bench, &text).unwrap());
+    bench.guard.adopt(&mut policies[0]);
+    replica.adopt(&mut policies[1]);
+    assert_eq!(replica.site(), &parse(&text));
+    let now = bench.now() + 10_000;
+    let tags = [TagSample::good(20.0, now), TagSample::good(30.0, now)];
+    let mut both = |event: Option<&Request>, notice: Option<Notice>| {
+        if let Some(notice) = notice {
+            bench.guard.note(notice);
+            replica.note(notice);
+        }
+        let input = Input {
+            tags: &tags,
+            link: Link { connected: true, watchdog: DeviceWatchdog::Armed, heartbeat_ack_us: now },
+            sole_writer: true,
+            event,
+            decisions: &[],
+            progress: &[],
+            brain: BrainProcess::Running { generation: 1 },
+            operator: None,
+            estop: false,
+        };
+        let said = format!("{:?}", bench.guard.cycle(now, &input).seen());
+        assert_eq!(said, format!("{:?}", replica.cycle(now, &input)));
+        let mut again = vec![0; bytes.len()];
+        let sizes = [bench.guard.save(&mut bytes, false).unwrap(), replica.save(&mut again, false).unwrap()];
+        assert!(bytes[..sizes[0]] == again[..sizes[1]], "the same state, byte by byte");
+        assert_eq!(bench.guard.status(), replica.status());
+        said
+    };
+    let step = Request {
+        command: Some(command(&parse(&text), r#"{"action":"set_temperature","celsius":22}"#)),
+        ..request(1, "")
+    };
+    assert!(both(Some(&step), None).contains("above its limit 21 C"), "the new policy's limit");
+    let notice = Notice { kind: RecordKind::Policy, reason: ganglion_site::Reason::cut("something") };
+    assert!(both(None, Some(notice)).contains("something"));
+}
+
+#[test]
+fn a_state_fits_the_room_that_is_asked_for_and_wastes_little_of_it() {
+    // Every history of many is filled, and every place for an event with the longest sentences.
+    let choices: Vec<String> = (0..64).map(|i| format!("\"c{i}\"")).collect();
+    let mut text = SITE.replace("deadline_ms = 20", "deadline_ms = 50");
+    for number in 0..32 {
+        text += &format!(
+            "[[command]]\nname = \"m{number}\"\narguments = [{{ name = \"which\", choices = [{}] }}, {{ name = \"a\", number = [0, 9], step = 0.1 }}]\n\
+             writes = [{{ holding = {}, select = \"which\", value = \"a\", scale = 0.1 }}]\n\
+             [[limit]]\non = \"m{number}.a\"\nrate_per_s = 0.1\n",
+            choices.join(", "),
+            1000 + 64 * number
+        );
+    }
+    let mut bench = Bench::of(parse(&text), &[20.0, 30.0]).started();
+    let room = bench.guard.state_bytes_max();
+    for number in 0..32 {
+        for choice in 0..64 {
+            let json = format!(r#"{{"action":"m{number}","which":"c{choice}","a":3.3}}"#);
+            let step = Request { command: Some(command(&bench.site, &json)), ..request(1, "") };
+            let got = bench.go(Some(step), &[decision(0, None)], None);
+            assert!(got.actuation.is_some(), "{}", got.decisions()[0].reason.as_str());
+        }
+    }
+    let long = "x".repeat(ganglion_site::limits::SENTENCE_BYTES_MAX);
+    let mut tags = TagValues::NONE;
+    tags.set(0, 20.123_456_7);
+    for id in 0..limits::PENDING_MAX as u64 {
+        bench.ms -= 9;
+        let request = Request { id: u64::MAX - id, client: u64::MAX, tags, ..request(0, &long) };
+        assert!(bench.go(Some(request), &[], None).event.is_some());
+    }
+    let mut bytes = vec![0; room];
+    let used = bench.guard.save(&mut bytes, true).expect("there is room");
+    assert!(used * 4 > room, "{used} of {room}");
+    assert!(bench.guard.save(&mut bytes[..used - 1], true).is_none(), "and no less would do");
+}

@@ -77,6 +77,7 @@ pub use session::{Overflow, Part, Session, SessionOptions};
 pub use tensors::{
     Attention, Dense, Experts, FeedForward, Layer, Linear, Norm, RopeFactors, SharedExpert, Weights,
 };
+pub use tensors::{FACTORED, FIRST, SECOND};
 
 pub use ganglion_kernels::KvType;
 

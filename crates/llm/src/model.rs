@@ -50,6 +50,10 @@ impl<M> Source for Loader<'_, M> {
     type Matrix = M;
     type Vector = Vec<f32>;
 
+    fn header(&self) -> &Header {
+        self.gguf.header()
+    }
+
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<M>>> {
         if tensor.find(self.gguf.header())?.is_none() {
             return Ok(None);
@@ -139,7 +143,7 @@ impl Model {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
-    /// A layer's matrix by the name of its tensor without the layer: `attn_q.weight`. `None` for stacked ones.
+    /// A layer's matrix by the name of its tensor without the layer: `attn_q.weight`, `attn_q.first.weight`. `None` for stacked ones.
     pub(crate) fn matrix_mut(&mut self, layer: usize, tensor: &str) -> Option<&mut Matrix> {
         let layer = &mut self.weights.layers[layer];
         let fused = self.config.design.gate == Gate::Fused;
@@ -147,16 +151,22 @@ impl Model {
             FeedForward::Dense(dense) => Some(dense),
             FeedForward::Experts(_) => None,
         };
-        Some(match tensor {
-            "attn_q.weight" => &mut layer.attention.query.matrix,
-            "attn_k.weight" => &mut layer.attention.key.matrix,
-            "attn_v.weight" => &mut layer.attention.value.matrix,
-            "attn_output.weight" => &mut layer.attention.output.matrix,
-            "ffn_gate.weight" => &mut dense?.gate.as_mut()?.matrix,
-            "ffn_up.weight" if !fused => &mut dense?.up.matrix,
-            "ffn_down.weight" => &mut dense?.down.matrix,
+        let (name, part) = tensor.split_once('.')?;
+        let linear = match name {
+            "attn_q" => &mut layer.attention.query,
+            "attn_k" => &mut layer.attention.key,
+            "attn_v" => &mut layer.attention.value,
+            "attn_output" => &mut layer.attention.output,
+            "ffn_gate" => dense?.gate.as_mut()?,
+            "ffn_up" if !fused => &mut dense?.up,
+            "ffn_down" => &mut dense?.down,
             _ => return None,
-        })
+        };
+        match (part, &mut linear.first) {
+            ("weight", None) | ("second.weight", Some(_)) => Some(&mut linear.matrix),
+            ("first.weight", first) => first.as_mut(),
+            _ => None,
+        }
     }
 
     pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {

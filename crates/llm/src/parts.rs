@@ -59,6 +59,10 @@ impl Source for Lister<'_> {
     type Matrix = ();
     type Vector = ();
 
+    fn header(&self) -> &Header {
+        self.header
+    }
+
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<()>>> {
         let Some(info) = tensor.find(self.header)? else { return Ok(None) };
         let (format, k) = (block_format(info)?, info.shape[0] as usize);

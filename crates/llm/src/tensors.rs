@@ -21,6 +21,9 @@ pub(crate) trait Source {
     /// A tensor of `shape` (innermost dimension, the length of a row, first), as matrices of `rows` rows each, in order.
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Self::Matrix>>>;
 
+    /// What the file says of itself.
+    fn header(&self) -> &Header;
+
     /// A vector, in parts of these lengths.
     fn vectors(&mut self, tensor: &Wanted, lengths: &[usize]) -> Result<Option<Vec<Self::Vector>>>;
 }
@@ -47,14 +50,16 @@ impl Wanted {
             None if self.presence == Presence::Optional => Ok(None),
             None => Err(LlmError::MissingTensor { tensor: tensor(), expected: self.shape.clone() }),
             // Some writers keep the 1 of a matrix of one row.
-            Some(info) if without_ones(&info.shape) != without_ones(&self.shape) => {
-                Err(LlmError::TensorShape {
-                    tensor: tensor(),
-                    found: info.shape.clone(),
-                    expected: self.shape.clone(),
-                })
-            }
+            Some(info) if without_ones(&info.shape) != without_ones(&self.shape) => Err(self.misshapen(info)),
             Some(info) => block_format(info).map(|_| Some(info)),
+        }
+    }
+
+    fn misshapen(&self, info: &TensorInfo) -> LlmError {
+        LlmError::TensorShape {
+            tensor: self.name.clone(),
+            found: info.shape.clone(),
+            expected: self.shape.clone(),
         }
     }
 }
@@ -129,10 +134,12 @@ pub enum Norm<V> {
     },
 }
 
-/// A product and its bias.
+/// A product and its bias; of a matrix in two factors, `matrix · (first · x)`.
 #[derive(Debug)]
 pub struct Linear<M, V> {
-    /// (output rows, input length)
+    /// Of a matrix in two factors the one that reads the input: (rank, input length).
+    pub first: Option<M>,
+    /// (output rows, input length); behind a first factor (output rows, rank).
     pub matrix: M,
     /// (output rows)
     pub bias: Option<V>,
@@ -209,6 +216,17 @@ struct Reader<'a, S> {
     prefix: String,
 }
 
+/// End of the name of a matrix's first factor, (rank, inputs): `blk.0.ffn_up.first.weight` reads what `blk.0.ffn_up.weight` would.
+pub const FIRST: &str = ".first.weight";
+/// End of the name of its second factor, (rows, rank).
+pub const SECOND: &str = ".second.weight";
+/// Matrices of a layer that a file may hold in two factors.
+pub const FACTORED: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
+/// A whole matrix, or the first factor of one and the second.
+type Factored<M> = (Option<M>, M);
+
 type LinearOf<S> = Linear<<S as Source>::Matrix, <S as Source>::Vector>;
 type DenseOf<S> = Dense<<S as Source>::Matrix, <S as Source>::Vector>;
 
@@ -272,13 +290,14 @@ impl<S: Source> Reader<'_, S> {
         let biases = config.design.biases;
         let [query_matrix, key_matrix, value_matrix] =
             match self.parts("attn_qkv.weight", length, [query, kv, kv], Presence::Optional)? {
-                Some(parts) => parts,
+                Some(parts) => parts.map(|matrix| (None, matrix)),
                 None => [
-                    self.required_matrix("attn_q.weight", length, query)?,
-                    self.required_matrix("attn_k.weight", length, kv)?,
-                    self.required_matrix("attn_v.weight", length, kv)?,
+                    self.factored("attn_q", length, query)?,
+                    self.factored("attn_k", length, kv)?,
+                    self.factored("attn_v", length, kv)?,
                 ],
             };
+        let linear = |(first, matrix), bias| Linear { first, matrix, bias };
         let fused =
             if biases.query_key_value == Presence::Never { Presence::Never } else { Presence::Optional };
         let [query_bias, key_bias, value_bias] =
@@ -302,9 +321,9 @@ impl<S: Source> Reader<'_, S> {
         Ok(Attention {
             query_norm: norm("attn_q_norm.weight", query_norm)?,
             key_norm: norm("attn_k_norm.weight", key_norm)?,
-            query: Linear { matrix: query_matrix, bias: query_bias },
-            key: Linear { matrix: key_matrix, bias: key_bias },
-            value: Linear { matrix: value_matrix, bias: value_bias },
+            query: linear(query_matrix, query_bias),
+            key: linear(key_matrix, key_bias),
+            value: linear(value_matrix, value_bias),
             output: self.linear("attn_output", query, length, biases.attention_output)?,
         })
     }
@@ -321,7 +340,8 @@ impl<S: Source> Reader<'_, S> {
             ),
             Gate::Fused => {
                 let [gate, up] = self.required_parts("ffn_up.weight", length, [hidden, hidden])?;
-                (Some(Linear { matrix: gate, bias: None }), Linear { matrix: up, bias: None })
+                let whole = |matrix| Linear { first: None, matrix, bias: None };
+                (Some(whole(gate)), whole(up))
             }
         };
         Ok(Dense { gate, up, down: self.linear("ffn_down", hidden, length, bias)? })
@@ -333,7 +353,7 @@ impl<S: Source> Reader<'_, S> {
         let gates = self.stack("ffn_gate_exps.weight", length, experts.feed_forward_length)?;
         let ups = self.stack("ffn_up_exps.weight", length, experts.feed_forward_length)?;
         let downs = self.stack("ffn_down_exps.weight", experts.feed_forward_length, length)?;
-        let plain = |matrix| Linear { matrix, bias: None };
+        let plain = |matrix| Linear { first: None, matrix, bias: None };
         let dense = |((gate, up), down)| Dense { gate: Some(plain(gate)), up: plain(up), down: plain(down) };
         let shared = match config.design.mixture {
             Mixture::None | Mixture::Routed => None,
@@ -373,10 +393,25 @@ impl<S: Source> Reader<'_, S> {
     }
 
     fn linear(&mut self, name: &str, k: usize, rows: usize, bias: Presence) -> Result<LinearOf<S>> {
-        Ok(Linear {
-            matrix: self.required_matrix(&format!("{name}.weight"), k, rows)?,
-            bias: self.vector(&format!("{name}.bias"), rows, bias)?,
-        })
+        let (first, matrix) = self.factored(name, k, rows)?;
+        Ok(Linear { first, matrix, bias: self.vector(&format!("{name}.bias"), rows, bias)? })
+    }
+
+    /// `name.weight`, or its two factors if the file has these. Their rank is the file's choice.
+    fn factored(&mut self, name: &str, k: usize, rows: usize) -> Result<Factored<S::Matrix>> {
+        let first = self.wanted(&format!("{name}{FIRST}"), &[k, k.min(rows)], Presence::Optional);
+        let Some(info) = self.source.header().tensor(&first.name).optional()? else {
+            return Ok((None, self.required_matrix(&format!("{name}.weight"), k, rows)?));
+        };
+        let rank = match info.shape.as_slice() {
+            [_, rank] if (1..=first.shape[1]).contains(rank) => *rank as usize,
+            // The shape of the highest rank, for the message.
+            _ => return Err(first.misshapen(info)),
+        };
+        Ok((
+            Some(self.required_matrix(&format!("{name}{FIRST}"), k, rank)?),
+            self.required_matrix(&format!("{name}{SECOND}"), rank, rows)?,
+        ))
     }
 
     fn matrix(&mut self, name: &str, k: usize, rows: usize, presence: Presence) -> Result<Option<S::Matrix>> {
@@ -459,6 +494,10 @@ struct Checker<'a> {
 impl Source for Checker<'_> {
     type Matrix = ();
     type Vector = ();
+
+    fn header(&self) -> &Header {
+        self.header
+    }
 
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<()>>> {
         let Some(info) = tensor.find(self.header)? else { return Ok(None) };

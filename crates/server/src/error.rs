@@ -40,6 +40,9 @@ pub enum DecideError {
     /// The request cannot be decided as it is (answered 422).
     #[error("{0}")]
     Invalid(String),
+    /// What is asked for is under way already (answered 409).
+    #[error("{0}")]
+    Busy(String),
     /// Nothing can be decided now (answered 503).
     #[error("{0}")]
     Unavailable(String),
@@ -64,6 +67,10 @@ impl Refusal {
         Self { status, code, message: message.into() }
     }
 
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "error": { "code": self.code, "message": self.message } })
+    }
+
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
@@ -73,6 +80,7 @@ impl From<DecideError> for Refusal {
     fn from(error: DecideError) -> Self {
         let (status, code) = match &error {
             DecideError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            DecideError::Busy(_) => (StatusCode::CONFLICT, "busy"),
             DecideError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             DecideError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
             DecideError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -83,7 +91,6 @@ impl From<DecideError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        (self.status, Json(self.to_json())).into_response()
     }
 }

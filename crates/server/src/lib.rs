@@ -7,6 +7,7 @@
 //! | … with `"parts": ["…", "…"]` in place of `"text"` | sentences decided together, each judged by itself |
 //! | … with `"document": "…"` in place of `"text"` | what a longer text asks for, window by window; never actuated |
 //! | … with `"cache_salt": "…"` | whoever knows the salt shares cached answers; else only a connection does |
+//! | `POST /v1/mission` `{"text", "dry_run"}` | server-sent events: `state` and `plan` as `ganglion mission --json` prints them, then `answer` |
 //! | `GET /v1/status` | the guard's and the link's state |
 //! | `GET /v1/site` | schema and commands |
 //! | `GET /healthz` | `ok` |
@@ -15,12 +16,15 @@
 //! Errors are `{"error": {"code", "message"}}`.
 //!
 //! ```no_run
-//! # use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Server};
+//! # use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Mission, MissionRequest, Server};
 //! # async fn example(site: std::sync::Arc<ganglion_site::Site>) -> Result<(), ganglion_server::Error> {
 //! struct Never;
 //! impl Decider for Never {
 //!     async fn decide(&self, _: DecideRequest, _: Option<Fields>) -> Result<serde_json::Value, DecideError> {
 //!         Err(DecideError::Unavailable("no model is loaded".to_owned()))
+//!     }
+//!     fn mission(&self, _: MissionRequest) -> Result<Mission, DecideError> {
+//!         Err(DecideError::Invalid("this site has no plans".to_owned()))
 //!     }
 //!     fn status(&self) -> serde_json::Value {
 //!         serde_json::json!({ "mode": "stopped" })
@@ -40,12 +44,14 @@ mod clients;
 mod error;
 pub mod limits;
 mod listener;
+mod mission;
 mod origin;
 mod request;
 mod routes;
 mod stream;
 
 pub use error::{DecideError, Error};
+pub use mission::{Mission, MissionEvent, MissionRequest, MissionTeller};
 pub use request::{DecideRequest, Subject};
 pub use routes::{Decider, Server};
 pub use stream::Fields;

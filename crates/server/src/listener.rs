@@ -49,7 +49,7 @@ impl axum::serve::Listener for BoundedListener {
     }
 }
 
-/// A stream whose reads fail after [`IDLE_MS_MAX`] without a byte.
+/// A stream whose reads fail after [`IDLE_MS_MAX`] without a byte, read or written.
 pub(crate) struct Connection {
     stream: TcpStream,
     id: ConnectionId,
@@ -84,7 +84,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if matches!(done, Poll::Ready(Ok(1..))) {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        done
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

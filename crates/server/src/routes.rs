@@ -4,10 +4,11 @@ use crate::clients::{Clients, ConnectionId};
 use crate::error::{DecideError, Error, Refusal};
 use crate::limits::{BODY_BYTES_MAX, REQUEST_MS_MAX, REQUESTS_MAX, SHUTDOWN_MS_MAX};
 use crate::listener::BoundedListener;
+use crate::mission::{self, Mission, MissionRequest};
 use crate::origin;
 use crate::request::{self, Asked, DecideRequest};
 use crate::stream::{self, Fields};
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -32,6 +33,11 @@ pub trait Decider: Send + Sync + 'static {
         request: DecideRequest,
         fields: Option<Fields>,
     ) -> impl Future<Output = Result<Value, DecideError>> + Send;
+    /// Begins a mission, or says why there is none. It does not end when the client leaves.
+    ///
+    /// # Errors
+    /// The site has no plans, or another mission is under way.
+    fn mission(&self, request: MissionRequest) -> Result<Mission, DecideError>;
     /// Answer to `GET /v1/status`.
     fn status(&self) -> Value;
     /// Answer to `GET /v1/site`.
@@ -107,6 +113,7 @@ fn router<D: Decider>(app: Arc<App<D>>) -> Router {
     let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
     Router::new()
         .route("/v1/decide", post(decide::<D>))
+        .route("/v1/mission", post(order::<D>))
         .route("/v1/status", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.status())))
         .route("/v1/site", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.site())))
         .route("/healthz", get(async || "ok\n"))
@@ -150,20 +157,36 @@ async fn decide<D: Decider>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    if !is_json(&headers) {
-        let message = "expected Content-Type: application/json";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message));
-    }
-    let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
-        let message = format!("the body is longer than {BODY_BYTES_MAX} bytes or was cut off");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-    })?;
+    let bytes = json_body(&headers, body).await?;
     let Asked { request, stream } = request::parse(&app.site, &bytes, &app.clients, connection)?;
     if stream {
         let decide = |fields| async move { app.decider.decide(request, Some(fields)).await };
         return Ok(stream::respond(permit, decide));
     }
     Ok(Json(app.decider.decide(request, None).await?).into_response())
+}
+
+/// Its permit is kept as long as the mission is listened to.
+async fn order<D: Decider>(
+    State(app): State<Arc<App<D>>>,
+    Extension(permit): Extension<Arc<OwnedSemaphorePermit>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let request = mission::parse(&json_body(&headers, body).await?)?;
+    Ok(mission::respond(permit, app.decider.mission(request)?))
+}
+
+/// A request's body, bounded, if it says that it is JSON.
+async fn json_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+    if !is_json(headers) {
+        let message = "expected Content-Type: application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message));
+    }
+    to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
+        let message = format!("the body is longer than {BODY_BYTES_MAX} bytes or was cut off");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -33,7 +33,7 @@ impl Fields {
 #[derive(Debug)]
 enum Part {
     Field(Value),
-    Answer(Result<Value, (&'static str, String)>),
+    Answer(Result<Value, Refusal>),
 }
 
 /// What is sent; ends behind the answer. Holds the request's place among those under way.
@@ -51,9 +51,7 @@ impl Stream for Parts {
             let (name, data) = match part? {
                 Part::Field(field) => ("field", field),
                 Part::Answer(Ok(answer)) => ("answer", answer),
-                Part::Answer(Err((code, message))) => {
-                    ("error", serde_json::json!({ "error": { "code": code, "message": message } }))
-                }
+                Part::Answer(Err(refusal)) => ("error", refusal.to_json()),
             };
             Some(Ok(event.event(name).data(data.to_string())))
         })
@@ -76,11 +74,7 @@ where
             answer = in_time => answer,
             () = sender.closed() => return,
         };
-        let answer = answer.map_err(|error| {
-            let refusal = Refusal::from(error);
-            (refusal.code, refusal.message)
-        });
-        let _ = sender.send(Part::Answer(answer)).await;
+        let _ = sender.send(Part::Answer(answer.map_err(Refusal::from))).await;
     });
     Sse::new(Parts { parts, _permit: permit }).into_response()
 }

@@ -1,7 +1,9 @@
 //! The server from outside: requests written by hand on a real socket.
 
-use ganglion_server::limits::{BODY_BYTES_MAX, REQUESTS_MAX};
-use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Server, Subject};
+use ganglion_server::limits::{BODY_BYTES_MAX, IDLE_MS_MAX, MISSION_EVENTS_WAITING_MAX, REQUESTS_MAX};
+use ganglion_server::{
+    DecideError, DecideRequest, Decider, Fields, Mission, MissionEvent, MissionRequest, Server, Subject,
+};
 use ganglion_site::Site;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -38,6 +40,28 @@ impl Decider for Echo {
         Ok(json!({
             "text": text, "client": request.client, "tags": request.tags, "deadline_ms": request.deadline_ms, "dry_run": request.dry_run
         }))
+    }
+
+    /// Says what it was asked, and ends when it is told to go on; `never` is dropped without an end.
+    fn mission(&self, request: MissionRequest) -> Result<Mission, DecideError> {
+        if request.text == "busy" {
+            return Err(DecideError::Busy("one is under way".to_owned()));
+        }
+        let (teller, mission) = Mission::new();
+        let go_on = Arc::clone(&self.go_on);
+        tokio::spawn(async move {
+            teller.say(MissionEvent::State(json!({ "state": "Parse", "text": request.text })));
+            teller.say(MissionEvent::Plan(json!({ "plan": [], "dry_run": request.dry_run })));
+            go_on.notified().await;
+            if request.text != "never" {
+                // More than wait for a client: the answer comes all the same.
+                for _ in 0..2 * MISSION_EVENTS_WAITING_MAX {
+                    teller.say(MissionEvent::State(json!({ "state": "Monitor" })));
+                }
+                teller.end(json!({ "outcome": "complete" }));
+            }
+        });
+        Ok(mission)
     }
 
     fn status(&self) -> Value {
@@ -92,9 +116,13 @@ async fn exchange_with(address: SocketAddr, request: &[u8], end_input: bool) -> 
 }
 
 fn post(body: &[u8], headers: &str) -> Vec<u8> {
+    post_to("/v1/decide", body, headers)
+}
+
+fn post_to(path: &str, body: &[u8], headers: &str) -> Vec<u8> {
     let length = body.len();
     let mut request =
-        format!("POST /v1/decide HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n")
+        format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n")
             .into_bytes();
     request.extend_from_slice(body);
     request
@@ -348,6 +376,93 @@ async fn streamed_answers_are_bounded_like_others() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("still busy");
+}
+
+/// A mission's stream, and what it says until it ends; it is told to go on after its plan.
+async fn mission(running: &Running, body: &str) -> Vec<(String, Value)> {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(&post_to("/v1/mission", body.as_bytes(), USUAL)).await.unwrap();
+    let go_on = Arc::clone(&running.go_on);
+    let mut told = false;
+    events(&mut stream, |count| {
+        if count == 2 && !told {
+            told = true;
+            go_on.notify_one();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_mission_is_told_as_it_goes_and_its_answer_is_not_lost() {
+    let running = start().await;
+    let found = mission(&running, r#"{"text":" go there, then home ","dry_run":true}"#).await;
+    let name = |index: usize| found[index].0.as_str();
+    assert_eq!((name(0), &found[0].1["text"]), ("state", &json!("go there, then home")));
+    assert_eq!((name(1), &found[1].1["dry_run"]), ("plan", &json!(true)));
+    let states = found[2..found.len() - 1].iter().filter(|(name, _)| name == "state").count();
+    assert_eq!(states, MISSION_EVENTS_WAITING_MAX, "what nobody could take any more is left out");
+    assert_eq!(found.last().unwrap(), &("answer".to_owned(), json!({ "outcome": "complete" })));
+    // One whose end nobody tells, because the run is over.
+    let found = mission(&running, r#"{"text":"never"}"#).await;
+    let (name, data) = found.last().unwrap();
+    assert_eq!((name.as_str(), &data["error"]["code"]), ("error", &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn a_mission_has_the_bounds_of_other_requests() {
+    let running = start().await;
+    let ask = async |body: &[u8], headers: &str| {
+        let (status, body) = exchange(running.address, &post_to("/v1/mission", body, headers)).await.unwrap();
+        (status, serde_json::from_str::<Value>(&body).unwrap()["error"]["code"].clone())
+    };
+    let huge = format!(r#"{{"text":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(513));
+    for (body, status, code) in [
+        ("{", 400, "bad_json"),
+        (r#"{"dry_run":true}"#, 400, "bad_json"),
+        (r#"{"text":"go","tags":{}}"#, 400, "bad_json"),
+        (r#"{"text":" "}"#, 422, "bad_text"),
+        (long.as_str(), 422, "bad_text"),
+        (huge.as_str(), 413, "body_too_large"),
+        (r#"{"text":"busy"}"#, 409, "busy"),
+    ] {
+        assert_eq!(ask(body.as_bytes(), USUAL).await, (status, json!(code)), "{:.40}", body);
+    }
+    let go = br#"{"text":"go"}"#;
+    assert_eq!(ask(go, "Host: localhost\r\n").await, (415, json!("bad_content_type")));
+    let foreign = "Host: localhost\r\nOrigin: http://evil.example\r\nContent-Type: application/json\r\n";
+    assert_eq!(ask(go, foreign).await, (403, json!("foreign_origin")));
+    // A mission that is listened to has a place among the requests.
+    let mut open = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(&post_to("/v1/mission", go, USUAL)).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    assert_eq!(ask(go, USUAL).await, (503, json!("busy")));
+}
+
+/// Time is the runtime's own here, and passes when nothing else is left to do.
+#[tokio::test(start_paused = true)]
+async fn a_mission_may_say_nothing_for_longer_than_a_connection_may_idle() {
+    let running = start().await;
+    let begin = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(&post_to("/v1/mission", br#"{"text":"go"}"#, USUAL)).await.unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains("event: answer") {
+        let size = stream.read(&mut buffer).await.unwrap();
+        assert!(size > 0, "closed: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..size]));
+        if begin.elapsed() > Duration::from_millis(3 * IDLE_MS_MAX) {
+            running.go_on.notify_one();
+        }
+    }
+    assert!(begin.elapsed() > Duration::from_millis(3 * IDLE_MS_MAX));
 }
 
 #[tokio::test]

@@ -210,7 +210,8 @@ fn prune(
 }
 
 fn name_of(pruning: PruneOptions) -> String {
-    format!("pruned-{}-{}", pruning.layers, pruning.feed_forward)
+    let PruneOptions { layers, heads, queries, feed_forward, hidden, .. } = pruning;
+    format!("pruned-{layers}-{heads}-{queries}-{feed_forward}-{hidden}")
 }
 
 fn folder_of(path: &Path) -> PathBuf {

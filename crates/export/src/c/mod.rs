@@ -4,8 +4,7 @@
 //! (`ganglion_kernels` states the order), so that logits are the same bits: int8 dots of blocks of 32 are exact in 32 bits and joined by
 //! `acc = fma(dot, d · da, acc)`; norms, softmax and activations are f32 in the engine's order, with its `exp`.
 //!
-//! Matrices are Q8_0 or Q4_0. Others become Q8_0, as `ganglion model quantize --type q8_0` makes them; rows that are no whole blocks are
-//! f32.
+//! Matrices are Q8_0 or Q4_0. Others become Q8_0, by rounding; rows that are no whole blocks are f32.
 
 mod source;
 

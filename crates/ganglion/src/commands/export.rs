@@ -102,17 +102,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         println!("wrote {}", out.display());
         return Ok(());
     }
-    let converted = if source.is_dir() { Some(quantize::convert(source, out)?) } else { None };
+    // Graphs and C files have no use for one.
+    let without_tokenizer = arguments.no_tokenizer || form != Form::Safetensors;
+    let converted =
+        if source.is_dir() { Some(quantize::convert(source, out, without_tokenizer)?) } else { None };
     let gguf = Gguf::open(converted.as_ref().unwrap_or(source)).context("model")?;
-    match form {
-        Form::Safetensors => safetensors(arguments, &gguf)?,
-        Form::Onnx => onnx(arguments, &gguf)?,
-        Form::C | Form::Gguf => c(arguments, &gguf)?,
-    }
+    let written = match form {
+        Form::Safetensors => safetensors(arguments, &gguf),
+        Form::Onnx => onnx(arguments, &gguf),
+        Form::C | Form::Gguf => c(arguments, &gguf),
+    };
     if let Some(file) = converted {
         std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
     }
-    Ok(())
+    written
 }
 
 /// An option that a form does not know is refused, not ignored.
@@ -172,6 +175,8 @@ fn onnx(arguments: &Arguments, gguf: &Gguf) -> Result<()> {
 }
 
 fn c(arguments: &Arguments, gguf: &Gguf) -> Result<()> {
+    let is_header = arguments.out.extension().is_some_and(|ending| ending == "h");
+    ensure!(!is_header, "{}: is the header's name; give that of the C file", arguments.out.display());
     let options = COptions {
         format: arguments.dtype,
         context_tokens: arguments.context,

@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod check;
 pub mod doctor;
 pub mod export;
+pub mod factorize;
 pub mod generate;
 pub mod measure;
 pub mod mission;

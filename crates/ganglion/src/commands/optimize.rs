@@ -170,8 +170,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         latency_ns: arguments.latency_ms.map(|ms| ms * 1e6),
         kl_max: arguments.max_kl,
     };
-    let pruning =
-        |(layers, feed_forward)| PruneOptions { layers, feed_forward, multiple: PRUNE_MULTIPLE, threads };
+    let pruning = |(layers, feed_forward)| PruneOptions {
+        layers,
+        feed_forward,
+        multiple: PRUNE_MULTIPLE,
+        threads,
+        ..PruneOptions::default()
+    };
     let options = OptimizeOptions {
         formats: arguments.types.clone(),
         method: arguments.method,

@@ -95,8 +95,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.threads > 0 {
         options.threads = arguments.threads;
     }
-    let converted =
-        if arguments.source.is_dir() { Some(convert(&arguments.source, &arguments.out)?) } else { None };
+    let converted = if arguments.source.is_dir() {
+        Some(convert(&arguments.source, &arguments.out, false)?)
+    } else {
+        None
+    };
     let source = Gguf::open(converted.as_ref().unwrap_or(&arguments.source)).context("model")?;
     let (knowledge, key, windows) = knowledge(arguments, &source, options)?;
     let mut mix = Mix::new(arguments.file_type);
@@ -153,7 +156,7 @@ pub(super) fn refuse_same(source: &Path, out: &Path) -> Result<()> {
 }
 
 /// A folder as one file beside the result, named by what the folder holds, so that an interrupted run finds it again.
-pub(super) fn convert(source: &Path, out: &Path) -> Result<PathBuf> {
+pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Result<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(source)
         .with_context(|| source.display().to_string())?
         .filter_map(|entry| {
@@ -163,11 +166,13 @@ pub(super) fn convert(source: &Path, out: &Path) -> Result<PathBuf> {
         })
         .collect();
     files.sort();
+    files.push(format!("{without_tokenizer}"));
     let mut name = out.as_os_str().to_owned();
     name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
     let file = PathBuf::from(name);
     if !file.exists() {
-        let folder = ModelFolder::open(source, FolderOptions::default())?;
+        let folder =
+            ModelFolder::open(source, FolderOptions { without_tokenizer, ..FolderOptions::default() })?;
         eprintln!("reading a {} model", folder.architecture());
         folder.write_file(&file, &mut |_| {})?;
     }

@@ -3,8 +3,11 @@
 use crate::load;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ganglion_decide::{Decider, Options, ran_out_of_time};
+use ganglion_decide::{Decider, LoadedModel, Options, ran_out_of_time};
 use ganglion_gguf::Gguf;
+use ganglion_kernels::Isa;
+use ganglion_kernels::limits::THREADS_MAX;
+use ganglion_llm::ModelOptions;
 use ganglion_record::{Again, Recording, Report, files, replay};
 use ganglion_site::{Decision, Event, Outcome, Site};
 use serde_json::json;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 /// Run a recording again and compare every verdict, bit for bit
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ganglion replay examples/hvac/record\n  \
-                  ganglion replay fault-000001.grec --model models/nano/nano.gguf\n\n\
+                  ganglion replay fault-000001.grec --model models/nano/nano.gguf\n  \
+                  ganglion replay examples/hvac/record --model models/nano/nano.gguf --isa scalar --threads 1\n\n\
                   Exit code 1 when something comes out differently; the first difference is printed.")]
 pub struct Arguments {
     /// A file of a recording, or its folder
@@ -24,6 +28,12 @@ pub struct Arguments {
     /// Have the model decide again too: the file, or files, that answered then (known by their SHA-256)
     #[arg(long, value_name = "FILE")]
     model: Vec<PathBuf>,
+    /// Have the model decide on this instruction set, as on another processor: scalar, avx2, avx512 …
+    #[arg(long, value_name = "NAME", requires = "model", value_parser = instruction_set)]
+    isa: Option<Isa>,
+    /// Threads of the model; the site's number by default
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
+    threads: Option<u16>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +42,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recordings: Vec<_> =
         files(&arguments.log)?.iter().map(|file| Recording::open(file)).collect::<Result<_, _>>()?;
-    let mut models = Models::open(&arguments.model, &recordings)?;
+    let mut models = Models::open(arguments, &recordings)?;
     let mut decide =
         |site: &Arc<Site>, level: u8, event: &Event, then: &Decision| models.decide(site, level, event, then);
     let with_model = !arguments.model.is_empty();
@@ -53,8 +63,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if report.difference.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn instruction_set(name: &str) -> Result<Isa, String> {
+    let here = || Isa::available().into_iter().map(Isa::name).collect::<Vec<_>>().join(", ");
+    Isa::by_name(name).ok_or_else(|| format!("expected one of this processor's: {}", here()))
+}
+
 /// The models that answered, as far as they are given.
 struct Models {
+    /// How they are to be computed, where that is not the machine's and the site's own way.
+    isa: Option<Isa>,
+    threads: Option<u16>,
     /// By the place of the variant.
     files: BTreeMap<u8, Gguf>,
     deciders: BTreeMap<u8, Decider>,
@@ -62,11 +80,11 @@ struct Models {
 }
 
 impl Models {
-    fn open(paths: &[PathBuf], recordings: &[Recording]) -> Result<Self> {
+    fn open(arguments: &Arguments, recordings: &[Recording]) -> Result<Self> {
         let wanted =
             recordings.first().map(|recording| recording.header().models.clone()).unwrap_or_default();
         let mut files = BTreeMap::new();
-        for path in paths {
+        for path in &arguments.model {
             let gguf = Gguf::open(path).with_context(|| format!("--model {}", path.display()))?;
             let hash = gguf.sha256();
             let Some(level) = wanted.iter().position(|model| *model == hash) else {
@@ -78,7 +96,22 @@ impl Models {
             };
             files.insert(u8::try_from(level)?, gguf);
         }
-        Ok(Self { files, deciders: BTreeMap::new(), error: None })
+        let Arguments { isa, threads, .. } = *arguments;
+        Ok(Self { isa, threads, files, deciders: BTreeMap::new(), error: None })
+    }
+
+    fn load(&self, site: &Arc<Site>, gguf: &Gguf) -> Result<Decider> {
+        let options = Options { memo: false, ..Options::default() };
+        if self.isa.is_none() && self.threads.is_none() {
+            return load::decider(site, gguf, options);
+        }
+        let own = ModelOptions::default();
+        let threads = self.threads.map_or(site.model.threads, usize::from);
+        let threads = if threads == 0 { own.threads } else { threads };
+        let how = ModelOptions { isa: self.isa.unwrap_or(own.isa), threads };
+        // Nothing that another run has computed: it is to be computed here.
+        let (model, _) = LoadedModel::with_options(gguf, how, None)?;
+        Ok(Decider::new(Arc::clone(site), &model, options)?)
     }
 
     fn decide(&mut self, site: &Arc<Site>, level: u8, event: &Event, then: &Decision) -> Again {
@@ -87,7 +120,7 @@ impl Models {
         }
         if !self.deciders.contains_key(&level) {
             let Some(gguf) = self.files.get(&level) else { return Again::NotHere };
-            match load::decider(site, gguf, Options { memo: false, ..Options::default() }) {
+            match self.load(site, gguf) {
                 Ok(decider) => self.deciders.insert(level, decider),
                 Err(error) => {
                     self.error = Some(error);

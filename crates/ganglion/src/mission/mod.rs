@@ -22,6 +22,7 @@ use ganglion_guard::Mode;
 use ganglion_plan::{Plan, PlannedStep, Planner, Start, Step, Task};
 use ganglion_site::plan::{Action, PlanSpec, Takes};
 use ganglion_site::{Command, Site};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Where a mission stands.
@@ -67,6 +68,17 @@ pub struct Word {
     pub text: String,
     /// The plan, when there is a new one.
     pub forecast: Option<forecast::Forecast>,
+}
+
+impl Word {
+    /// For programs.
+    pub fn to_json(&self, site: &Site) -> Value {
+        let mut fields = json!({"state": self.state.as_str(), "text": self.text});
+        if let (Some(forecast), Some(fields)) = (&self.forecast, fields.as_object_mut()) {
+            fields.insert("plan".into(), forecast.to_json(site));
+        }
+        fields
+    }
 }
 
 /// What the agent reaches the world through. Time is its world's, in µs.

@@ -141,6 +141,10 @@ pub struct Bench {
     pub estop: bool,
     pub sole_writer: bool,
     pub frozen_tags: Option<u64>,
+    /// Tags that were never read; bit = tag index.
+    pub never_read: u64,
+    /// The plant's last acknowledged heartbeat, in ms; the cycle's own time by default.
+    pub acknowledged: Option<u64>,
     /// Parts of answers for the next cycle.
     pub progress: Vec<Progress>,
 }
@@ -164,6 +168,8 @@ impl Bench {
             estop: false,
             sole_writer: true,
             frozen_tags: None,
+            never_read: 0,
+            acknowledged: None,
             progress: Vec::new(),
         }
     }
@@ -197,11 +203,15 @@ impl Bench {
     ) -> Got {
         self.ms += 10;
         let read_us = self.frozen_tags.unwrap_or(self.ms) * 1000;
-        let tags: Vec<_> = self.values.iter().map(|&v| TagSample::good(v, read_us)).collect();
+        let sample = |(index, value): (usize, &f64)| match self.never_read >> index & 1 {
+            0 => TagSample::good(*value, read_us),
+            _ => TagSample::MISSING,
+        };
+        let tags: Vec<_> = self.values.iter().enumerate().map(sample).collect();
         let link = Link {
             connected: self.link,
             watchdog: self.watchdog,
-            heartbeat_ack_us: if self.link { self.ms * 1000 } else { 0 },
+            heartbeat_ack_us: if self.link { self.acknowledged.unwrap_or(self.ms) * 1000 } else { 0 },
         };
         let progress = std::mem::take(&mut self.progress);
         let input = Input {

@@ -1,13 +1,18 @@
 //! Answers HTTP clients with the guard's records.
 
 use super::inbox::{Full, Inbox, Question, Reply};
+use super::missions::{Listener, Missions, Order, Told};
 use super::world::answer_of;
 use crate::answer::{Identity, field_json};
 use crate::document;
+use crate::mission::Outcome as Ended;
 use ganglion_decide::{Join, Windows};
 use ganglion_guard::{Record, Source, Verdict};
-use ganglion_server::{DecideError, DecideRequest, Decider, Fields, Subject};
-use ganglion_site::{Decision, Sentence, TagValues};
+use ganglion_server::{
+    DecideError, DecideRequest, Decider, Fields, Mission, MissionEvent, MissionRequest, MissionTeller,
+    Subject,
+};
+use ganglion_site::{Decision, Sentence, Site, TagValues};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,13 +27,15 @@ const BUSY_RETRIES_MAX: u32 = 50;
 pub struct Desk {
     identity: Identity,
     inbox: Arc<Inbox>,
+    /// On sites with plans.
+    missions: Option<Arc<Missions>>,
 }
 
 type Answer = oneshot::Receiver<Record>;
 
 impl Desk {
-    pub fn new(identity: &Identity, inbox: &Arc<Inbox>) -> Self {
-        Self { identity: identity.clone(), inbox: Arc::clone(inbox) }
+    pub fn new(identity: &Identity, inbox: &Arc<Inbox>, missions: Option<&Arc<Missions>>) -> Self {
+        Self { identity: identity.clone(), inbox: Arc::clone(inbox), missions: missions.cloned() }
     }
 
     /// Hands one sentence to the guard.
@@ -128,6 +135,29 @@ impl Desk {
     }
 }
 
+/// Hands on what a mission says, and how it ended.
+fn listener(site: Arc<Site>, teller: MissionTeller) -> Listener {
+    let (mut teller, mut verdict) = (Some(teller), "rejected");
+    Box::new(move |told| match told {
+        Told::Word(word) => {
+            if word.forecast.is_some() {
+                verdict = "approved";
+            }
+            let event = if word.forecast.is_some() { MissionEvent::Plan } else { MissionEvent::State };
+            teller.iter().for_each(|teller| teller.say(event(word.to_json(&site))));
+        }
+        Told::End(result) => {
+            let (outcome, reason) = match result {
+                Ok(Ended::Complete) => ("complete", String::new()),
+                Ok(Ended::Planned) => ("planned", String::new()),
+                Err(failure) => ("failed", failure.to_string()),
+            };
+            let answer = json!({"outcome": outcome, "verdict": verdict, "reason": reason});
+            teller.take().into_iter().for_each(|teller| teller.end(answer.clone()));
+        }
+    })
+}
+
 fn sentence(text: &str) -> Result<Sentence, DecideError> {
     Sentence::new(text).ok_or_else(|| DecideError::Invalid("the text is too long".into()))
 }
@@ -159,6 +189,20 @@ impl Decider for Desk {
             Subject::Text(text) => self.text(&request, text, fields).await,
             Subject::Parts(parts) => self.parts(&request, parts).await,
             Subject::Document(text) => self.document(&request, text).await,
+        }
+    }
+
+    fn mission(&self, request: MissionRequest) -> Result<Mission, DecideError> {
+        let Some(missions) = &self.missions else {
+            return Err(DecideError::Invalid("no mission: the site file has no [plan]".into()));
+        };
+        let (teller, mission) = Mission::new();
+        let listener = Some(listener(Arc::clone(&self.identity.site), teller));
+        let order = Order { dry_run: request.dry_run, listener, ..Order::typed(&request.text) };
+        if missions.order(order) {
+            Ok(mission)
+        } else {
+            Err(DecideError::Busy("no mission: one is under way".into()))
         }
     }
 

@@ -1,7 +1,7 @@
 //! Typed lines or a script, turned into questions.
 
 use super::inbox::{Full, Inbox, Question, Reply};
-use super::missions::Missions;
+use super::missions::{Missions, Order};
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -119,7 +119,7 @@ fn take(
     let sentence = match input {
         Input::Mode(ModeWord::Estop) => {
             inbox.signals.set_estop(true);
-            return inbox.operate_by_hand(OperatorCommand::Abort);
+            return operate(inbox, OperatorCommand::Abort);
         }
         Input::Mode(ModeWord::Reload) => return inbox.ask_reload(),
         Input::Mode(word) => {
@@ -127,7 +127,7 @@ fn take(
                 inbox.signals.set_estop(false);
             }
             if let Some(command) = operator_command(word) {
-                inbox.operate_by_hand(command);
+                operate(inbox, command);
             }
             return;
         }
@@ -139,7 +139,7 @@ fn take(
             (None, _) => text,
             (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
             (Some(instruction), Some(missions)) => {
-                if !missions.order(instruction.trim(), false) {
+                if !missions.order(Order::typed(instruction.trim())) {
                     eprintln!("no mission: one is under way; stop it with a command or !stop");
                 }
                 return;
@@ -159,6 +159,12 @@ fn take(
         Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
     if let Err(TrySendError::Full(_)) = questions.try_send(question) {
         eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
+    }
+}
+
+fn operate(inbox: &Inbox, command: OperatorCommand) {
+    if let Err(full) = inbox.operate_by_hand(command) {
+        eprintln!("{command:?} is not taken: {full}");
     }
 }
 

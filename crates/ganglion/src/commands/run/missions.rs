@@ -29,10 +29,32 @@ pub struct Missions {
     failed: AtomicBool,
 }
 
-struct Order {
-    instruction: String,
+/// What is to be carried out.
+pub struct Order {
+    /// In words.
+    pub instruction: String,
     /// The run is there for this mission alone: it waits for Execute, and ends in Complete.
-    alone: bool,
+    pub alone: bool,
+    /// Ends with the verified plan.
+    pub dry_run: bool,
+    /// Hears everything that the mission says; called on its thread.
+    pub listener: Option<Listener>,
+}
+
+/// What a listener hears.
+pub enum Told<'a> {
+    Word(&'a Word),
+    End(&'a Result<Outcome, Failure>),
+}
+
+/// Whoever ordered the mission. It must not wait.
+pub type Listener = Box<dyn FnMut(Told<'_>) + Send>;
+
+impl Order {
+    /// An instruction that somebody typed.
+    pub fn typed(instruction: &str) -> Self {
+        Self { instruction: instruction.to_owned(), alone: false, dry_run: false, listener: None }
+    }
 }
 
 impl Missions {
@@ -49,14 +71,26 @@ impl Missions {
         let missions =
             Arc::new(Self { orders, busy: AtomicBool::new(false), failed: AtomicBool::new(false) });
         let (site, own) = (Arc::clone(site), Arc::clone(&missions));
-        let mut hands =
-            InboxHands { inbox: Arc::clone(inbox), site: Arc::clone(&site), notes, tell, foreign: None };
+        let mut hands = InboxHands {
+            inbox: Arc::clone(inbox),
+            site: Arc::clone(&site),
+            notes,
+            tell,
+            listener: None,
+            foreign: None,
+        };
         let work = move || {
             let mut planner = None;
-            for order in waiting {
-                let result = carry_out(&site, &mut planner, &solver, &mut hands, &order, dry_run);
+            for mut order in waiting {
+                order.dry_run |= dry_run;
+                hands.listener = order.listener.take();
+                let result = carry_out(&site, &mut planner, &solver, &mut hands, &order);
                 own.failed.fetch_or(result.is_err(), Ordering::AcqRel);
+                // Whoever hears the end may order the next one.
                 own.busy.store(false, Ordering::Release);
+                if let Some(mut listener) = hands.listener.take() {
+                    listener(Told::End(&result));
+                }
             }
         };
         let named = std::thread::Builder::new().name("mission".to_owned());
@@ -65,11 +99,11 @@ impl Missions {
     }
 
     /// Orders a mission; `false` when one is under way.
-    pub fn order(&self, instruction: &str, alone: bool) -> bool {
+    pub fn order(&self, order: Order) -> bool {
         if self.busy.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.orders.try_send(Order { instruction: instruction.to_owned(), alone }).is_ok()
+        self.orders.try_send(order).is_ok()
     }
 
     /// None is under way.
@@ -89,8 +123,7 @@ fn carry_out(
     solver: &std::path::Path,
     hands: &mut InboxHands,
     order: &Order,
-    dry_run: bool,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     hands.foreign = None;
     let failed = |why: String, hands: &mut InboxHands| {
         hands.say(&Word { state: crate::mission::State::Idle, text: why.clone(), forecast: None });
@@ -105,15 +138,16 @@ fn carry_out(
         None => Planner::new(site, solver),
     };
     let ready = planner.insert(made.map_err(|error: PlanError| failed(error.to_string(), hands))?);
-    let outcome = Agent::new(site, ready, hands).run(&order.instruction, dry_run)?;
+    let outcome = Agent::new(site, ready, hands).run(&order.instruction, order.dry_run)?;
     if order.alone && outcome == Outcome::Complete {
-        hands.inbox.operate(OperatorCommand::Complete);
+        // Not taken: the mode tells.
+        let _ = hands.inbox.operate(OperatorCommand::Complete);
         let begin = Instant::now();
         while hands.mode() != Some(Mode::Complete) && begin.elapsed() < COMPLETE_PATIENCE {
             hands.pause();
         }
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// The agent's hands in a run: nothing reaches the plant but through the guard.
@@ -122,6 +156,7 @@ struct InboxHands {
     site: Arc<Site>,
     notes: rtrb::Producer<Reason>,
     tell: Sender<Word>,
+    listener: Option<Listener>,
     /// Commands of others that had gone to the plant when the mission began.
     foreign: Option<u64>,
 }
@@ -212,6 +247,9 @@ impl Hands for InboxHands {
         // A full queue leaves the log without this sentence; the guard's own records are there all the same.
         let _ = self.notes.push(Reason::cut(&format!("{}: {}", word.state.as_str(), word.text)));
         let _ = self.tell.send(word.clone());
+        if let Some(listener) = &mut self.listener {
+            listener(Told::Word(word));
+        }
     }
 
     fn now_us(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! ```text
 //! typed lines, script ─┐                    ┌─► brain (child process)
 //! POST /v1/decide ─────┼─► inbox ─► guard ◄─┘
+//! POST /v1/mission ────┤
 //! plant (Modbus TCP) ──┴─◄──────────┘ └─► records ─► screen, waiting clients, audit log
 //! ```
 //!
@@ -26,14 +27,14 @@ use crate::load;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ganglion_guard::{
-    BrainState, Channels, DeviceWatchdog, Guard, Mode, OperatorCommand, Outside, RtStatus, Runner, Signals,
-    Status, Supervisor,
+    BrainState, Channels, DeviceWatchdog, Guard, Mode, Notice, OperatorCommand, Outside, RecordKind,
+    RtStatus, Runner, Signals, Status, Supervisor,
 };
 use ganglion_record::Recorded;
-use ganglion_site::Site;
+use ganglion_site::{Reason, Site};
 use inbox::Inbox;
 use inputs::Inputs;
-use missions::Missions;
+use missions::{Missions, Order};
 use printer::{Line, Printer};
 use reload::Reloader;
 use screen::Screen;
@@ -192,16 +193,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         inbox: Arc::clone(&inbox),
         retired,
     })?;
-    let (world, news) = world::start(&identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let (missions, words) = match &site.plan {
         Some(_) => Missions::start(&site, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
             .map(|(missions, words)| (Some(missions), Some(words)))?,
         None => (None, None),
     };
     let words = words.as_ref();
+    let desk = desk::Desk::new(&identity, &inbox, missions.as_ref());
+    let (world, news) = world::start(desk, &identity, &inbox, &signals, actuations, arguments.dry_run)?;
     let inputs_done = inputs.start(&site, &inbox, missions.as_ref())?;
     if let (Some(missions), Some(instruction)) = (&missions, &arguments.mission) {
-        missions.order(instruction, true);
+        missions.order(Order { alone: true, ..Order::typed(instruction) });
     }
 
     let mut start_up = StartUp::Reset;
@@ -227,7 +229,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         for item in news.try_iter() {
             match &item {
                 News::Written(command) => inbox.wrote(command, None),
-                News::Refused(command, failure) => inbox.wrote(command, Some(failure.to_string())),
+                News::Refused(command, failure) => {
+                    let text = format!("the plant did not take {}: {failure}", command.describe(&site));
+                    let notice = Notice { kind: RecordKind::Link, reason: Reason::cut(&text) };
+                    inbox.tell_guard(ganglion_guard::News::Note(notice));
+                    inbox.wrote(command, Some(failure.to_string()));
+                }
                 _ => {}
             }
             printer.show(Line::News(Box::new(item)));
@@ -252,7 +259,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let no_more = asked_all && inbox.is_idle() && missions.as_ref().is_none_or(|m| m.is_idle());
         if stop_at_us.is_none() && (world.stop_asked() || printer.is_closed() || no_more) {
             start_up = StartUp::Done;
-            inbox.operate(OperatorCommand::Stop);
+            // A stop is always taken.
+            let _ = inbox.operate(OperatorCommand::Stop);
             stop_at_us = Some(now_us + u64::from(CYCLES_TO_STOP * site.guard.period_ms) * 1000);
         }
         if stop_at_us.is_some_and(|at| now_us >= at) {
@@ -295,12 +303,15 @@ impl StartUp {
         }
         match (*self, status.mode) {
             (Self::Reset, Mode::Stopped) => {
-                inbox.operate(OperatorCommand::Reset);
-                *self = Self::Start;
+                // Not taken: again with the next status.
+                if inbox.operate(OperatorCommand::Reset).is_ok() {
+                    *self = Self::Start;
+                }
             }
             (Self::Start, Mode::Idle) if ready => {
-                inbox.operate(OperatorCommand::Start);
-                *self = Self::Done;
+                if inbox.operate(OperatorCommand::Start).is_ok() {
+                    *self = Self::Done;
+                }
             }
             _ => {}
         }

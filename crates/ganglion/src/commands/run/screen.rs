@@ -171,11 +171,7 @@ impl Screen {
     fn mission(&self, word: &Word) -> Result<()> {
         let site = &self.identity.site;
         let state = word.state.as_str();
-        let mut fields = json!({"state": state, "text": word.text});
-        if let (Some(forecast), Some(fields)) = (&word.forecast, fields.as_object_mut()) {
-            fields.insert("plan".into(), forecast.to_json(site));
-        }
-        self.line("mission", &format!("{state}: {}", word.text), fields)?;
+        self.line("mission", &format!("{state}: {}", word.text), word.to_json(site))?;
         if let (Some(forecast), false) = (&word.forecast, self.json) {
             let mut out = std::io::stdout().lock();
             out.write_all(forecast.table(site).as_bytes())?;

@@ -5,7 +5,7 @@ use super::inbox::Inbox;
 use super::{SharedSignals, StopFlag};
 use crate::answer::{Answer, Identity};
 use anyhow::{Context, Result, bail};
-use ganglion_guard::{Actuation, Approved, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
+use ganglion_guard::{Actuation, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
 use ganglion_server::Server;
 use ganglion_site::{Command, Micros, Outcome, Site};
@@ -102,6 +102,7 @@ pub fn start_simulator(site: &Site) -> Result<Option<Simulator>> {
 
 /// Starts the network thread.
 pub fn start(
+    desk: Desk,
     identity: &Identity,
     inbox: &Arc<Inbox>,
     signals: &SharedSignals,
@@ -122,7 +123,7 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new()
         .name("network".to_owned())
-        .spawn(move || runtime.block_on(outside.run(actuations, ended)))
+        .spawn(move || runtime.block_on(outside.run(desk, actuations, ended)))
         .context("cannot start the network thread")?;
     Ok((World { stop, end: Some(end), thread: Some(thread) }, news))
 }
@@ -137,10 +138,10 @@ struct Everything {
 }
 
 impl Everything {
-    async fn run(self, actuations: rtrb::Consumer<Actuation>, ended: oneshot::Receiver<()>) {
+    async fn run(self, desk: Desk, actuations: rtrb::Consumer<Actuation>, ended: oneshot::Receiver<()>) {
         let site = Arc::clone(&self.identity.site);
         let (end_server, server_ends) = oneshot::channel::<()>();
-        let server = self.serve_http(server_ends);
+        let server = self.serve_http(desk, server_ends);
         let plant = PlantSide { signals: &self.signals, tell: &self.tell, dry_run: self.dry_run };
         let mut commands = Commands { actuations, tell: &self.tell };
         let link = Link::default();
@@ -161,7 +162,7 @@ impl Everything {
         drop(end_server);
     }
 
-    async fn serve_http(&self, ends: oneshot::Receiver<()>) {
+    async fn serve_http(&self, desk: Desk, ends: oneshot::Receiver<()>) {
         let Some(address) = self.identity.site.http else { return std::future::pending().await };
         let server = match Server::bind(address).await {
             Ok(server) => server,
@@ -171,7 +172,6 @@ impl Everything {
             }
         };
         let _ = self.tell.send(News::Http(Ok(server.local_address())));
-        let desk = Desk::new(&self.identity, &self.inbox);
         let until = async {
             let _ = ends.await;
         };
@@ -244,8 +244,8 @@ struct Commands<'a> {
 }
 
 impl CommandSource for Commands<'_> {
-    fn next_command(&mut self) -> Option<Approved<Command>> {
-        self.actuations.pop().ok().map(|actuation| actuation.approved)
+    fn next_command(&mut self) -> Option<Actuation> {
+        self.actuations.pop().ok()
     }
 
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>) {

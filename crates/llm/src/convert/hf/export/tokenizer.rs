@@ -216,7 +216,7 @@ fn sentence_piece(gguf: &Gguf, tokens: &Tokens) -> Result<Map<String, Value>> {
 }
 
 /// Every pair of tokens that makes a token, the best-scored token first: what a reader of scores would merge, in its order.
-fn merges(tokens: &Tokens, scores: &[f32]) -> Vec<[String; 2]> {
+fn merges(tokens: &Tokens, scores: &[f32]) -> Value {
     let ids: HashMap<&str, usize> =
         tokens.all().filter(|(_, _, kind)| *kind == NORMAL).map(|(id, text, _)| (text, id)).collect();
     let mut order: Vec<usize> = ids.values().copied().collect();
@@ -230,7 +230,11 @@ fn merges(tokens: &Tokens, scores: &[f32]) -> Vec<[String; 2]> {
             .filter_map(|(at, _)| Some((*ids.get(&text[..at])?, *ids.get(&text[at..])?)))
             .collect();
         pairs.sort_unstable();
-        merges.extend(pairs.into_iter().map(|(a, b)| [tokens.texts[a].clone(), tokens.texts[b].clone()]));
+        merges.extend(pairs.into_iter().map(|(a, b)| [&tokens.texts[a], &tokens.texts[b]]));
     }
-    merges
+    // One text with a space between is what every version reads; newer ones read pairs too.
+    if merges.iter().flatten().any(|text| text.contains(' ')) {
+        return json!(merges);
+    }
+    merges.iter().map(|[left, right]| Value::from(format!("{left} {right}"))).collect()
 }
