@@ -30,4 +30,5 @@ pub const LISTED_MAX: usize = 16;
 
 // As `Guard::state_bytes_max` has it, for the largest site there can be.
 const HISTORIES_MAX: usize = RATE_SLOTS_MAX + (LIMITS_MAX + RULES_MAX + TRIGGERS_MAX) * CONDITION_TERMS_MAX;
-const _: () = assert!(STATE_BYTES_MIN + HISTORIES_MAX * 48 + PENDING_MAX * PENDING_BYTES_MAX < STATE_BYTES_MAX);
+const _: () =
+    assert!(STATE_BYTES_MIN + HISTORIES_MAX * 48 + PENDING_MAX * PENDING_BYTES_MAX < STATE_BYTES_MAX);
