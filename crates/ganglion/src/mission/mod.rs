@@ -89,6 +89,8 @@ pub trait Hands {
     fn act(&mut self, command: &Command) -> Result<u64, String>;
     /// Usable readings, if no older than `since_us`.
     fn readings(&self, since_us: u64) -> Start;
+    /// How often the plant has been lost so far: its connection, or its watchdog tripped.
+    fn link_losses(&self) -> u64;
     /// The guard's mode; `None` before its first cycle.
     fn mode(&self) -> Option<Mode>;
     /// Who else has had a command sent to the plant since the mission began.
@@ -258,6 +260,7 @@ impl<'a, H: Hands> Agent<'a, H> {
         self.check_rank()?;
         self.acted = true;
         let name = step.command.describe(&site);
+        let losses = self.hands.link_losses();
         let begun_us = match self.hands.act(&step.command) {
             Ok(time_us) => time_us,
             Err(why) => {
@@ -276,6 +279,10 @@ impl<'a, H: Hands> Agent<'a, H> {
             if held {
                 self.wait_for_execute()?;
                 last_us = self.hands.now_us();
+            }
+            // A plant that was on its own has made itself safe, and that looks like the end of a step.
+            if self.hands.link_losses() != losses {
+                return Ok(Err(format!("the plant was lost while step {number} {name} was under way")));
             }
             if self.is_done(action, &step.command, begun_us, expected_s / speed) {
                 return Ok(Ok(()));

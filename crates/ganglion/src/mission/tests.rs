@@ -21,6 +21,7 @@ struct Bench {
     /// What happens when so many commands have been sent.
     at: Vec<(usize, Event)>,
     refuse_next: bool,
+    losses: u64,
 }
 
 enum Event {
@@ -31,6 +32,8 @@ enum Event {
     Refuse,
     /// The robot is told to stop by somebody else.
     Halt,
+    /// Its watchdog trips: it stops by itself, and the guard holds for a while.
+    Lose,
 }
 
 impl Bench {
@@ -50,6 +53,7 @@ impl Bench {
             outranked: None,
             at,
             refuse_next: false,
+            losses: 0,
         }
     }
 
@@ -107,6 +111,10 @@ impl Hands for Bench {
             match self.at.remove(place).1 {
                 Event::Heat(raw) => self.plant.write_holding(40, &[raw]).unwrap(),
                 Event::Halt => self.plant.write_holding(2, &[1]).unwrap(),
+                Event::Lose => {
+                    self.plant.write_holding(2, &[1]).unwrap();
+                    (self.losses, self.mode) = (self.losses + 1, Mode::Held);
+                }
                 Event::Hold => self.mode = Mode::Held,
                 Event::Stop => self.mode = Mode::Stopping,
                 Event::Operator => self.outranked = Some("a command of the operator".into()),
@@ -126,6 +134,10 @@ impl Hands for Bench {
             }
         }
         start
+    }
+
+    fn link_losses(&self) -> u64 {
+        self.losses
     }
 
     fn mode(&self) -> Option<Mode> {
@@ -206,6 +218,23 @@ fn a_step_that_does_not_end_fails_in_its_time() {
     assert!(bench.said("was not done within"), "{:#?}", bench.words);
     assert!(failure.0.contains("place reads 255, which is no place of the map"), "{failure}");
     assert!(bench.now_us < 600_000_000, "{} s", bench.now_us / 1_000_000);
+}
+
+#[test]
+fn a_step_that_the_plant_broke_off_is_not_done() {
+    let mut bench = Bench::new(Vec::new());
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    let photograph = |bench: &Bench| bench.sent.iter().position(|sent| sent.starts_with("photograph")).unwrap();
+    let first = photograph(&bench);
+    let mut bench = Bench::new(vec![(first + 1, Event::Lose)]);
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    assert!(bench.said("the plant was lost while step"), "{:#?}", bench.words);
+    assert_eq!(bench.sent[first], bench.sent[first + 1], "done again: {:?}", bench.sent);
+    // A robot that was driving stands somewhere on the way.
+    let mut bench = Bench::new(vec![(1, Event::Lose)]);
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(failure.0.contains("the plant was lost while step 1") && failure.0.contains("no place"), "{failure}");
+    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (2, "halt"));
 }
 
 #[test]

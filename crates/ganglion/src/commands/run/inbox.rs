@@ -4,7 +4,7 @@ use super::SharedSignals;
 use ganglion_guard::{Field, News, OperatorCommand, Record, RecordKind, Request, Source, Status};
 use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -66,6 +66,7 @@ pub struct Inbox {
     /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
     foreign: Mutex<(u64, &'static str)>,
     written: Mutex<(u64, LastWrite)>,
+    plant_lost: AtomicU64,
     pub signals: SharedSignals,
 }
 
@@ -103,6 +104,7 @@ impl Inbox {
             held_back: AtomicBool::new(false),
             foreign: Mutex::default(),
             written: Mutex::default(),
+            plant_lost: AtomicU64::new(0),
             signals,
         }
     }
@@ -186,6 +188,16 @@ impl Inbox {
     /// How often the driver has said something, and what it said last.
     pub fn last_write(&self) -> (u64, LastWrite) {
         lock(&self.written).clone()
+    }
+
+    /// The connection broke, or the plant's watchdog has tripped.
+    pub fn lost_plant(&self) {
+        self.plant_lost.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often.
+    pub fn plant_losses(&self) -> u64 {
+        self.plant_lost.load(Ordering::Acquire)
     }
 
     /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.

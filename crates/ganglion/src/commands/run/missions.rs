@@ -233,6 +233,10 @@ impl Hands for InboxHands {
         start
     }
 
+    fn link_losses(&self) -> u64 {
+        self.inbox.plant_losses()
+    }
+
     fn mode(&self) -> Option<Mode> {
         self.inbox.status().map(|status| status.mode)
     }
