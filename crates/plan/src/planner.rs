@@ -61,6 +61,17 @@ impl Planner {
         Ok(Self { checker, solver: Solver::start(program, budget_ms) })
     }
 
+    /// Checks against another policy of the same site from now on; the solver stays.
+    ///
+    /// # Errors
+    /// As [`Planner::new`].
+    pub fn follow(&mut self, site: &Arc<Site>) -> Result<(), PlanError> {
+        if !Arc::ptr_eq(self.checker.site(), site) {
+            self.checker = Checker::new(site)?;
+        }
+        Ok(())
+    }
+
     /// The fast check.
     pub fn checker(&mut self) -> &mut Checker {
         &mut self.checker

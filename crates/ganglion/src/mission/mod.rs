@@ -91,6 +91,8 @@ pub trait Hands {
     fn readings(&self, since_us: u64) -> Start;
     /// How often the plant has been lost so far: its connection, or its watchdog tripped.
     fn link_losses(&self) -> u64;
+    /// The site with the policy that holds now.
+    fn site(&self) -> Arc<Site>;
     /// The guard's mode; `None` before its first cycle.
     fn mode(&self) -> Option<Mode>;
     /// Who else has had a command sent to the plant since the mission began.
@@ -136,6 +138,14 @@ impl<'a, H: Hands> Agent<'a, H> {
         Self { site, planner, hands, state: State::Idle, tasks: Vec::new(), replanned: false, acted: false }
     }
 
+    /// Another policy holds for what is left of a mission, too.
+    fn follow_policy(&mut self) -> Result<(), Failure> {
+        let site = self.hands.site();
+        self.planner.follow(&site).map_err(|error| Failure(error.to_string()))?;
+        self.site = site;
+        Ok(())
+    }
+
     /// From an instruction to its end. `dry_run` ends with the verified plan.
     pub fn run(mut self, instruction: &str, dry_run: bool) -> Result<Outcome, Failure> {
         let result = self.carry_out(instruction, dry_run);
@@ -144,7 +154,7 @@ impl<'a, H: Hands> Agent<'a, H> {
             self.go(State::Idle, &format!("the mission has ended: {why}"), None);
             // An operator's stop has sent it already; a second one does no harm, and outside Execute the guard refuses it.
             if acted && self.hands.outranked().is_none() && self.hands.mode() == Some(Mode::Execute) {
-                let safe = self.site.safe;
+                let safe = self.hands.site().safe;
                 let sent = self.hands.act(&safe);
                 let text = match sent {
                     Ok(_) => "the safe command was sent".to_string(),
@@ -172,6 +182,7 @@ impl<'a, H: Hands> Agent<'a, H> {
             let command = command.map_err(|why| Failure(format!("\"{}\": {why}", clause.text)))?;
             self.tasks.push(Task { command, after_previous: clause.after_previous });
         }
+        self.follow_policy()?;
         let start = self.hands.readings(0);
         let plan =
             self.planner.plan(&start, &self.tasks.clone()).map_err(|refusal| Failure(refusal.sentence))?;
@@ -194,6 +205,7 @@ impl<'a, H: Hands> Agent<'a, H> {
         let mut next = 0;
         while let Some(planned) = steps.get(next).copied() {
             self.wait_for_execute()?;
+            self.follow_policy()?;
             let rest: Vec<Step> = steps.iter().skip(next).map(|planned| planned.step).collect();
             let start = self.hands.readings(0);
             let number = next + 1;
@@ -241,6 +253,7 @@ impl<'a, H: Hands> Agent<'a, H> {
                 left.iter().rfind(|planned| planned.task.is_none()).map(|planned| planned.step.command);
             tasks.extend(added.map(|command| Task { command, after_previous: false }));
         }
+        self.follow_policy()?;
         let start = self.hands.readings(0);
         let plan = self.planner.plan(&start, &tasks);
         let plan =

@@ -32,6 +32,8 @@ enum Event {
     Refuse,
     /// The robot is told to stop by somebody else.
     Halt,
+    /// Another policy is taken over: the battery's limit, and what is safe.
+    Reload(f64, Command),
     /// Its watchdog trips: it stops by itself, and the guard holds for a while.
     Lose,
 }
@@ -111,6 +113,12 @@ impl Hands for Bench {
             match self.at.remove(place).1 {
                 Event::Heat(raw) => self.plant.write_holding(40, &[raw]).unwrap(),
                 Event::Halt => self.plant.write_holding(2, &[1]).unwrap(),
+                Event::Reload(lo, safe) => {
+                    let mut site = Site::clone(&self.site);
+                    site.limits.iter_mut().for_each(|limit| limit.lo = Some(lo));
+                    site.safe = safe;
+                    self.site = Arc::new(site);
+                }
                 Event::Lose => {
                     self.plant.write_holding(2, &[1]).unwrap();
                     (self.losses, self.mode) = (self.losses + 1, Mode::Held);
@@ -138,6 +146,10 @@ impl Hands for Bench {
 
     fn link_losses(&self) -> u64 {
         self.losses
+    }
+
+    fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site)
     }
 
     fn mode(&self) -> Option<Mode> {
@@ -235,6 +247,16 @@ fn a_step_that_the_plant_broke_off_is_not_done() {
     let failure = bench.run(TOUR, false).unwrap_err();
     assert!(failure.0.contains("the plant was lost while step 1") && failure.0.contains("no place"), "{failure}");
     assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (2, "halt"));
+}
+
+#[test]
+fn another_policy_holds_for_the_rest_of_a_mission() {
+    let mut bench = Bench::new(Vec::new());
+    let home = bench.decide("return_home").unwrap();
+    bench.at.push((2, Event::Reload(80.0, home)));
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
+    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (3, "return_home"), "its safe command");
 }
 
 #[test]

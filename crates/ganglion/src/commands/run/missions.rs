@@ -1,6 +1,7 @@
 //! Missions of a run: a thread that carries out one at a time, with the inbox as its hands.
 
 use super::inbox::{Inbox, Question, Reply};
+use crate::answer::Identity;
 use crate::mission::{Agent, Failure, Hands, Outcome, Word};
 use anyhow::{Context, Result};
 use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us};
@@ -60,7 +61,7 @@ impl Order {
 impl Missions {
     /// The thread, for a site that has plans; it gets its solver when the first order comes.
     pub fn start(
-        site: &Arc<Site>,
+        identity: &Identity,
         inbox: &Arc<Inbox>,
         notes: rtrb::Producer<Reason>,
         solver: PathBuf,
@@ -70,10 +71,10 @@ impl Missions {
         let (orders, waiting) = sync_channel::<Order>(1);
         let missions =
             Arc::new(Self { orders, busy: AtomicBool::new(false), failed: AtomicBool::new(false) });
-        let (site, own) = (Arc::clone(site), Arc::clone(&missions));
+        let own = Arc::clone(&missions);
         let mut hands = InboxHands {
             inbox: Arc::clone(inbox),
-            site: Arc::clone(&site),
+            identity: identity.clone(),
             notes,
             tell,
             listener: None,
@@ -84,7 +85,7 @@ impl Missions {
             for mut order in waiting {
                 order.dry_run |= dry_run;
                 hands.listener = order.listener.take();
-                let result = carry_out(&site, &mut planner, &solver, &mut hands, &order);
+                let result = carry_out(&mut planner, &solver, &mut hands, &order);
                 own.failed.fetch_or(result.is_err(), Ordering::AcqRel);
                 // Whoever hears the end may order the next one.
                 own.busy.store(false, Ordering::Release);
@@ -118,7 +119,6 @@ impl Missions {
 }
 
 fn carry_out(
-    site: &Arc<Site>,
     planner: &mut Option<Planner>,
     solver: &std::path::Path,
     hands: &mut InboxHands,
@@ -133,12 +133,13 @@ fn carry_out(
         let mode = hands.mode().map_or("not known yet", Mode::as_str);
         return Err(failed(format!("the mode is {mode}: missions are taken in Execute only"), hands));
     }
+    let site = hands.identity.current();
     let made = match planner.take() {
         Some(planner) => Ok(planner),
-        None => Planner::new(site, solver),
+        None => Planner::new(&site, solver),
     };
     let ready = planner.insert(made.map_err(|error: PlanError| failed(error.to_string(), hands))?);
-    let outcome = Agent::new(site, ready, hands).run(&order.instruction, order.dry_run)?;
+    let outcome = Agent::new(&site, ready, hands).run(&order.instruction, order.dry_run)?;
     if order.alone && outcome == Outcome::Complete {
         hands.inbox.operate(OperatorCommand::Complete);
         let begin = Instant::now();
@@ -152,7 +153,7 @@ fn carry_out(
 /// The agent's hands in a run: nothing reaches the plant but through the guard.
 struct InboxHands {
     inbox: Arc<Inbox>,
-    site: Arc<Site>,
+    identity: Identity,
     notes: rtrb::Producer<Reason>,
     tell: Sender<Word>,
     listener: Option<Listener>,
@@ -183,7 +184,7 @@ impl Hands for InboxHands {
             let record = self.ask(question)?;
             use ganglion_site::Outcome as From;
             match (record.outcome, record.command) {
-                (Some(From::Model | From::Cache), Some(command)) if command.is_none(&self.site) => {
+                (Some(From::Model | From::Cache), Some(command)) if command.is_none(&self.identity.site) => {
                     return Err("no command of the site answers this".into());
                 }
                 (Some(From::Model | From::Cache), Some(command)) => return Ok(command),
@@ -222,7 +223,7 @@ impl Hands for InboxHands {
         let mut start = Start::UNKNOWN;
         let unusable = self.inbox.status().map_or(u64::MAX, |status| status.unusable);
         let now_us = monotonic_us();
-        for (index, tag) in self.site.tags.iter().enumerate() {
+        for (index, tag) in self.identity.current().tags.iter().enumerate() {
             let sample = self.inbox.signals.tags.read(index);
             let age_us = now_us.saturating_sub(sample.time_us);
             let fresh = sample.time_us >= since_us && age_us <= u64::from(tag.stale_ms) * 1000;
@@ -235,6 +236,10 @@ impl Hands for InboxHands {
 
     fn link_losses(&self) -> u64 {
         self.inbox.plant_losses()
+    }
+
+    fn site(&self) -> Arc<Site> {
+        self.identity.current()
     }
 
     fn mode(&self) -> Option<Mode> {

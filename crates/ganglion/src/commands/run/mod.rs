@@ -186,7 +186,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let governing = governor::Governing::start(governing, &arguments.host_root)?;
     let reloader = Reloader::start(reload::Work {
-        site: Arc::clone(&site),
+        identity: identity.clone(),
         text,
         texts,
         recording: recorder.as_ref().map(|recorder| recorder.health().clone()),
@@ -194,7 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         retired,
     })?;
     let (missions, words) = match &site.plan {
-        Some(_) => Missions::start(&site, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
+        Some(_) => Missions::start(&identity, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
             .map(|(missions, words)| (Some(missions), Some(words)))?,
         None => (None, None),
     };

@@ -136,7 +136,7 @@ impl Screen {
             if let Some(trigger) = record.source.trigger(site) {
                 map.insert("trigger".to_owned(), json!(trigger));
             }
-            let deadline_ms = f64::from(site.guard.deadline_ms);
+            let deadline_ms = f64::from(self.identity.current().guard.deadline_ms);
             for part in [head, answer_of(record, deadline_ms).to_json(&self.identity)] {
                 if let Value::Object(part) = part {
                     map.extend(part);
