@@ -14,6 +14,7 @@ mod desk;
 mod governor;
 mod inbox;
 mod inputs;
+mod latch;
 mod missions;
 mod printer;
 mod recording;
@@ -27,13 +28,14 @@ use crate::load;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ganglion_guard::{
-    BrainState, Channels, DeviceWatchdog, Guard, Mode, OperatorCommand, Outside, RtStatus, Runner, Signals,
+    BrainState, Channels, DeviceWatchdog, Guard, Mode, Notice, OperatorCommand, Outside, RecordKind, RtStatus, Runner, Signals,
     Status, Supervisor,
 };
 use ganglion_record::Recorded;
-use ganglion_site::Site;
+use ganglion_site::{Reason, Site};
 use inbox::Inbox;
 use inputs::Inputs;
+use latch::Latch;
 use missions::{Missions, Order};
 use printer::{Line, Printer};
 use reload::Reloader;
@@ -137,6 +139,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (tape, recorder) = recording::start(&guard, &identity, &text, folder, arguments.dry_run)?;
     let simulator = world::start_simulator(&site)?;
     let (sink, writer) = start_audit(arguments, &identity)?;
+    let mut latch = Latch::open(&audit_folder(arguments, &site)?, arguments.dry_run)?;
     let texts = reload::Texts::start(&audit_folder(arguments, &site)?, &text)?;
     let audit = sink.health().clone();
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
@@ -175,8 +178,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     });
     let (told, real_time) = std::sync::mpsc::channel();
     let channels = Recorded::new(channels, tape);
-    let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
     let inbox = Arc::new(Inbox::new(requests, operator, to_guard, Arc::clone(&signals)));
+    let mut start_up = StartUp::of(&inbox, &latch);
+    let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
     let governing = governor::Work {
         identity: identity.clone(),
         supervisor: Arc::clone(&supervisor),
@@ -206,7 +210,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         missions.order(Order { alone: true, ..Order::typed(instruction) });
     }
 
-    let mut start_up = StartUp::Reset;
     let mut stop_at_us = None;
     let mut audit_failing = false;
     let mut recording_failing = false;
@@ -225,6 +228,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             start_up.advance(&inbox, &status);
             inbox.publish(&status);
             printer.show(Line::Status(Box::new(status)));
+        }
+        if let Some(error) = inbox.status().and_then(|status| latch.follow(&status)) {
+            printer.show(Line::Latch(error));
         }
         for item in news.try_iter() {
             match &item {
@@ -288,6 +294,16 @@ enum StartUp {
 }
 
 impl StartUp {
+    /// A run that follows an aborted one begins with an Abort of its own, before the guard's first cycle.
+    fn of(inbox: &Inbox, latch: &Latch) -> Self {
+        let Some(why) = latch.left_behind() else { return Self::Reset };
+        inbox.operate(OperatorCommand::Abort);
+        let text =
+            format!("the run before was aborted ({why}) and not cleared since: !clear, then !reset and !start");
+        inbox.tell_guard(ganglion_guard::News::Note(Notice { kind: RecordKind::Mode, reason: Reason::cut(&text) }));
+        Self::Done
+    }
+
     fn advance(&mut self, inbox: &Inbox, status: &Status) {
         let ready = status.link.connected
             && status.link.watchdog == DeviceWatchdog::Armed

@@ -34,6 +34,8 @@ pub enum Line {
     RealTime(RtStatus),
     /// The audit log stopped, or works again.
     Audit { failing: bool, lost: u64 },
+    /// The file that keeps an abort cannot be written or removed.
+    Latch(String),
     /// The recording stopped, or works again.
     Recording { failing: bool, lost_bytes: u64 },
     /// What the run came to.

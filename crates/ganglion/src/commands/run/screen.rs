@@ -61,6 +61,10 @@ impl Screen {
                 let text = format!("the audit log is written again; {lost} records were lost");
                 self.line("audit", &text, json!({"failing": false, "lost": lost}))
             }
+            Line::Latch(error) => {
+                let text = format!("A RESTART WOULD NOT KNOW OF THIS ABORT, OR OF ITS CLEAR: {error}");
+                self.line("latch", &text, json!({"error": error}))
+            }
             Line::Recording { failing, lost_bytes } => {
                 let word = if *failing { "cannot be written; still trying" } else { "is written again" };
                 let text = format!("the recording {word} ({lost_bytes} bytes lost so far)");
