@@ -3,7 +3,7 @@
 use crate::answers::SUPERSEDED;
 use crate::approved::Approved;
 use crate::envelope::{Judging, Window};
-use crate::guard::Guard;
+use crate::guard::{BUSY, Guard};
 use crate::mode::Mode;
 use crate::pi::Pi;
 use crate::registers::number_of;
@@ -196,7 +196,7 @@ impl Guard {
         if self.actuation.is_some() {
             self.counters.busy += 1;
             return self
-                .refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
+                .refuse(request, reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()));
         }
         let event = self.event_of(request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);

@@ -10,6 +10,7 @@ fn step(bench: &Bench, json: &str) -> Request {
 }
 
 const WARM: &str = r#"{"action":"set_temperature","celsius":21.5}"#;
+const SAFE: &str = r#"{"action":"all_off"}"#;
 
 #[test]
 fn a_step_goes_out_in_the_cycle_that_takes_it_up_and_the_brain_is_not_asked() {
@@ -48,7 +49,34 @@ fn with_an_open_breaker_the_rule_controller_is_the_sole_writer() {
     bench.idle();
     let got = bench.go(Some(step(&bench, WARM)), &[], None);
     assert!(got.actuation.is_none_or(|a| a.outcome != Outcome::Plan), "{got:?}");
-    assert!(got.decisions().iter().any(|r| r.reason.as_str().contains("no plan is carried out")), "{got:?}");
+    let refused = |r: &&&Record| r.reason.as_str().contains("no plan is carried out");
+    let decisions = got.decisions();
+    let record = decisions.iter().find(refused).unwrap_or_else(|| panic!("{got:?}"));
+    assert!(refused_for_now(record.reason.as_str()));
+    // What ends a mission that has failed goes out all the same.
+    let got = bench.go(Some(step(&bench, SAFE)), &[], None);
+    let record = got.decisions()[0];
+    assert_eq!((bench.json(&got).as_deref(), record.outcome), (Some(SAFE), Some(Outcome::Safe)));
+    assert_eq!((record.verdict, record.actuated), (Some(Verdict::Approved), true));
+    assert!(bench.idle().actuation.is_none(), "and stands: the rule's choice is as before");
+}
+
+#[test]
+fn the_safe_command_of_a_mission_takes_no_token() {
+    let site = parse(&SITE.replace("[plant]", "commands = { burst = 1, per_minute = 1 }\n[plant]"));
+    let mut bench = Bench::of(site, &[20.0, 30.0]).started();
+    assert!(bench.go(Some(step(&bench, WARM)), &[], None).actuation.is_some());
+    let cooler = r#"{"action":"set_temperature","celsius":20}"#;
+    let got = bench.go(Some(step(&bench, cooler)), &[], None);
+    let why = got.decisions()[0].reason;
+    assert!(got.actuation.is_none() && why.as_str().contains("too many commands"), "{got:?}");
+    assert!(refused_for_now(why.as_str()) && !refused_for_now("celsius is above its limit"));
+    let got = bench.go(Some(step(&bench, SAFE)), &[], None);
+    assert_eq!(bench.json(&got).as_deref(), Some(SAFE));
+    // Only where commands are taken at all.
+    bench.go(None, &[], Some(OperatorCommand::Hold));
+    let got = bench.go(Some(step(&bench, SAFE)), &[], None);
+    assert!(got.actuation.is_none() && refused_for_now(got.decisions()[0].reason.as_str()), "{got:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ struct Bench {
     at: Vec<(usize, Event)>,
     refuse_next: bool,
     losses: u64,
+    refusals: u32,
 }
 
 enum Event {
@@ -30,6 +31,8 @@ enum Event {
     Stop,
     Operator,
     Refuse,
+    /// So many times the guard takes nothing but the safe command, for the moment.
+    RefuseForNow(u32),
     /// The robot is told to stop by somebody else.
     Halt,
     /// Another policy is taken over: the battery's limit, and what is safe.
@@ -56,6 +59,7 @@ impl Bench {
             at,
             refuse_next: false,
             losses: 0,
+            refusals: 0,
         }
     }
 
@@ -98,14 +102,18 @@ impl Hands for Bench {
             .map_err(|_| "no command of the site answers this".into())
     }
 
-    fn act(&mut self, command: &Command) -> Result<u64, String> {
+    fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         if std::mem::take(&mut self.refuse_next) {
-            return Err("too many commands".into());
+            return Err(Refused::because("a limit".into()));
+        }
+        if self.refusals > 0 && *command != self.site.safe {
+            self.refusals -= 1;
+            return Err(Refused { why: "the rule controller is in control".into(), for_now: true });
         }
         for write in register_writes(&self.site, command).unwrap().iter() {
             assert_eq!(write.target, WriteTarget::Holding);
             let written = self.plant.write_holding(write.address, &[write.raw]);
-            written.map_err(|e| format!("the plant did not take it: {e:?}"))?;
+            written.map_err(|e| Refused::because(format!("the plant did not take it: {e:?}")))?;
         }
         self.sent.push(command.describe(&self.site));
         let count = self.sent.len();
@@ -126,6 +134,7 @@ impl Hands for Bench {
                 Event::Hold => self.mode = Mode::Held,
                 Event::Stop => self.mode = Mode::Stopping,
                 Event::Operator => self.outranked = Some("a command of the operator".into()),
+                Event::RefuseForNow(times) => self.refusals = times,
                 Event::Refuse => self.refuse_next = true,
             }
         }
@@ -257,6 +266,20 @@ fn another_policy_holds_for_the_rest_of_a_mission() {
     let failure = bench.run(TOUR, false).unwrap_err();
     assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
     assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (3, "return_home"), "its safe command");
+}
+
+#[test]
+fn what_the_guard_refuses_for_the_moment_is_waited_out_and_costs_no_replan() {
+    let mut bench = Bench::new(vec![(2, Event::RefuseForNow(100)), (4, Event::Refuse)]);
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    let waits = bench.words.iter().filter(|word| word.text.starts_with("waiting: step 3")).count();
+    assert!(waits == 1 && bench.refusals == 0, "{} left, {:#?}", bench.refusals, bench.words);
+    // Not for ever, and the safe command goes out at the end.
+    let mut bench = Bench::new(vec![(2, Event::RefuseForNow(u32::MAX))]);
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(failure.0.ends_with("the rule controller is in control, for 120 s"), "{failure}");
+    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (3, "halt"));
+    assert!(bench.said("the safe command was sent"), "{:#?}", bench.words);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::inbox::{Inbox, Question, Reply};
 use crate::answer::Identity;
-use crate::mission::{Agent, Failure, Hands, Outcome, Word};
+use crate::mission::{Agent, Failure, Hands, Outcome, Refused, Word};
 use anyhow::{Context, Result};
-use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us};
+use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us, refused_for_now};
 use ganglion_plan::{PlanError, Planner, Start};
 use ganglion_site::{Command, Reason, Sentence, Site};
 use std::path::PathBuf;
@@ -195,13 +195,14 @@ impl Hands for InboxHands {
         Err(why)
     }
 
-    fn act(&mut self, command: &Command) -> Result<u64, String> {
+    fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         let before = self.inbox.last_write().0;
-        let record = self.ask(Question { command: Some(*command), ..Question::of_mission() })?;
+        let question = Question { command: Some(*command), ..Question::of_mission() };
+        let record = self.ask(question).map_err(Refused::because)?;
         if !record.actuated {
             return Err(match record.reason.as_str() {
-                "" => "the guard had another command to send".into(),
-                why => why.to_owned(),
+                "" => Refused { why: "the guard had another command to send".into(), for_now: true },
+                why => Refused { why: why.to_owned(), for_now: refused_for_now(why) },
             });
         }
         let begin = Instant::now();
@@ -210,13 +211,13 @@ impl Hands for InboxHands {
                 (count, Some((written, failure))) if count > before && written == *command => {
                     return failure.map_or_else(
                         || Ok(monotonic_us()),
-                        |why| Err(format!("the plant did not take it: {why}")),
+                        |why| Err(Refused::because(format!("the plant did not take it: {why}"))),
                     );
                 }
                 _ => self.pause(),
             }
         }
-        Err("the driver did not say whether the plant took it".into())
+        Err(Refused::because("the driver did not say whether the plant took it".into()))
     }
 
     fn readings(&self, since_us: u64) -> Start {
