@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_plan::smt::search::judge;
-use ganglion_plan::{Planner, Rule, Solver, Start, Task};
+use ganglion_plan::{Checker, Planner, Rule, Solver, Start, Step, Task};
 use ganglion_site::{Command, Site};
 use std::path::Path;
 use std::sync::Arc;
@@ -182,4 +182,32 @@ fn a_hot_valve_is_driven_around() {
     let plan = without_solver(&site).plan(&start(&site, 95.0, 95.0, 0.0), &asked).unwrap();
     let steps = steps(&site, &plan);
     assert!(steps.iter().all(|step| !step.contains("valve_3")), "{steps:?}");
+}
+
+#[test]
+fn what_is_read_under_way_keeps_the_rules_or_says_which_it_breaks() {
+    let site = example();
+    let checker = Checker::new(&site).unwrap();
+    let go = |place: &str| Step::from(tasks(&site, &[&format!("go_to place={place}")])[0].command);
+    let watch = |now: &Start, place: &str, from: usize| {
+        checker.watch(now, &go(place), Some(from)).map_err(|violation| violation.rule)
+    };
+    let cool = start(&site, 50.0, 60.0, 1.0);
+    assert_eq!(watch(&cool, "valve_3", 1), Ok(()));
+    // The gallery is 1, valve 3 is 4, valve 4 is 5.
+    let hot = start(&site, 50.0, 90.0, 1.0);
+    assert_eq!(watch(&hot, "valve_3", 1), Err(Rule::AvoidPlace { place: 4 }));
+    assert_eq!(watch(&hot, "gallery", 4), Ok(()), "away from it");
+    assert!(matches!(watch(&hot, "valve_4", 4), Err(Rule::AvoidRoad { .. })), "over a closed road");
+    assert_eq!(watch(&start(&site, 19.0, 60.0, 1.0), "gallery", 0), Err(Rule::Always(0)));
+    let mut both = cool;
+    both.set(site.find_tag("valve_1_open").unwrap(), 1.0);
+    both.set(site.find_tag("valve_2_open").unwrap(), 1.0);
+    assert_eq!(watch(&both, "gallery", 0), Err(Rule::Never(0)));
+    // What is not read right now says nothing; what is read still does.
+    both.tags[site.find_tag("battery").unwrap()] = None;
+    assert_eq!(watch(&both, "gallery", 0), Err(Rule::Never(0)));
+    assert_eq!(watch(&Start::UNKNOWN, "valve_3", 1), Ok(()));
+    let measure = Step::from(tasks(&site, &["measure valve=valve_3 quantity=leak"])[0].command);
+    assert!(checker.watch(&hot, &measure, Some(4)).is_err(), "where it is done");
 }

@@ -274,7 +274,7 @@ impl<'a, H: Hands> Agent<'a, H> {
                     if self.refused_us.is_none() {
                         self.go(State::Execute, &format!("step {number} of {}: {name}", steps.len()), None);
                     }
-                    self.one_step(number, &planned.step)?
+                    self.one_step(number, &planned.step, &start)?
                 }
             };
             match end {
@@ -341,7 +341,7 @@ impl<'a, H: Hands> Agent<'a, H> {
     }
 
     /// One step to its end.
-    fn one_step(&mut self, number: usize, step: &Step) -> Result<StepEnd, Failure> {
+    fn one_step(&mut self, number: usize, step: &Step, before: &Start) -> Result<StepEnd, Failure> {
         let site = Arc::clone(&self.site);
         let missing = || Failure("the site has no plan for a step".into());
         let spec = site.plan.as_ref().ok_or_else(missing)?;
@@ -363,6 +363,8 @@ impl<'a, H: Hands> Agent<'a, H> {
         let speed = site.plant.as_ref().filter(|p| p.simulator.is_some()).map_or(1.0, |p| p.simulator_speed);
         let expected_s = longest_s(spec, action, &step.command);
         let timeout_s = action.timeout_s.unwrap_or(2.0 * expected_s) / speed + SLACK_S;
+        let map = spec.map.as_ref();
+        let from = map.and_then(|map| map.place_of(before.tags.get(map.tag).copied().flatten()?.lo));
         let (mut waited_us, mut last_us) = (0, self.hands.now_us());
         loop {
             self.check_rank()?;
@@ -377,6 +379,11 @@ impl<'a, H: Hands> Agent<'a, H> {
                     "the plant was lost while step {number} {name} was under way"
                 )));
             }
+            let now = self.hands.readings(begun_us);
+            if let Err(violation) = self.planner.checker().watch(&now, step, from) {
+                let why = format!("under way, {}", violation.sentence(&self.site, &[*step]));
+                return self.break_off(why, &now).map(StepEnd::Failed);
+            }
             if self.is_done(action, &step.command, begun_us, expected_s / speed) {
                 return Ok(StepEnd::Done);
             }
@@ -389,6 +396,20 @@ impl<'a, H: Hands> Agent<'a, H> {
             waited_us += now_us.saturating_sub(last_us);
             last_us = now_us;
         }
+    }
+
+    /// Stops what is under way by the safe command, at once, and waits until the plant shows it.
+    fn break_off(&mut self, why: String, before: &Start) -> Result<String, Failure> {
+        self.check_rank()?;
+        let sent = self.send_safe();
+        let stopped_us = sent.map_err(|refused| Failure(format!("{why}; and no safe command: {}", refused.why)))?;
+        self.go(self.state, &format!("{why}; the safe command was sent"), None);
+        let all = |now: &Start| now.tags.iter().zip(&before.tags).all(|(now, before)| now.is_some() || before.is_none());
+        while !all(&self.hands.readings(stopped_us)) && self.seconds_since(stopped_us) < SLACK_S {
+            self.check_rank()?;
+            self.hands.pause();
+        }
+        Ok(why)
     }
 
     /// Whether the plant says so, with readings from after the command; where it has nothing to say, whether the time is up.

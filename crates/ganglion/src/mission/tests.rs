@@ -283,6 +283,18 @@ fn what_the_guard_refuses_for_the_moment_is_waited_out_and_costs_no_replan() {
 }
 
 #[test]
+fn a_rule_that_breaks_under_way_stops_the_machine_there() {
+    let go = "go_to place=gallery then go_to place=valve_3 then return_home";
+    let mut bench = Bench::new(vec![(2, Event::Heat(1500))]);
+    let failure = bench.run(go, false).unwrap_err();
+    assert!(bench.said("would be at valve_3 while boiler_temperature > 80"), "{:#?}", bench.words);
+    assert!(bench.said("the safe command was sent"), "{:#?}", bench.words);
+    assert_eq!(bench.sent[1..3], ["go_to place=valve_3", "halt"]);
+    assert_eq!(bench.plant.input(1), Ok(255), "on the way: it never got there");
+    assert!(failure.0.contains("no place of the map"), "{failure}");
+}
+
+#[test]
 fn a_hold_pauses_a_stop_ends_and_an_operators_command_outranks() {
     let mut bench = Bench::new(vec![(2, Event::Hold)]);
     assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
