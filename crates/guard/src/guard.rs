@@ -1,5 +1,6 @@
 //! The guard: one call per cycle, time as an argument, no I/O, no heap after [`Guard::new`].
 
+use crate::answers::kept_for_plans;
 use crate::approved::Approved;
 use crate::brain::BrainWatch;
 use crate::breaker::{Breaker, BreakerState};
@@ -203,6 +204,13 @@ impl Guard {
         if command == self.safe.get() {
             return Checked { verdict: Verdict::Approved, command: *command, reason: Reason::EMPTY };
         }
+        match kept_for_plans(&self.site, command) {
+            Some(reason) => Checked { verdict: Verdict::Rejected, command: *command, reason },
+            None => self.check_limits(command, tags),
+        }
+    }
+
+    fn check_limits(&self, command: &Command, tags: &[Option<f64>]) -> Checked {
         let sense = Sense::given(&self.site, tags);
         if let Err(reason) = well_formed(&self.site, command) {
             return Checked { verdict: Verdict::Rejected, command: *command, reason };
@@ -221,7 +229,7 @@ impl Guard {
         let sense = Sense::given(&self.site, tags);
         let mut rules = self.site.rules.iter().enumerate();
         let rule = rules.find(|(index, _)| timeless_rule(&self.site, *index, &sense)).map(|(_, rule)| rule);
-        match rule.map(|rule| self.check(&rule.command, tags)) {
+        match rule.map(|rule| self.check_limits(&rule.command, tags)) {
             Some(checked) if checked.verdict != Verdict::Rejected => (Outcome::Rule, checked),
             _ => (Outcome::Safe, self.check(self.safe.get(), tags)),
         }

@@ -117,3 +117,26 @@ fn a_dry_step_is_judged_and_not_sent() {
     let got = bench.go(Some(Request { dry_run: true, ..step(&bench, WARM) }), &[], None);
     assert!(got.actuation.is_none() && got.decisions()[0].verdict == Some(Verdict::Approved), "{got:?}");
 }
+
+#[test]
+fn commands_of_plans_may_be_kept_for_plans() {
+    let plan = "plan = { takes = 60, effects = [{ tag = \"temperature\", add = 1 }] }\n[[command]]\nname = \"set_fan\"";
+    let site = SITE.replacen("[[command]]\nname = \"set_fan\"", plan, 1);
+    for (only, sent) in [("", true), ("only = true\n", false)] {
+        let site = parse(&format!("{site}[plan]\n{only}"));
+        let mut bench = Bench::of(site, &[20.0, 30.0]).started();
+        let got = bench.ask(WARM);
+        assert_eq!(got.actuation.is_some(), sent, "{got:?}");
+        let why = got.decisions()[0].reason;
+        assert_eq!(why.as_str().contains("set_temperature is sent in verified plans only"), !sent, "{why:?}");
+        let checked = bench.guard.check(&command(&bench.site, WARM), &[]);
+        assert_eq!(checked.verdict == Verdict::Approved, sent, "what `ask` says");
+        // A clause of a mission is decided all the same, a step goes out, and so does what has no plan.
+        let clause = Request { source: Source::Mission, dry_run: true, ..request(2, "warm it") };
+        let epoch = bench.go(Some(clause), &[], None).event.unwrap().epoch;
+        let answer = decision(epoch, Some(command(&bench.site, WARM)));
+        assert_eq!(bench.go(None, &[answer], None).decisions()[0].verdict, Some(Verdict::Approved));
+        assert!(bench.go(Some(step(&bench, WARM)), &[], None).actuation.is_some());
+        assert!(bench.ask(r#"{"action":"set_fan","room":"office","percent":10}"#).actuation.is_some());
+    }
+}

@@ -108,6 +108,12 @@ fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>, mis
 /// What a line begins with that is a mission.
 const MISSION: &str = "mission:";
 
+/// The mission in a line, if it is one; nobody has to mind the case.
+fn instruction(line: &str) -> Option<&str> {
+    let (head, rest) = line.split_at_checked(MISSION.len())?;
+    head.eq_ignore_ascii_case(MISSION).then(|| rest.trim())
+}
+
 fn take(
     inbox: &Inbox,
     questions: &SyncSender<Question>,
@@ -135,11 +141,11 @@ fn take(
             eprintln!("line {line} is not used: {reason}");
             return;
         }
-        Input::Sentence(text) => match (text.strip_prefix(MISSION), missions) {
+        Input::Sentence(text) => match (instruction(&text), missions) {
             (None, _) => text,
             (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
             (Some(instruction), Some(missions)) => {
-                if !missions.order(Order::typed(instruction.trim())) {
+                if !missions.order(Order::typed(instruction)) {
                     eprintln!("no mission: one is under way; stop it with a command or !stop");
                 }
                 return;
@@ -189,4 +195,19 @@ fn operator_command(word: ModeWord) -> Option<OperatorCommand> {
         ModeWord::Estop => OperatorCommand::Abort,
         ModeWord::Reload => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mission_is_one_in_any_case() {
+        for line in ["mission: go home", "Mission:go home", "MISSION:  go home "] {
+            assert_eq!(instruction(line), Some("go home"), "{line}");
+        }
+        for line in ["missions: go home", "a mission: go home", "mission", "", "größer"] {
+            assert_eq!(instruction(line), None, "{line}");
+        }
+    }
 }
