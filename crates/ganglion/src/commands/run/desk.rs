@@ -163,7 +163,7 @@ fn sentence(text: &str) -> Result<Sentence, DecideError> {
 }
 
 async fn given(answer: Answer) -> Result<Record, DecideError> {
-    answer.await.map_err(|_| DecideError::Unavailable("the guard is ending".into()))
+    answer.await.map_err(|_| DecideError::Unavailable("the answer was lost, or the guard is ending".into()))
 }
 
 fn is_busy(record: &Record) -> bool {

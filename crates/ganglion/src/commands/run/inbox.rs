@@ -166,6 +166,11 @@ impl Inbox {
         }
     }
 
+    /// An answer was lost on its way here, and nobody knows whose: all who wait hear that theirs does not come.
+    pub fn lose_answers(&self) {
+        lock(&self.open).waiting.clear();
+    }
+
     /// Gives a field to whoever waits for it. The guard hands on a bounded number per question.
     pub fn decided(&self, field: &Field) {
         let open = lock(&self.open);
@@ -236,4 +241,26 @@ impl Inbox {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ganglion_guard::Channels;
+    use ganglion_site::Site;
+    use std::path::Path;
+
+    #[test]
+    fn whoever_waits_hears_that_an_answer_was_lost() {
+        let text = "name = \"s\"\n[model]\npath = \"m.gguf\"\n[[command]]\nname = \"stop\"\n";
+        let site = Site::parse(text, Path::new("site.toml")).unwrap();
+        let (_inside, outside) = Channels::new(&site, None, None);
+        let inbox = Inbox::new(outside.requests, outside.operator, outside.news, outside.signals);
+        let (reply, answer) = oneshot::channel();
+        let id = inbox.ask(Question::of_mission(), Reply { answer: Some(reply), fields: None }).unwrap();
+        assert!(inbox.is_open(id) && !inbox.is_idle());
+        inbox.lose_answers();
+        assert!(!inbox.is_open(id) && inbox.is_idle(), "the run may end, the next line is asked");
+        assert!(answer.blocking_recv().is_err(), "a mission goes on");
+    }
 }

@@ -20,6 +20,8 @@ const TICK: Duration = Duration::from_millis(10);
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// Time for the guard to get to Complete.
 const COMPLETE_PATIENCE: Duration = Duration::from_secs(2);
+/// Why there is no answer.
+const LOST: &str = "the answer was lost, or the guard is ending";
 /// How often a clause is asked again when time ran out.
 const TRIES: u32 = 3;
 
@@ -167,7 +169,7 @@ impl InboxHands {
         loop {
             let (reply, answer) = oneshot::channel();
             if self.inbox.ask(question, Reply { answer: Some(reply), fields: None }).is_ok() {
-                return answer.blocking_recv().map_err(|_| "the guard is ending".to_string());
+                return answer.blocking_recv().map_err(|_| LOST.to_string());
             }
             self.pause();
         }

@@ -214,6 +214,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut audit_failing = false;
     let mut recording_failing = false;
     let mut taken = Vec::new();
+    let mut records_lost = 0;
     while !guard.is_finished() {
         // Taken before the fields, given after them: a field that came before its answer is there by now.
         taken.extend(std::iter::from_fn(|| records.pop().ok()));
@@ -223,6 +224,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         for record in taken.drain(..) {
             inbox.answered(&record);
             printer.show(Line::Record(Box::new(record)));
+        }
+        let lost = signals.records_lost();
+        if std::mem::replace(&mut records_lost, lost) != lost {
+            inbox.lose_answers();
         }
         while let Ok(status) = statuses.pop() {
             start_up.advance(&inbox, &status);
