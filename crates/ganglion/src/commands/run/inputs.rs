@@ -2,6 +2,7 @@
 
 use super::inbox::{Full, Inbox, Question, Reply};
 use super::missions::{Missions, Order};
+use super::printer::{Line, Lines};
 use anyhow::{Context, Result};
 use ganglion_guard::{OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
@@ -47,6 +48,7 @@ impl Inputs {
         site: &Arc<Site>,
         inbox: &Arc<Inbox>,
         missions: Option<&Arc<Missions>>,
+        lines: Lines,
     ) -> Result<Arc<AtomicBool>> {
         let done = Arc::new(AtomicBool::new(false));
         let (questions, waiting) = sync_channel(QUESTIONS_MAX);
@@ -59,20 +61,21 @@ impl Inputs {
             }
             any
         };
-        let (site, inbox, missions) = (Arc::clone(site), Arc::clone(inbox), missions.cloned());
+        let site = Arc::clone(site);
+        let intake = Intake { inbox: Arc::clone(inbox), questions, missions: missions.cloned(), lines };
         let read_all = move || match self {
             Self::Typed => {
                 let mut any = std::io::stdin().is_terminal();
                 // A reader that fails is one that ended.
                 let _ = read_lines(&site, std::io::stdin().lock(), |input| {
                     any = true;
-                    take(&inbox, &questions, missions.as_deref(), Source::Operator, input);
+                    intake.take(Source::Operator, input);
                     ControlFlow::Continue(())
                 });
                 any
             }
             Self::Script(script) => {
-                play(script, &inbox, &questions, missions.as_deref());
+                play(script, &intake);
                 true
             }
         };
@@ -91,15 +94,15 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
-fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>, missions: Option<&Missions>) {
-    while inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
+fn play(mut script: Script, intake: &Intake) {
+    while intake.inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
         std::thread::sleep(RETRY);
     }
     let start = Instant::now();
     while script.next_at_ms().is_some() {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         match script.due(elapsed_ms) {
-            Some(item) => take(inbox, questions, missions, Source::Script, item.input),
+            Some(item) => intake.take(Source::Script, item.input),
             None => std::thread::sleep(RETRY),
         }
     }
@@ -114,57 +117,66 @@ fn instruction(line: &str) -> Option<&str> {
     head.eq_ignore_ascii_case(MISSION).then(|| rest.trim())
 }
 
-fn take(
-    inbox: &Inbox,
-    questions: &SyncSender<Question>,
-    missions: Option<&Missions>,
-    source: Source,
-    input: Input,
-) {
-    let mut tags = TagValues::NONE;
-    let sentence = match input {
-        Input::Mode(ModeWord::Estop) => {
-            inbox.signals.set_estop(true);
-            return inbox.operate_by_hand(OperatorCommand::Abort);
-        }
-        Input::Mode(ModeWord::Reload) => return inbox.ask_reload(),
-        Input::Mode(word) => {
-            if word == ModeWord::Clear {
-                inbox.signals.set_estop(false);
+/// Where lines go.
+struct Intake {
+    inbox: Arc<Inbox>,
+    questions: SyncSender<Question>,
+    missions: Option<Arc<Missions>>,
+    lines: Lines,
+}
+
+impl Intake {
+    /// Never waits, not even for whoever should read what it has to say: the next line may be a stop.
+    fn take(&self, source: Source, input: Input) {
+        let mut tags = TagValues::NONE;
+        let sentence = match input {
+            Input::Mode(word) => return self.obey(word),
+            Input::Rejected { line, reason } => {
+                return self.say(format!("line {line} is not used: {reason}"));
             }
-            if let Some(command) = operator_command(word) {
-                inbox.operate_by_hand(command);
-            }
-            return;
-        }
-        Input::Rejected { line, reason } => {
-            eprintln!("line {line} is not used: {reason}");
-            return;
-        }
-        Input::Sentence(text) => match (instruction(&text), missions) {
-            (None, _) => text,
-            (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
-            (Some(instruction), Some(missions)) => {
-                if !missions.order(Order::typed(instruction)) {
-                    eprintln!("no mission: one is under way; stop it with a command or !stop");
+            Input::Sentence(text) => match instruction(&text) {
+                Some(instruction) => return self.order(instruction),
+                None => text,
+            },
+            Input::Tags(values, text) => {
+                for (index, value) in values {
+                    tags.set(index, value);
                 }
-                return;
+                text.unwrap_or_default()
             }
-        },
-        Input::Tags(values, text) => {
-            for (index, value) in values {
-                tags.set(index, value);
-            }
-            text.unwrap_or_default()
+        };
+        let Some(sentence) = Sentence::new(&sentence) else { return };
+        let source =
+            if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
+        let question =
+            Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
+        if let Err(TrySendError::Full(_)) = self.questions.try_send(question) {
+            self.say(format!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str()));
         }
-    };
-    let Some(sentence) = Sentence::new(&sentence) else { return };
-    let source =
-        if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-    let question =
-        Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
-    if let Err(TrySendError::Full(_)) = questions.try_send(question) {
-        eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
+    }
+
+    fn obey(&self, word: ModeWord) {
+        match word {
+            ModeWord::Estop => self.inbox.signals.set_estop(true),
+            ModeWord::Clear => self.inbox.signals.set_estop(false),
+            ModeWord::Reload => return self.inbox.ask_reload(),
+            _ => {}
+        }
+        if let Some(command) = operator_command(word) {
+            self.inbox.operate_by_hand(command);
+        }
+    }
+
+    fn order(&self, instruction: &str) {
+        match &self.missions {
+            None => self.say("no mission: the site file has no [plan]".into()),
+            Some(missions) if missions.order(Order::typed(instruction)) => {}
+            Some(_) => self.say("no mission: one is under way; stop it with a command or !stop".into()),
+        }
+    }
+
+    fn say(&self, text: String) {
+        self.lines.show(Line::Input(text));
     }
 }
 

@@ -205,7 +205,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let words = words.as_ref();
     let desk = desk::Desk::new(&identity, &inbox, missions.as_ref());
     let (world, news) = world::start(desk, &identity, &inbox, &signals, actuations, arguments.dry_run)?;
-    let inputs_done = inputs.start(&site, &inbox, missions.as_ref())?;
+    let inputs_done = inputs.start(&site, &inbox, missions.as_ref(), printer.lines())?;
     if let (Some(missions), Some(instruction)) = (&missions, &arguments.mission) {
         missions.order(Order { alone: true, ..Order::typed(instruction) });
     }

@@ -61,6 +61,7 @@ impl Screen {
                 let text = format!("the audit log is written again; {lost} records were lost");
                 self.line("audit", &text, json!({"failing": false, "lost": lost}))
             }
+            Line::Input(text) => self.line("input", text, json!({"text": text})),
             Line::Latch(error) => {
                 let text = format!("A RESTART WOULD NOT KNOW OF THIS ABORT, OR OF ITS CLEAR: {error}");
                 self.line("latch", &text, json!({"error": error}))
