@@ -235,6 +235,20 @@ fn one_mission_at_a_time_and_any_command_ends_it_over_http_too() {
 }
 
 #[test]
+fn a_mission_that_is_cut_short_has_not_succeeded() {
+    let site = site();
+    let solver = site.folder.write("silent", "#!/bin/sh\nexec cat > /dev/null\n");
+    std::fs::set_permissions(&solver, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(GANGLION);
+    command.args(["mission", text(site.path()), "return home", "--json", "--audit", text(&site.audit())]);
+    command.args(["--solver", text(&solver)]);
+    let mut run = Run::of(command);
+    run.wait_for("the run is there", |line| line["kind"] == "status");
+    signal("TERM", run.id());
+    assert_eq!(run.end().0.code(), Some(1));
+}
+
+#[test]
 fn an_operators_command_ends_a_mission_that_a_line_began() {
     let site = site();
     // Slow enough to be interrupted.

@@ -114,9 +114,9 @@ impl Missions {
         !self.busy.load(Ordering::Acquire)
     }
 
-    /// One has failed.
-    pub fn any_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Every one that was ordered has come to its end, and to a good one.
+    pub fn all_done(&self) -> bool {
+        self.is_idle() && !self.failed.load(Ordering::Acquire)
     }
 }
 

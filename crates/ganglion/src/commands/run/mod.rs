@@ -285,8 +285,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(simulator);
     printer.end(Line::End { stats: Box::new(*runner.stats()), status: Box::new(*runner.guard().status()) });
     writer.close()?;
-    let failed = arguments.mission.is_some() && missions.is_some_and(|missions| missions.any_failed());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let done = arguments.mission.is_none() || missions.is_some_and(|missions| missions.all_done());
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The one start that a run gives itself: out of Stopped, then into Execute once plant and brain are ready. An operator who
