@@ -211,3 +211,33 @@ fn what_is_read_under_way_keeps_the_rules_or_says_which_it_breaks() {
     let measure = Step::from(tasks(&site, &["measure valve=valve_3 quantity=leak"])[0].command);
     assert!(checker.watch(&hot, &measure, Some(4)).is_err(), "where it is done");
 }
+
+#[test]
+fn a_solver_that_was_missing_or_silent_is_tried_again_and_only_a_missing_one_is_to_be_installed() {
+    let site = example();
+    let now = start(&site, 90.0, 60.0, 0.0);
+    let asked = tasks(&site, &["photograph valve=valve_1"]);
+    let folder = std::env::temp_dir().join(format!("ganglion-solver-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("solver");
+    let mut planner = Planner::new(&site, &program).unwrap();
+    let missing = planner.plan(&now, &asked).unwrap_err().sentence;
+    assert!(missing.contains("apt-get install z3"), "{missing}");
+    std::fs::write(&program, "#!/bin/sh\nexit 0\n").unwrap();
+    let failed = planner.plan(&now, &asked).unwrap_err().sentence;
+    assert!(failed.contains("cannot be started") && !failed.contains("install"), "there, but no program: {failed}");
+    std::fs::remove_file(&program).unwrap();
+    if let Some(solver) = solver() {
+        drop(solver);
+        std::os::unix::fs::symlink(which("z3"), &program).unwrap();
+        // In 50 ms a loaded machine may give no answer; started it is.
+        let found = planner.plan(&now, &asked).map_err(|refusal| refusal.sentence);
+        assert!(planner.solver().is_ok(), "{found:?}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn which(program: &str) -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file()).unwrap()
+}

@@ -61,7 +61,7 @@ impl Order {
 }
 
 impl Missions {
-    /// The thread, for a site that has plans; it gets its solver when the first order comes.
+    /// The thread, for a site that has plans. It starts the solver at once: that may take its time.
     pub fn start(
         identity: &Identity,
         inbox: &Arc<Inbox>,
@@ -83,11 +83,11 @@ impl Missions {
             foreign: None,
         };
         let work = move || {
-            let mut planner = None;
+            let mut planner = Planner::new(&hands.identity.current(), &solver);
             for mut order in waiting {
                 order.dry_run |= dry_run;
                 hands.listener = order.listener.take();
-                let result = carry_out(&mut planner, &solver, &mut hands, &order);
+                let result = carry_out(&mut planner, &mut hands, &order);
                 own.failed.fetch_or(result.is_err(), Ordering::AcqRel);
                 // Whoever hears the end may order the next one.
                 own.busy.store(false, Ordering::Release);
@@ -121,8 +121,7 @@ impl Missions {
 }
 
 fn carry_out(
-    planner: &mut Option<Planner>,
-    solver: &std::path::Path,
+    planner: &mut Result<Planner, PlanError>,
     hands: &mut InboxHands,
     order: &Order,
 ) -> Result<Outcome, Failure> {
@@ -136,11 +135,10 @@ fn carry_out(
         return Err(failed(format!("the mode is {mode}: missions are taken in Execute only"), hands));
     }
     let site = hands.identity.current();
-    let made = match planner.take() {
-        Some(planner) => Ok(planner),
-        None => Planner::new(&site, solver),
+    let ready = match planner {
+        Ok(planner) => planner,
+        Err(error) => return Err(failed(error.to_string(), hands)),
     };
-    let ready = planner.insert(made.map_err(|error: PlanError| failed(error.to_string(), hands))?);
     let outcome = Agent::new(&site, ready, hands).run(&order.instruction, order.dry_run)?;
     if order.alone && outcome == Outcome::Complete {
         hands.inbox.operate(OperatorCommand::Complete);
