@@ -249,6 +249,17 @@ fn a_mission_that_is_cut_short_has_not_succeeded() {
 }
 
 #[test]
+fn lines_that_are_piped_wait_for_execute() {
+    let site = site();
+    let mut run = site.run(&["--dry-run"]);
+    run.type_line("mission: photograph valve 2 and return home");
+    run.hang_up();
+    let (status, lines) = run.end();
+    assert!(status.success());
+    assert!(words(&lines).iter().any(|word| word["plan"].is_array()), "{}", last_word(&lines));
+}
+
+#[test]
 fn an_operators_command_ends_a_mission_that_a_line_began() {
     let site = site();
     // Slow enough to be interrupted.

@@ -266,6 +266,11 @@ impl Run {
         writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    /// Nothing more is typed: the end of a pipe.
+    pub fn hang_up(&mut self) {
+        drop(self.process.0.stdin.take());
+    }
+
     /// Ctrl-C: the signal goes to the whole foreground group.
     pub fn press_ctrl_c(&self) {
         let group = format!("-{}", self.id());

@@ -4,7 +4,7 @@ use super::inbox::{Full, Inbox, Question, Reply};
 use super::missions::{Missions, Order};
 use super::printer::{Line, Lines};
 use anyhow::{Context, Result};
-use ganglion_guard::{OperatorCommand, Source};
+use ganglion_guard::{Mode, OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
 use ganglion_io::script::Script;
 use ganglion_site::{Sentence, Site, TagValues};
@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,9 @@ impl Inputs {
     /// Starts reading. The flag is set when no more will come and that should end the run: after a script, after piped
     /// lines, at Ctrl-D. An empty standard input (a service's) does not.
     ///
-    /// Mode words act at once, on the thread that reads; questions go one after the other, on a thread of their own, so that
-    /// a stop never waits behind a sentence.
+    /// Mode words act at once, on the thread that reads; questions and missions go one after the other, on a thread of their
+    /// own, so that a stop never waits behind a sentence. Piped ones wait for Execute, as a script's do: nobody sees there
+    /// that it is too early.
     pub fn start(
         self,
         site: &Arc<Site>,
@@ -52,17 +53,15 @@ impl Inputs {
     ) -> Result<Arc<AtomicBool>> {
         let done = Arc::new(AtomicBool::new(false));
         let (questions, waiting) = sync_channel(QUESTIONS_MAX);
-        let (asker, flag) = (Arc::clone(inbox), Arc::clone(&done));
-        let ask_all = move || {
-            let mut any = false;
-            for question in waiting {
-                any = true;
-                ask_and_wait(&asker, question);
-            }
-            any
+        let flag = Arc::clone(&done);
+        let asker = Asker {
+            inbox: Arc::clone(inbox),
+            missions: missions.cloned(),
+            lines: lines.clone(),
+            early: !matches!(self, Self::Script(_)) && !std::io::stdin().is_terminal(),
         };
         let site = Arc::clone(site);
-        let intake = Intake { inbox: Arc::clone(inbox), questions, missions: missions.cloned(), lines };
+        let intake = Intake { inbox: Arc::clone(inbox), asked: questions, lines };
         let read_all = move || match self {
             Self::Typed => {
                 let mut any = std::io::stdin().is_terminal();
@@ -81,7 +80,7 @@ impl Inputs {
         };
         let reader = spawn("inputs", read_all)?;
         spawn("questions", move || {
-            let asked = ask_all();
+            let asked = asker.run(waiting);
             let ends = reader.join().unwrap_or(true);
             flag.store(asked || ends, Ordering::Release);
         })?;
@@ -95,7 +94,7 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 
 /// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
 fn play(mut script: Script, intake: &Intake) {
-    while intake.inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
+    while intake.inbox.status().is_none_or(|status| status.mode != Mode::Execute) {
         std::thread::sleep(RETRY);
     }
     let start = Instant::now();
@@ -120,9 +119,14 @@ fn instruction(line: &str) -> Option<&str> {
 /// Where lines go.
 struct Intake {
     inbox: Arc<Inbox>,
-    questions: SyncSender<Question>,
-    missions: Option<Arc<Missions>>,
+    asked: SyncSender<Asked>,
     lines: Lines,
+}
+
+/// What goes one after the other.
+enum Asked {
+    Question(Question),
+    Mission(String),
 }
 
 impl Intake {
@@ -135,7 +139,7 @@ impl Intake {
                 return self.say(format!("line {line} is not used: {reason}"));
             }
             Input::Sentence(text) => match instruction(&text) {
-                Some(instruction) => return self.order(instruction),
+                Some(instruction) => return self.hand_on(Asked::Mission(instruction.to_owned())),
                 None => text,
             },
             Input::Tags(values, text) => {
@@ -150,8 +154,16 @@ impl Intake {
             if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
         let question =
             Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
-        if let Err(TrySendError::Full(_)) = self.questions.try_send(question) {
-            self.say(format!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str()));
+        self.hand_on(Asked::Question(question));
+    }
+
+    fn hand_on(&self, asked: Asked) {
+        if let Err(TrySendError::Full(asked)) = self.asked.try_send(asked) {
+            let text = match &asked {
+                Asked::Question(question) => question.sentence.as_str(),
+                Asked::Mission(instruction) => instruction,
+            };
+            self.say(format!("not asked, {QUESTIONS_MAX} questions wait already: {text}"));
         }
     }
 
@@ -167,16 +179,52 @@ impl Intake {
         }
     }
 
-    fn order(&self, instruction: &str) {
-        match &self.missions {
-            None => self.say("no mission: the site file has no [plan]".into()),
-            Some(missions) if missions.order(Order::typed(instruction)) => {}
-            Some(_) => self.say("no mission: one is under way; stop it with a command or !stop".into()),
+    fn say(&self, text: String) {
+        self.lines.show(Line::Input(text));
+    }
+}
+
+/// Asks and orders.
+struct Asker {
+    inbox: Arc<Inbox>,
+    missions: Option<Arc<Missions>>,
+    lines: Lines,
+    /// What comes before Execute waits for it.
+    early: bool,
+}
+
+impl Asker {
+    /// Whether there was anything.
+    fn run(mut self, waiting: Receiver<Asked>) -> bool {
+        let mut any = false;
+        for asked in waiting {
+            any = true;
+            if std::mem::take(&mut self.early) {
+                self.wait_for_execute();
+            }
+            match asked {
+                Asked::Question(question) => ask_and_wait(&self.inbox, question),
+                Asked::Mission(instruction) => self.order(&instruction),
+            }
+        }
+        any
+    }
+
+    /// Or until somebody, or an abort, keeps the run from getting there by itself.
+    fn wait_for_execute(&self) {
+        let stays = |mode| matches!(mode, Mode::Execute | Mode::Aborted);
+        while !self.inbox.is_held_back() && self.inbox.status().is_none_or(|status| !stays(status.mode)) {
+            std::thread::sleep(RETRY);
         }
     }
 
-    fn say(&self, text: String) {
-        self.lines.show(Line::Input(text));
+    fn order(&self, instruction: &str) {
+        let why = match &self.missions {
+            None => "no mission: the site file has no [plan]",
+            Some(missions) if missions.order(Order::typed(instruction)) => return,
+            Some(_) => "no mission: one is under way; stop it with a command or !stop",
+        };
+        self.lines.show(Line::Input(why.into()));
     }
 }
 
