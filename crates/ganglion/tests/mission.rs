@@ -102,13 +102,18 @@ fn refusals_are_sentences_and_nothing_moves() {
     for (instruction, why) in [
         ("open valve 5 and return home", "would bring arm_torque 13 Nm above the 45 Nm it has to keep"),
         ("photograph valve 2 and sing a song", "\"sing a song\": no command of the site answers this"),
-        ("photograph valve 2 and is valve 3 open?", "is a question, not a step"),
         ("photograph valve 4", "no other order was found: the solver no-such-solver cannot be started"),
     ] {
         let (status, lines) = mission(&site, instruction, &["--solver", "no-such-solver"]);
         assert_eq!(status.code(), Some(1), "{instruction}");
         assert!(last_word(&lines).contains(why), "{instruction}: {}", last_word(&lines));
         assert!(took(&lines).iter().all(|action| *action == "halt"), "{instruction}");
+    }
+    // What has not even the form of a mission starts nothing.
+    for (instruction, why) in [("photograph valve 2 and is valve 3 open?", "is a question"), ("", "is empty")] {
+        let refused = ganglion(&["mission", text(site.path()), instruction, "--json"]);
+        assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{instruction}");
+        assert!(refused.err.contains(why), "{}", refused.err);
     }
     let hvac = TestSite::new("hvac");
     let none = ganglion(&["mission", text(hvac.path()), "all off"]);

@@ -18,6 +18,14 @@ pub mod forecast;
 mod tests;
 mod text;
 
+/// Whether an instruction has the form of a mission, before anything starts for it.
+///
+/// # Errors
+/// Why it has none.
+pub fn check(instruction: &str) -> Result<(), Failure> {
+    text::split(instruction).map(drop).map_err(Failure)
+}
+
 use ganglion_guard::Mode;
 use ganglion_plan::{Plan, PlannedStep, Planner, Start, Step, Task};
 use ganglion_site::plan::{Action, PlanSpec, Takes};

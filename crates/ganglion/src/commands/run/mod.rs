@@ -132,6 +132,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.mission.is_some() && site.plan.is_none() {
         bail!(ganglion_plan::PlanError::NoPlan { file: site.file.clone() });
     }
+    if let Some(instruction) = &arguments.mission {
+        crate::mission::check(instruction)?;
+    }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
     let (identity, bytes) = check_models(&site)?;
     let guard = Guard::new(&site)?.with_dry_run(arguments.dry_run);
