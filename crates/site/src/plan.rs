@@ -110,7 +110,7 @@ pub struct Action {
     pub effects: Vec<Effect>,
     /// What tells that it is done; without terms the time alone does.
     pub done: ByChoice<Vec<Term>>,
-    /// Time after which a step that is not done has failed, in s; twice its longest time and 5 s by default.
+    /// Time after which a step that is not done has failed, in s; twice its longest time by default.
     pub timeout_s: Option<f64>,
 }
 

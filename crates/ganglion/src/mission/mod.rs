@@ -253,7 +253,7 @@ impl<'a, H: Hands> Agent<'a, H> {
         if let Some(why) = &plan.instead_of {
             self.go(State::Adjust, &format!("{why}; another plan keeps every rule"), None);
         }
-        let time = forecast::times(plan.time_s);
+        let time = ganglion_plan::explain::times(plan.time_s);
         self.go(State::Execute, &format!("the plan is verified: {steps} steps, {time}"), Some(&plan));
         if dry_run {
             return Ok(Outcome::Planned);
@@ -343,7 +343,7 @@ impl<'a, H: Hands> Agent<'a, H> {
         let plan =
             plan.map_err(|refusal| Failure(format!("{why}; and no other plan: {}", refusal.sentence)))?;
         self.tasks = tasks;
-        let (steps, time) = (plan.steps.len(), forecast::times(plan.time_s));
+        let (steps, time) = (plan.steps.len(), ganglion_plan::explain::times(plan.time_s));
         self.go(State::Execute, &format!("another plan is verified: {steps} steps, {time}"), Some(&plan));
         Ok(plan.steps)
     }
