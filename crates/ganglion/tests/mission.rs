@@ -110,7 +110,8 @@ fn refusals_are_sentences_and_nothing_moves() {
         assert!(took(&lines).iter().all(|action| *action == "halt"), "{instruction}");
     }
     // What has not even the form of a mission starts nothing.
-    for (instruction, why) in [("photograph valve 2 and is valve 3 open?", "is a question"), ("", "is empty")] {
+    for (instruction, why) in [("photograph valve 2 and is valve 3 open?", "is a question"), ("", "is empty")]
+    {
         let refused = ganglion(&["mission", text(site.path()), instruction, "--json"]);
         assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{instruction}");
         assert!(refused.err.contains(why), "{}", refused.err);

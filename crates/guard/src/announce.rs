@@ -4,9 +4,9 @@
 //! another command, that one passes the same checks as any answer and goes out, for example to release a brake. What follows
 //! is the event's own answer, or the rule controller's, as always.
 
-use crate::envelope::value_fits;
 use crate::answers::kept_for_plans;
 use crate::envelope::Checked;
+use crate::envelope::value_fits;
 use crate::guard::Guard;
 use crate::limits::DECISIONS_PER_CYCLE_MAX;
 use crate::pending::Announcement;

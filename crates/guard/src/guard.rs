@@ -375,8 +375,10 @@ impl Guard {
         }
         if !self.can_take_event() {
             self.counters.busy += 1;
-            return self
-                .refuse(request, reason!("{BUSY}: {PENDING_MAX} events are still waiting for their answers"));
+            return self.refuse(
+                request,
+                reason!("{BUSY}: {PENDING_MAX} events are still waiting for their answers"),
+            );
         }
         let sense = self.sense.with(&self.site, &request.tags);
         // The plant's own trips have left Execute by now, so that this one came with the event.

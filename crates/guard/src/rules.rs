@@ -195,8 +195,10 @@ impl Guard {
     pub(crate) fn answer_by_safe(&mut self, request: &Request, why: Reason) {
         if self.actuation.is_some() {
             self.counters.busy += 1;
-            return self
-                .refuse(request, reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()));
+            return self.refuse(
+                request,
+                reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()),
+            );
         }
         let event = self.event_of(request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);

@@ -345,7 +345,11 @@ impl Checker {
         let in_use = spec.map.as_ref().and_then(|map| {
             let to = goal.or(from)?;
             let road = from.and_then(|from| map.road(from, to));
-            Some((to, &map.places.get(to)?.avoid, road.and_then(|road| Some((road, &map.roads.get(road)?.avoid)))))
+            Some((
+                to,
+                &map.places.get(to)?.avoid,
+                road.and_then(|road| Some((road, &map.roads.get(road)?.avoid))),
+            ))
         });
         let closed = in_use.into_iter().flat_map(|(place, avoid, road)| {
             let place = check_none(avoid, &now.tags, Rule::AvoidPlace { place });

@@ -99,7 +99,9 @@ impl Solver {
             },
             Ok((_, Ok(_))) => Err(PlanError::SolverFailed { reason: "it answered another question".into() }),
             Ok((_, Err(reason))) => Err(PlanError::SolverFailed { reason }),
-            Err(RecvTimeoutError::Timeout) => Err(PlanError::Timeout { budget_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) }),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(PlanError::Timeout { budget_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
+            }
             Err(RecvTimeoutError::Disconnected) => Err(ended()),
         }
     }

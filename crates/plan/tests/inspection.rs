@@ -225,7 +225,10 @@ fn a_solver_that_was_missing_or_silent_is_tried_again_and_only_a_missing_one_is_
     assert!(missing.contains("apt-get install z3"), "{missing}");
     std::fs::write(&program, "#!/bin/sh\nexit 0\n").unwrap();
     let failed = planner.plan(&now, &asked).unwrap_err().sentence;
-    assert!(failed.contains("cannot be started") && !failed.contains("install"), "there, but no program: {failed}");
+    assert!(
+        failed.contains("cannot be started") && !failed.contains("install"),
+        "there, but no program: {failed}"
+    );
     std::fs::remove_file(&program).unwrap();
     if let Some(solver) = solver() {
         drop(solver);

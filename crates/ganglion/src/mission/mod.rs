@@ -219,7 +219,9 @@ impl<'a, H: Hands> Agent<'a, H> {
         let begun_us = self.hands.now_us();
         loop {
             match self.hands.act(&safe) {
-                Err(refused) if refused.for_now && self.seconds_since(begun_us) < SLACK_S => self.hands.pause(),
+                Err(refused) if refused.for_now && self.seconds_since(begun_us) < SLACK_S => {
+                    self.hands.pause()
+                }
                 sent => return sent,
             }
         }
@@ -410,9 +412,12 @@ impl<'a, H: Hands> Agent<'a, H> {
     fn break_off(&mut self, why: String, before: &Start) -> Result<String, Failure> {
         self.check_rank()?;
         let sent = self.send_safe();
-        let stopped_us = sent.map_err(|refused| Failure(format!("{why}; and no safe command: {}", refused.why)))?;
+        let stopped_us =
+            sent.map_err(|refused| Failure(format!("{why}; and no safe command: {}", refused.why)))?;
         self.go(self.state, &format!("{why}; the safe command was sent"), None);
-        let all = |now: &Start| now.tags.iter().zip(&before.tags).all(|(now, before)| now.is_some() || before.is_none());
+        let all = |now: &Start| {
+            now.tags.iter().zip(&before.tags).all(|(now, before)| now.is_some() || before.is_none())
+        };
         while !all(&self.hands.readings(stopped_us)) && self.seconds_since(stopped_us) < SLACK_S {
             self.check_rank()?;
             self.hands.pause();

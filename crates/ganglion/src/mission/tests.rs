@@ -245,7 +245,8 @@ fn a_step_that_does_not_end_fails_in_its_time() {
 fn a_step_that_the_plant_broke_off_is_not_done() {
     let mut bench = Bench::new(Vec::new());
     assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
-    let photograph = |bench: &Bench| bench.sent.iter().position(|sent| sent.starts_with("photograph")).unwrap();
+    let photograph =
+        |bench: &Bench| bench.sent.iter().position(|sent| sent.starts_with("photograph")).unwrap();
     let first = photograph(&bench);
     let mut bench = Bench::new(vec![(first + 1, Event::Lose)]);
     assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
@@ -254,7 +255,10 @@ fn a_step_that_the_plant_broke_off_is_not_done() {
     // A robot that was driving stands somewhere on the way.
     let mut bench = Bench::new(vec![(1, Event::Lose)]);
     let failure = bench.run(TOUR, false).unwrap_err();
-    assert!(failure.0.contains("the plant was lost while step 1") && failure.0.contains("no place"), "{failure}");
+    assert!(
+        failure.0.contains("the plant was lost while step 1") && failure.0.contains("no place"),
+        "{failure}"
+    );
     assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (2, "halt"));
 }
 
@@ -265,7 +269,11 @@ fn another_policy_holds_for_the_rest_of_a_mission() {
     bench.at.push((2, Event::Reload(80.0, home)));
     let failure = bench.run(TOUR, false).unwrap_err();
     assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
-    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (3, "return_home"), "its safe command");
+    assert_eq!(
+        (bench.sent.len(), bench.sent.last().unwrap().as_str()),
+        (3, "return_home"),
+        "its safe command"
+    );
 }
 
 #[test]

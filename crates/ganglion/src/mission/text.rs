@@ -47,16 +47,19 @@ pub fn split(instruction: &str) -> Result<Vec<Clause>, String> {
     match clauses.len() {
         0 => Err("the instruction is empty".into()),
         count if count > TASKS_MAX => Err(format!("{count} clauses: a mission has at most {TASKS_MAX}")),
-        _ => check_sentences(&clauses).and_then(|()| match clauses.iter().find(|clause| clause.text.ends_with(['?', '\u{ff1f}', '\u{61f}'])) {
-            Some(clause) => Err(format!("\"{}\" is a question, not a step", clause.text)),
-            None => Ok(clauses),
+        _ => check_sentences(&clauses).and_then(|()| {
+            match clauses.iter().find(|clause| clause.text.ends_with(['?', '\u{ff1f}', '\u{61f}'])) {
+                Some(clause) => Err(format!("\"{}\" is a question, not a step", clause.text)),
+                None => Ok(clauses),
+            }
         }),
     }
 }
 
 /// Every clause is a sentence: not too long, and nothing in it that a terminal would obey.
 fn check_sentences(clauses: &[Clause]) -> Result<(), String> {
-    let wrong = |clause: &Clause| check_sentence(&clause.text).err().map(|why| format!("{:?}: {why}", clause.text));
+    let wrong =
+        |clause: &Clause| check_sentence(&clause.text).err().map(|why| format!("{:?}: {why}", clause.text));
     clauses.iter().find_map(wrong).map_or(Ok(()), Err)
 }
 

@@ -127,7 +127,8 @@ mod tests {
         // What cannot be read may be a latch.
         fs::create_dir(folder.join(NAME)).unwrap();
         assert!(Latch::open(&folder, false).is_err());
-        let mut latch = Latch { file: Some(folder.join(NAME)), left_behind: None, held: false, failing: false };
+        let mut latch =
+            Latch { file: Some(folder.join(NAME)), left_behind: None, held: false, failing: false };
         assert!(latch.follow(&status(Mode::Aborted)).unwrap().contains("latched"));
         assert_eq!(latch.follow(&status(Mode::Aborted)), None, "said once, tried again");
         fs::remove_dir_all(&folder).unwrap();

@@ -28,8 +28,8 @@ use crate::load;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ganglion_guard::{
-    BrainState, Channels, DeviceWatchdog, Guard, Mode, Notice, OperatorCommand, Outside, RecordKind, RtStatus, Runner, Signals,
-    Status, Supervisor,
+    BrainState, Channels, DeviceWatchdog, Guard, Mode, Notice, OperatorCommand, Outside, RecordKind,
+    RtStatus, Runner, Signals, Status, Supervisor,
 };
 use ganglion_record::Recorded;
 use ganglion_site::{Reason, Site};
@@ -306,9 +306,13 @@ impl StartUp {
     fn of(inbox: &Inbox, latch: &Latch) -> Self {
         let Some(why) = latch.left_behind() else { return Self::Reset };
         inbox.operate(OperatorCommand::Abort);
-        let text =
-            format!("the run before was aborted ({why}) and not cleared since: !clear, then !reset and !start");
-        inbox.tell_guard(ganglion_guard::News::Note(Notice { kind: RecordKind::Mode, reason: Reason::cut(&text) }));
+        let text = format!(
+            "the run before was aborted ({why}) and not cleared since: !clear, then !reset and !start"
+        );
+        inbox.tell_guard(ganglion_guard::News::Note(Notice {
+            kind: RecordKind::Mode,
+            reason: Reason::cut(&text),
+        }));
         Self::Done
     }
 
