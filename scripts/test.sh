@@ -3,12 +3,13 @@
 # "N passed, N failed, N skipped". Exits with 0 only when nothing failed.
 #
 # GANGLION_SHARED   folder of shared test data; ../shared of the repository by default. Tests that need it are skipped without.
-# GANGLION_PYTHON   a Python with pymodbus; one is set up in the cache folder by default.
+# GANGLION_PYTHON   a Python with pymodbus and onnxruntime; one is set up in the cache folder by default.
 # GANGLION_SKIP_ARM=1   leaves out the tests of the engine for Arm, which run under emulation on other machines.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pymodbus="pymodbus==3.16.1"
+onnxruntime="onnxruntime==1.31.1"
 cache="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/ganglion"
 
 step() { printf '\n== %s\n' "$*"; }
@@ -34,11 +35,16 @@ install_packages() {
     if ! command -v z3 >/dev/null && command -v apt-get >/dev/null; then
         missing+=(z3)
     fi
+    # Compiler and boards for exported C files; likewise.
+    if command -v apt-get >/dev/null; then
+        command -v arm-none-eabi-gcc >/dev/null || missing+=(gcc-arm-none-eabi libnewlib-arm-none-eabi)
+        command -v qemu-system-arm >/dev/null || missing+=(qemu-system-arm)
+    fi
     ((${#missing[@]})) || return 0
     install "${missing[@]}"
 }
 
-# A Python with the pinned Modbus client, the independent other side of the Modbus tests.
+# A Python with the pinned Modbus client, the independent other side of the Modbus tests, and with ONNX Runtime, that of exported graphs.
 set_up_python() {
     [[ -z "${GANGLION_PYTHON:-}" ]] || return 0
     local venv="$cache/venv"
@@ -47,6 +53,13 @@ set_up_python() {
         step "python: $pymodbus into $venv"
         python3 -m venv --clear "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$pymodbus"
+    fi
+    # Not built for every machine; its tests are skipped without.
+    if ! "$venv/bin/python" -c 'import onnxruntime, sys; sys.exit(onnxruntime.__version__ != sys.argv[1])' \
+        "${onnxruntime#*==}" 2>/dev/null; then
+        step "python: $onnxruntime into $venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$onnxruntime" ||
+            echo "no $onnxruntime: tests of exported graphs are skipped"
     fi
     export GANGLION_PYTHON="$venv/bin/python"
 }

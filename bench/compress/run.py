@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Quantises a model by every method and by llama-quantize, measures all of them in the same way, and writes a table.
+"""Makes variants of a model by every method, by llama-quantize and by the optimiser, measures all of them in the same way, and writes a table.
 
 Calibration and test text come from the default model's generator with different seeds. All files of one mixture have the same types,
-so they compare at equal bits. Needs no packages.
+so they compare at equal bits. Files made elsewhere come in with --also. With --keep DIR what exists there is not made again. Needs no
+packages.
 """
 import argparse
 import json
@@ -16,6 +17,13 @@ import texts
 MIXTURES = ["q8_0", "q4_k_m", "q3_k_m", "q2_k"]
 METHODS = ["rtn", "imatrix", "gptq", "awq", "smoothquant", "hqq", "autoround"]
 NO_DATA = {"rtn", "hqq"}
+# Name: arguments of `ganglion model`. {model}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
+MORE = {
+    "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
+    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02",
+    "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",
+    "prune-30%": "prune {model} {out} --ffn 0.3 --calibrate {text}",
+}
 
 
 def run(*command):
@@ -25,10 +33,25 @@ def run(*command):
     return done.stdout
 
 
-def timed(*command):
-    start = time.monotonic()
-    run(*command)
-    return time.monotonic() - start
+class Variants:
+    """Files in a folder, with the seconds that each took."""
+
+    def __init__(self, folder):
+        self.folder, self.files, self.seconds = folder, [], {}
+        self.times = folder / "seconds.json"
+        if self.times.exists():
+            self.seconds = json.loads(self.times.read_text())
+
+    def make(self, name, *command):
+        """Makes the file `name` by a command in which `None` stands for its path."""
+        file = self.folder / f"{name}.gguf"
+        if not file.exists():
+            print(name, flush=True)
+            start = time.monotonic()
+            run(*(file if part is None else part for part in command))
+            self.seconds[name] = round(time.monotonic() - start, 2)
+            self.times.write_text(json.dumps(self.seconds))
+        self.files.append(file)
 
 
 def row(cells):
@@ -41,67 +64,119 @@ def main():
     parser.add_argument("--peer", type=pathlib.Path, help="llama.cpp's build/bin")
     parser.add_argument("--model", default=pathlib.Path("models/nano/nano.gguf"), type=pathlib.Path)
     parser.add_argument("--suite", type=pathlib.Path, help="folder of suites; slow")
-    parser.add_argument("--mixtures", nargs="+", default=MIXTURES)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--mixtures", nargs="*", default=MIXTURES)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--more", nargs="*", default=list(MORE), help=f"of {', '.join(MORE)}")
+    parser.add_argument("--also", nargs="*", default=[], type=pathlib.Path, help="files of other tools or other runs")
+    parser.add_argument("--speed", action="store_true", help="tokens a second, on an idle machine")
     parser.add_argument("--calibration-bytes", type=int, default=120_000)
     parser.add_argument("--test-bytes", type=int, default=24_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the variants, which else go when all is done")
     parser.add_argument("--out", default=pathlib.Path("docs/bench"), type=pathlib.Path)
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        calibration, test = folder / "calibration.txt", folder / "test.txt"
-        calibration.write_text(texts.text(501, arguments.calibration_bytes))
-        test.write_text(texts.text(502, arguments.test_bytes))
-        exact, files, seconds = folder / "f32.gguf", [], {}
-        quantize = [arguments.ganglion, "model", "quantize"]
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+        measure(arguments, arguments.keep)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(arguments, pathlib.Path(folder))
+
+
+def measure(arguments, folder):
+    calibration, test, exact = folder / "calibration.txt", folder / "test.txt", folder / "f32.gguf"
+    calibration.write_text(texts.text(501, arguments.calibration_bytes))
+    test.write_text(texts.text(502, arguments.test_bytes))
+    threads = ["-t", arguments.threads]
+    quantize = [arguments.ganglion, "model", "quantize"]
+    if not exact.exists():
         run(*quantize, arguments.model, exact, "--type", "f32")
-        for mixture in arguments.mixtures:
-            for method in arguments.methods:
-                file = folder / f"{mixture}-{method}.gguf"
-                text = [] if method in NO_DATA else ["--calibrate", calibration]
-                options = ["--type", mixture, "--method", method, "-t", arguments.threads, *text]
-                seconds[file] = timed(*quantize, arguments.model, file, *options)
-                files.append(file)
-            if arguments.peer:
-                matrix, file = folder / "matrix.gguf", folder / f"{mixture}-llama.cpp.gguf"
-                if not matrix.exists():
-                    run(arguments.peer / "llama-imatrix", "-m", exact, "-f", calibration, "-o", matrix, "-t", arguments.threads)
-                command = [arguments.peer / "llama-quantize", "--imatrix", matrix, exact, file, mixture.upper(), arguments.threads]
-                seconds[file] = timed(*command)
-                files.append(file)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        measure = [arguments.ganglion, "model", "measure", *files, "--against", exact, "--text", test, "-t", arguments.threads, "--json"]
-        measure += ["--svg", arguments.out / "compress.svg"]
-        if arguments.suite:
-            measure += ["--suite", arguments.suite]
-        for found in json.loads(run(*measure)):
-            file = pathlib.Path(found["model"])
-            mixture, method = file.stem.split("-", 1)
-            rows.append({"mixture": mixture, "method": method, "seconds": seconds[file], **found, "model": file.stem, "against": "f32"})
+    variants = Variants(folder)
+    for mixture in arguments.mixtures:
+        for method in arguments.methods:
+            text = [] if method in NO_DATA else ["--calibrate", calibration]
+            variants.make(f"{mixture}-{method}", *quantize, arguments.model, None, "--type", mixture, "--method", method, *threads, *text)
+        if arguments.peer:
+            matrix = folder / "matrix.imatrix"
+            if not matrix.exists():
+                run(arguments.peer / "llama-imatrix", "-m", exact, "-f", calibration, "-o", matrix, *threads)
+            variants.make(
+                f"{mixture}-llama.cpp", arguments.peer / "llama-quantize", "--imatrix", matrix, exact, None, mixture.upper(), arguments.threads
+            )
+    for name in arguments.more:
+        half = half_of_q8(arguments, folder)
+        places = {"model": arguments.model, "out": None, "text": calibration, "half": half}
+        parts = [places[part[1:-1]] if part.startswith("{") else part for part in MORE[name].split()]
+        variants.make(name, arguments.ganglion, "model", *parts, *threads)
+    variants.files += arguments.also
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    command = [arguments.ganglion, "model", "measure", *variants.files, "--against", exact, "--text", test, *threads, "--json"]
+    command += ["--svg", arguments.out / "compress.svg"]
+    command += ["--suite", arguments.suite] if arguments.suite else []
+    command += ["--speed"] if arguments.speed else []
+    found = json.loads(run(*command))
+    rows = [found] if isinstance(found, dict) else found
+    for measured in rows:
+        name = pathlib.Path(measured["model"]).stem
+        measured.update({"model": name, "against": "f32", "seconds": variants.seconds.get(name)})
     report(arguments, rows)
 
 
+def half_of_q8(arguments, folder):
+    """Half the bytes of the model in Q8_0."""
+    eight = folder / "q8_0-rtn.gguf"
+    if not eight.exists():
+        run(arguments.ganglion, "model", "quantize", arguments.model, eight, "--type", "q8_0", "--method", "rtn")
+    return eight.stat().st_size // 2
+
+
+def on_front(rows):
+    """The variants that nothing beats in bytes without losing accuracy (of suites, else divergence)."""
+    def loss(found):
+        return -found["suite_accuracy"] if found["suite_accuracy"] is not None else found["kl_mean"]
+
+    best, front = float("inf"), set()
+    for found in sorted(rows, key=lambda found: (found["size_bytes"], loss(found))):
+        if loss(found) < best:
+            best = loss(found)
+            front.add(found["model"])
+    return front
+
+
 def report(arguments, rows):
-    head = ["mixture", "method", "bits a weight", "bytes", "KL, mean", "KL, 99 %", "same best token"]
     lines = [
-        "# Quantisation, measured",
+        "# Compression, measured",
         "",
         f"Made by `bench/compress/run.py` on {arguments.model}: {arguments.calibration_bytes:,} bytes of calibration and {arguments.test_bytes:,} bytes of "
         "other test text, both from the model's generator; KL in nats from the model in F32, in windows of 512 tokens. The files of one "
         "mixture hold the same types. `llama.cpp` is llama-quantize with an importance matrix that llama-imatrix made of the same text. "
-        "The model was trained on answers only: what it predicts within prompts was never trained, and most of this KL is about that.",
+        "The model was trained on answers only: what it predicts within prompts was never trained, and most of this KL is about that. "
+        "Variants marked * are on the front: nothing smaller is as good.",
+        "",
+        "![all variants](compress.svg)",
         "",
     ]
-    if rows and rows[0]["suite_accuracy"] is not None:
-        head.append("right answers")
-    lines += [row(head), row(["---"] * len(head))]
+    columns = [
+        ("bits a weight", "bits_per_weight", "{:.2f}"),
+        ("bytes", "size_bytes", "{:,}"),
+        ("memory plan", "memory_bytes", "{:,}"),
+        ("resident", "resident_bytes", "{:,}"),
+        ("KL, mean", "kl_mean", "{:.5f}"),
+        ("KL, 99 %", "kl_p99", "{:.4f}"),
+        ("same best token", "top1_agreement", "{:.1%}"),
+        ("perplexity", "perplexity", "{:.0f}"),
+        ("bits a byte", "bits_per_byte", "{:.3f}"),
+        ("right answers", "suite_accuracy", "{:.2%}"),
+        ("prefill/s", "prefill_tokens_per_s", "{:,.0f}"),
+        ("decode/s", "decode_tokens_per_s", "{:,.0f}"),
+        ("seconds to make", "seconds", "{:.1f}"),
+    ]
+    columns = [column for column in columns if any(found.get(column[1]) is not None for found in rows)]
+    front = on_front(rows)
+    lines += [row(["variant"] + [title for title, *_ in columns]), row(["---"] * (len(columns) + 1))]
     for found in rows:
-        cells = [found["mixture"], found["method"], f"{found['bits_per_weight']:.2f}", f"{found['size_bytes']:,}"]
-        cells += [f"{found['kl_mean']:.5f}", f"{found['kl_p99']:.4f}", f"{found['top1_agreement']:.1%}"]
-        if found["suite_accuracy"] is not None:
-            cells.append(f"{found['suite_accuracy']:.2%}")
+        cells = [found["model"] + (" *" if found["model"] in front else "")]
+        cells += ["–" if found.get(key) is None else form.format(found[key]) for _, key, form in columns]
         lines.append(row(cells))
     (arguments.out / "compress.md").write_text("\n".join(lines) + "\n")
     (arguments.out / "compress.json").write_text(json.dumps(rows, indent=1) + "\n")

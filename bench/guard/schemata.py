@@ -39,6 +39,32 @@ pub(crate) fn on(mutant: u32) -> bool {{
     }}
     chosen.mutant == mutant
 }}
+
+/// What a function gives that promises some iterator and does not say which.
+pub(crate) enum Either<A, B> {{
+    Mutant(A),
+    Plain(B),
+}}
+
+impl<B: Iterator, A: Iterator<Item = B::Item>> Iterator for Either<A, B> {{
+    type Item = B::Item;
+
+    fn next(&mut self) -> Option<B::Item> {{
+        match self {{
+            Self::Mutant(mutant) => mutant.next(),
+            Self::Plain(plain) => plain.next(),
+        }}
+    }}
+
+    fn size_hint(&self) -> (usize, Option<usize>) {{
+        match self {{
+            Self::Mutant(mutant) => mutant.size_hint(),
+            Self::Plain(plain) => plain.size_hint(),
+        }}
+    }}
+}}
+
+impl<B: ExactSizeIterator, A: ExactSizeIterator<Item = B::Item>> ExactSizeIterator for Either<A, B> {{}}
 """
 
 
@@ -186,11 +212,10 @@ class Rewriter:
 
     def function(self, node):
         body = node.child_by_field_name("body")
-        returns = []
         result = node.child_by_field_name("return_type")
-        # Two returns of different types cannot stand in one function; the caller sees only one of them.
-        if result is not None and self.text(result).startswith("impl "):
-            return self.children(node)
+        opaque = result is not None and self.text(result).startswith("impl ")
+        iterates = opaque and "Iterator<" in self.text(result)
+        returns, values = [], []
         for (genre, start), group in self.at.items():
             if genre != "FnValue" or not body.start_byte < start < body.end_byte:
                 continue
@@ -198,10 +223,20 @@ class Rewriter:
             if min(within, key=lambda f: f.end_byte - f.start_byte).id != node.id:
                 continue
             for number, mutant, _ in group:
-                self.done.add(number)
                 value = mutant["replacement"]
+                # Two returns of different types cannot stand in one function, but for iterators.
+                if opaque and not iterates:
+                    continue
+                self.done.add(number)
+                values.append((number, value))
                 returns.append(f" if {ON}({number}) {{ {begin(number)}return {value};{end(number)} }}")
         rendered = self.children(body)
+        if iterates:
+            for number, value in values:
+                mutant, plain = (f"crate::mutant_switch::Either::{side}" for side in ("Mutant", "Plain"))
+                chosen = f"{mutant}({begin(number)}{value}{end(number)})"
+                rendered = f"{{ if {ON}({number}) {{ {chosen} }} else {{ {plain}({rendered}) }} }}"
+            return self.children(node, {body.id: rendered})
         # Behind the brace and what belongs to the block as a whole.
         at = 1
         inner = [child for child in body.children if child.type == "inner_attribute_item"]

@@ -48,6 +48,24 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+    /// A model or a wish that factoring cannot meet.
+    #[error("cannot factor this model: {reason}")]
+    Factorize {
+        /// Why.
+        reason: String,
+    },
+    /// A model without a backward pass, or passes that do not fit together.
+    #[error("no gradients: {reason}")]
+    Gradient {
+        /// Why.
+        reason: String,
+    },
+    /// A budget that nothing meets, or a wish that cannot be followed.
+    #[error("{reason}")]
+    Budget {
+        /// What is missing, how near it came, and what would do.
+        reason: String,
+    },
     /// Activations from which no error can be fed back.
     #[error(
         "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"

@@ -80,8 +80,13 @@ impl Windows {
     }
 
     /// The first token of a window that is scored by what comes after it.
-    fn first_scored(&self) -> usize {
+    pub(crate) fn first_scored(&self) -> usize {
         self.length / 2
+    }
+
+    /// Tokens of all windows that are scored.
+    pub(crate) fn scored_tokens(&self) -> usize {
+        self.count() * (self.length - 1 - self.first_scored())
     }
 }
 
@@ -183,17 +188,17 @@ pub fn measure(
 }
 
 /// The logits of one position, and the logarithm of their softmax's denominator.
-struct Distribution {
+pub(crate) struct Distribution {
     logits: Vec<f32>,
     log_total: f64,
 }
 
 impl Distribution {
-    fn new(vocab: usize) -> Self {
+    pub(crate) fn new(vocab: usize) -> Self {
         Self { logits: vec![0.0; vocab], log_total: 0.0 }
     }
 
-    fn read(&mut self, session: &mut Session, index: usize) -> Result<()> {
+    pub(crate) fn read(&mut self, session: &mut Session, index: usize) -> Result<()> {
         session.logits_all_at(index, &mut self.logits)?;
         let top = f64::from(self.logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b)));
         let total: f64 = self.logits.iter().map(|l| (f64::from(*l) - top).exp()).sum();
@@ -211,7 +216,7 @@ impl Distribution {
     }
 
     /// `KL(self ‖ other)`.
-    fn divergence_of(&self, other: &Self) -> f64 {
+    pub(crate) fn divergence_of(&self, other: &Self) -> f64 {
         let terms = self.logits.iter().zip(&other.logits).map(|(ours, theirs)| {
             let (p, q) = (f64::from(*ours) - self.log_total, f64::from(*theirs) - other.log_total);
             p.exp() * (p - q)

@@ -64,6 +64,11 @@ impl FileType {
         FILE_TYPES.into_iter().find(|(_, first, second, ..)| same(first) || same(second)).map(|row| row.0)
     }
 
+    /// The plainest mixture of this base type.
+    pub fn of_base(base: BlockFormat) -> Option<Self> {
+        FILE_TYPES.into_iter().find(|row| row.3 == base).map(|row| row.0)
+    }
+
     /// Every name, for messages.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FILE_TYPES.into_iter().map(|(_, name, ..)| name)

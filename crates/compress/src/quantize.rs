@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, TensorType};
 use ganglion_kernels::{BlockFormat, Matrix, dequantize};
-use ganglion_llm::{Config, Reader, block_format, tensor_type};
+use ganglion_llm::{Config, FACTORED, FIRST, Reader, SECOND, block_format, tensor_type};
 
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
@@ -65,8 +65,12 @@ pub struct QuantizeReport {
 }
 
 /// Which of a layer's activations a tensor reads.
-fn reader_of(part: &str) -> Option<Reader> {
-    Some(match part {
+pub(crate) fn reader_of(part: &str) -> Option<Reader> {
+    if let Some(name) = part.strip_suffix(SECOND) {
+        return FACTORED.into_iter().find(|known| *known == name).map(Reader::Second);
+    }
+    let whole = part.strip_suffix(FIRST).map(|name| format!("{name}.weight"));
+    Some(match whole.as_deref().unwrap_or(part) {
         "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Reader::QueryKeyValue,
         "attn_output.weight" => Reader::AttentionOutput,
         "ffn_gate.weight"
@@ -101,16 +105,8 @@ pub fn quantize_file(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<QuantizeReport> {
     let config = Config::from_header(source.header())?;
-    let tied = source.tensors().iter().all(|info| info.name != "output.weight");
-    let types = source
-        .tensors()
-        .iter()
-        .map(|info| match options.mix.choose(info, &config, tied) {
-            Some(format) => Ok(tensor_type(format)),
-            // What is kept is kept as it is, but no vector stays quantised or halved once factors may move into it.
-            None => block_format(info).map(|_| TensorType::F32),
-        })
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let tied = source.tensor("output.weight").is_err();
+    let types = file_types(source, options)?;
     let layout = header(source, &types, options)?.layout()?;
     let size_bytes = layout.size_bytes;
     let key = format!("{} {:?} {:?} {}", source_key(source), options.mix, options.method, options.key);
@@ -132,14 +128,44 @@ pub fn quantize_file(
     Ok(QuantizeReport { types: counts, size_bytes, bits_per_weight, imatrix })
 }
 
+/// The type of every tensor of the result.
+pub(crate) fn file_types(source: &Gguf, options: &QuantizeOptions) -> Result<Vec<TensorType>> {
+    let config = Config::from_header(source.header())?;
+    let tied = source.tensor("output.weight").is_err();
+    let chosen = source.tensors().iter().map(|info| match options.mix.choose(info, &config, tied) {
+        Some(format) => Ok(tensor_type(format)),
+        // What is kept is kept as it is, but no vector stays quantised or halved once factors may move into it.
+        None => Ok(block_format(info).map(|_| TensorType::F32)?),
+    });
+    chosen.collect()
+}
+
+/// A tensor's bytes as another type, rounded to nearest.
+pub(crate) fn converted(source: &Gguf, info: &TensorInfo, dtype: TensorType) -> Result<Vec<u8>> {
+    let bytes = source.tensor_bytes(&info.name)?;
+    if info.dtype == dtype {
+        return Ok(bytes.to_vec());
+    }
+    let mut values = vec![0.0; info.element_count() as usize];
+    dequantize(block_format(info)?, bytes, &mut values)?;
+    let format = format_of(dtype);
+    let mut out = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
+    ganglion_kernels::quantize(format, &values, &mut out)?;
+    Ok(out)
+}
+
 /// What the source's tensors are, without reading them all: header, length and time of change.
-fn source_key(source: &Gguf) -> String {
+pub(crate) fn source_key(source: &Gguf) -> String {
     let changed = source.modified().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{} {changed:?} {:?}", source.bytes().len(), source.tensors())
 }
 
 /// A writer that holds the result's metadata and the places of its tensors, but no data.
-fn header<'a>(source: &Gguf, types: &[TensorType], options: &QuantizeOptions) -> Result<GgufWriter<'a>> {
+pub(crate) fn header<'a>(
+    source: &Gguf,
+    types: &[TensorType],
+    options: &QuantizeOptions,
+) -> Result<GgufWriter<'a>> {
     let mut writer = GgufWriter::new();
     let replaced = ["general.file_type", "general.quantization_version", "ganglion.quantize.method"];
     for (key, value) in source.metadata().filter(|(key, _)| !replaced.contains(key)) {

@@ -64,12 +64,7 @@ impl Statistics {
         }
         self.count += (x.len() / columns) as u64;
         if let Some(moments) = &mut self.second_moments {
-            let rows = columns.div_ceil(threads.max(1)).next_multiple_of(ROWS_AT_ONCE);
-            std::thread::scope(|scope| {
-                for (share, values) in moments.values.chunks_mut(rows * columns).enumerate() {
-                    scope.spawn(move || add_moments(values, share * rows, x, columns));
-                }
-            });
+            add_outer(&mut moments.values, (x, columns), (x, columns), threads);
         }
     }
 
@@ -112,23 +107,34 @@ impl Statistics {
     }
 }
 
-/// Adds `x·xᵀ` to some rows of it, the first being row `first`.
-fn add_moments(values: &mut [f64], first: usize, x: &[f32], columns: usize) {
-    let mut sums = vec![0.0f32; ROWS_AT_ONCE * columns];
-    for (group, rows) in values.chunks_mut(ROWS_AT_ONCE * columns).enumerate() {
+/// Adds `Σ left·rightᵀ` over tokens: values and their number for each token on both sides; `sums` is (left columns, right columns).
+pub(crate) fn add_outer(sums: &mut [f64], left: (&[f32], usize), right: (&[f32], usize), threads: usize) {
+    let rows = left.1.div_ceil(threads.max(1)).next_multiple_of(ROWS_AT_ONCE);
+    std::thread::scope(|scope| {
+        for (share, sums) in sums.chunks_mut(rows * right.1).enumerate() {
+            scope.spawn(move || add_rows(sums, share * rows, left, right));
+        }
+    });
+}
+
+/// Adds to some rows of the sums, the first being row `first`.
+fn add_rows(sums: &mut [f64], first: usize, left: (&[f32], usize), right: (&[f32], usize)) {
+    let (left, (right, columns)) = (left.0.chunks_exact(left.1), right);
+    let mut parts = vec![0.0f32; ROWS_AT_ONCE * columns];
+    for (group, rows) in sums.chunks_mut(ROWS_AT_ONCE * columns).enumerate() {
         let first = first + group * ROWS_AT_ONCE;
         let count = rows.len() / columns;
-        sums.fill(0.0);
-        for token in x.chunks_exact(columns) {
-            for (i, sums) in sums.chunks_exact_mut(columns).take(count).enumerate() {
-                let factor = token[first + i];
-                for (sum, value) in sums.iter_mut().zip(token) {
-                    *sum += factor * value;
+        parts.fill(0.0);
+        for (left, right) in left.clone().zip(right.chunks_exact(columns)) {
+            for (i, parts) in parts.chunks_exact_mut(columns).take(count).enumerate() {
+                let factor = left[first + i];
+                for (part, value) in parts.iter_mut().zip(right) {
+                    *part += factor * value;
                 }
             }
         }
-        for (total, sum) in rows.iter_mut().zip(&sums) {
-            *total += f64::from(*sum);
+        for (sum, part) in rows.iter_mut().zip(&parts) {
+            *sum += f64::from(*part);
         }
     }
 }

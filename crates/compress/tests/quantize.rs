@@ -1,35 +1,21 @@
 //! Whole files: mixtures as llama.cpp chooses them, resuming, folding, calibration, importance matrices.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::path::Path;
+
+use common::{TEXT, divergence, folder, nano, one_thread};
 use ganglion_compress::{
-    Calibrator, CompressError, FileType, Knowledge, Method, Mix, PruneOptions, QuantizeOptions,
-    QuantizeReport, Subject, Windows, measure, prune_file, quantize_file, read_imatrix, write_imatrix,
+    Calibrator, FileType, Knowledge, Method, Mix, QuantizeOptions, QuantizeReport, Windows, quantize_file,
+    read_imatrix, write_imatrix,
 };
 use ganglion_gguf::Gguf;
-use ganglion_llm::{Config, KvType, Model, ModelOptions, Session, SessionOptions};
+use ganglion_llm::{Config, Model};
 use ganglion_tokenizer::Tokenizer;
-
-const TEXT: &str = include_str!("prompts.txt");
-
-fn nano() -> Gguf {
-    Gguf::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano/nano.gguf")).unwrap()
-}
-
-fn folder(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("ganglion-quantize-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
 
 fn options(file_type: &str, method: Method) -> QuantizeOptions {
     let mix = Mix::new(FileType::from_name(file_type).unwrap());
     QuantizeOptions { mix, method, threads: 1, key: String::new() }
-}
-
-fn one_thread() -> ModelOptions {
-    ModelOptions { threads: 1, ..ModelOptions::default() }
 }
 
 fn text(gguf: &Gguf, bytes: usize) -> (Knowledge, Windows) {
@@ -40,20 +26,6 @@ fn text(gguf: &Gguf, bytes: usize) -> (Knowledge, Windows) {
 
 fn quantized(path: &Path, options: &QuantizeOptions, knowledge: Knowledge) -> QuantizeReport {
     quantize_file(&nano(), path, options, knowledge, &mut |_| ()).unwrap()
-}
-
-/// Mean divergence from the source on text that no calibration here reads.
-fn divergence(path: &Path) -> f64 {
-    let session = |gguf: &Gguf| {
-        let model = std::sync::Arc::new(Model::load(gguf, one_thread()).unwrap());
-        let options = SessionOptions { batch_tokens: 128, kv: KvType::F32, ..SessionOptions::new(128) };
-        Session::new(model, options).unwrap()
-    };
-    let source = nano();
-    let windows = Windows::new(&Tokenizer::from_gguf(&source).unwrap(), &TEXT[12_000..15_000], 128).unwrap();
-    let (mut model, mut reference) = (session(&Gguf::open(path).unwrap()), session(&source));
-    let mut subject = Subject { model: &mut model, reference: Some(&mut reference) };
-    measure(&mut subject, &windows, &mut |_| ()).unwrap().divergence.unwrap().kl_mean
 }
 
 #[test]
@@ -174,27 +146,5 @@ fn metadata_is_kept_and_says_what_was_done() {
         let kept = gguf.metadata().find(|(other, _)| *other == key).map(|(_, value)| value);
         assert!(key == "general.quantization_version" || kept == Some(value), "{key}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
-}
-
-#[test]
-fn a_pruned_model_is_an_ordinary_smaller_one() {
-    let folder = folder("prune");
-    let path = folder.join("model.gguf");
-    let source = nano();
-    let windows = Windows::new(&Tokenizer::from_gguf(&source).unwrap(), &TEXT[..4000], 128).unwrap();
-    let options = PruneOptions { layers: 1, feed_forward: 0.3, multiple: 32, threads: 1 };
-    let report = prune_file(&source, &path, options, &windows, &mut |_, _| ()).unwrap();
-    assert_eq!((report.influence.len(), report.removed_layers.len(), report.channels), (6, 1, (768, 544)));
-    let least = report.influence.iter().copied().fold(f64::INFINITY, f64::min);
-    assert_eq!(report.influence[report.removed_layers[0]], least);
-    let gguf = Gguf::open(&path).unwrap();
-    let config = Config::from_header(gguf.header()).unwrap();
-    assert_eq!((config.layer_count, config.feed_forward_length), (5, 544));
-    assert!(divergence(&path).is_finite());
-
-    let none = PruneOptions { layers: 6, ..options };
-    let refused = prune_file(&source, &path, none, &windows, &mut |_, _| ());
-    assert!(matches!(refused, Err(CompressError::Prune { .. })), "{refused:?}");
     std::fs::remove_dir_all(folder).unwrap();
 }

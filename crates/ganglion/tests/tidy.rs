@@ -12,7 +12,7 @@ const UNSAFE_HOMES: [&str; 3] = ["crates/kernels/src/", "crates/gguf/src/mmap.rs
 const LAYERS: [&[&str]; 5] = [
     &["kernels", "gguf", "tokenizer", "site"],
     &["llm", "grammar", "audit"],
-    &["decide", "guard", "compress", "plan"],
+    &["decide", "guard", "compress", "export", "plan"],
     &["server", "io", "plant", "record"],
     &["ganglion"],
 ];

@@ -178,6 +178,49 @@ fn a_model_folder_becomes_a_file() {
 }
 
 /// A log of a real run.
+/// The form follows from the name of the result, and what a form has not got is refused before anything is written.
+#[test]
+fn models_go_out_in_the_forms_of_others() {
+    let folder = Folder::new();
+    let nano = repository().join("models/nano/nano.gguf");
+    let export = |out: &Path, more: &[&str]| {
+        ganglion(&[&["model", "export", text(&nano), text(out)][..], more].concat())
+    };
+    let [onnx, c, hugging] = ["nano.onnx", "nano.c", "nano"].map(|name| folder.path().join(name));
+    for (out, more, part) in [
+        (&onnx, &["--dtype", "q4_0"][..], "43 int4"),
+        (&c, &["--context", "32"], "memory for 32 tokens"),
+        (&hugging, &["--dtype", "bf16"], "LlamaForCausalLM"),
+    ] {
+        let output = export(out, more);
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(output.out.contains(part), "{}", output.out);
+    }
+    assert!(fs::read_to_string(folder.path().join("nano.h")).unwrap().contains("GANGLION_CONTEXT 32u"));
+    // A folder is a source too; what it was made of is not left behind.
+    let again = folder.path().join("again.onnx");
+    let output = ganglion(&["model", "export", text(&hugging), text(&again)]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["again.onnx", "nano", "nano.c", "nano.h", "nano.onnx"]);
+    for (name, more, part) in [
+        ("a.onnx", &["--kv", "int8"][..], "--kv is for c only"),
+        ("a.c", &["--no-tokenizer"], "safetensors and gguf only"),
+        ("a.c", &["--dtype", "q4_k"], "Q8_0, Q4_0 or F32"),
+        ("a.gguf", &[], "GGUF already"),
+        ("model.safetensors", &[], "the name of a folder"),
+        ("nano", &[], "is there already"),
+    ] {
+        let output = export(&folder.path().join(name), more);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.err.contains(part), "{name}: {}", output.err);
+    }
+}
+
 fn logged() -> TestSite {
     let site = TestSite::new("hvac");
     let script = site.folder.write("script.txt", "set the kitchen to 21 degrees\ntell me a joke\n");

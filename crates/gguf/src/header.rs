@@ -33,6 +33,14 @@ impl Header {
     /// A [`GgufError`] that names byte offset and field. Memory used is bounded by a small multiple of
     /// `bytes.len()`, whatever the lengths in the file claim.
     pub fn parse(bytes: &[u8]) -> Result<Header> {
+        Self::parse_start(bytes, bytes.len() as u64)
+    }
+
+    /// As [`Header::parse`], of a file of `size_bytes` whose beginning `bytes` holds at least the header.
+    ///
+    /// # Errors
+    /// As [`Header::parse`].
+    pub fn parse_start(bytes: &[u8], size_bytes: u64) -> Result<Header> {
         let mut cursor = Cursor::new(bytes);
         read_magic_and_version(&mut cursor)?;
         // Smallest tensor entry: empty name, no dimensions, type id, offset.
@@ -55,7 +63,7 @@ impl Header {
             header.read_tensor(&mut cursor, index)?;
         }
         header.data_offset = cursor.position().next_multiple_of(header.alignment_bytes) as u64;
-        header.place_tensors(bytes.len() as u64)?;
+        header.place_tensors(size_bytes)?;
         Ok(header)
     }
 

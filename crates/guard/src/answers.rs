@@ -27,8 +27,18 @@ pub(crate) fn kept_for_plans(site: &Site, command: &Command) -> Option<Reason> {
 }
 
 impl Guard {
-    pub(crate) fn watch_brain(&mut self, process: BrainProcess) {
-        if let Some(text) = self.brain.watch(self.now, process) {
+    pub(crate) fn follow_brain(&mut self, process: BrainProcess) {
+        let lost = self.brain.follow(self.now, process);
+        self.lose_brain(lost);
+    }
+
+    pub(crate) fn watch_brain(&mut self) {
+        let lost = self.brain.watch(self.now);
+        self.lose_brain(lost);
+    }
+
+    fn lose_brain(&mut self, lost: Option<Reason>) {
+        if let Some(text) = lost {
             self.counters.brain_losses += 1;
             self.breaker.open(self.now);
             self.notice(RecordKind::Brain, text);

@@ -50,24 +50,29 @@ impl BrainWatch {
         self.kill
     }
 
-    /// Compares with the supervisor's word and the clock. `Some` in the cycle in which the brain is lost.
-    pub fn watch(&mut self, now: Micros, process: BrainProcess) -> Option<Reason> {
-        let had_one = matches!(self.state, BrainState::Starting | BrainState::Ready);
-        let changed = process != self.process;
-        self.process = process;
-        if changed {
-            self.kill = None;
-            self.due_us = None;
-            self.announced = false;
-            self.started_us = now;
-            self.state = match process {
-                BrainProcess::Absent => BrainState::Absent,
-                BrainProcess::Restarting => BrainState::Lost,
-                BrainProcess::Running { .. } => BrainState::Starting,
-            };
-            return had_one.then(|| reason!("the brain's process ended"));
+    /// Takes over the supervisor's word. `Some` when the brain is lost by it. Comes before what the brain says is heard.
+    pub fn follow(&mut self, now: Micros, process: BrainProcess) -> Option<Reason> {
+        if process == self.process {
+            return None;
         }
-        let BrainProcess::Running { generation } = process else { return None };
+        let had_one = matches!(self.state, BrainState::Starting | BrainState::Ready);
+        self.process = process;
+        self.kill = None;
+        self.due_us = None;
+        self.announced = false;
+        self.started_us = now;
+        self.state = match process {
+            BrainProcess::Absent => BrainState::Absent,
+            BrainProcess::Restarting => BrainState::Lost,
+            BrainProcess::Running { .. } => BrainState::Starting,
+        };
+        had_one.then(|| reason!("the brain's process ended"))
+    }
+
+    /// Compares with the clock. `Some` in the cycle in which the brain is lost by its silence. Comes after what it says is
+    /// heard: the guard may have slept for longer than the brain may be silent.
+    pub fn watch(&mut self, now: Micros) -> Option<Reason> {
+        let BrainProcess::Running { generation } = self.process else { return None };
         match self.state {
             BrainState::Ready => {
                 let silent_from = self.heard_us.max(self.due_us.unwrap_or(0));

@@ -2,6 +2,7 @@
 
 use crate::lease::Lease;
 use crate::limits::*;
+use crate::operator::{OperatorCommands, OperatorQueue, operator_queue};
 use crate::policy::{News, Notice, Policy};
 use crate::rt;
 use crate::runner::Port;
@@ -89,7 +90,7 @@ pub struct Outside {
     /// Events in.
     pub requests: rtrb::Producer<Request>,
     /// Operator commands in.
-    pub operator: rtrb::Producer<OperatorCommand>,
+    pub operator: OperatorQueue,
     /// Approved commands out; the driver empties it.
     pub actuations: rtrb::Consumer<Actuation>,
     /// A copy of every record, for live display and for answering requests by their number.
@@ -111,7 +112,7 @@ pub struct Outside {
 pub struct Channels {
     signals: Arc<Signals>,
     requests: rtrb::Consumer<Request>,
-    operator: rtrb::Consumer<OperatorCommand>,
+    operator: OperatorCommands,
     actuations: rtrb::Producer<Actuation>,
     records: rtrb::Producer<Record>,
     statuses: rtrb::Producer<Status>,
@@ -142,7 +143,7 @@ impl Channels {
             deadline_misses: AtomicU64::new(0),
         });
         let (requests_in, requests) = rtrb::RingBuffer::new(REQUEST_QUEUE_MAX);
-        let (operator_in, operator) = rtrb::RingBuffer::new(OPERATOR_QUEUE_MAX);
+        let (operator_in, operator) = operator_queue();
         let (actuations, actuations_out) = rtrb::RingBuffer::new(ACTUATION_QUEUE_MAX);
         let (records, records_out) = rtrb::RingBuffer::new(STATUS_QUEUE_MAX * 4);
         let (fields, fields_out) = rtrb::RingBuffer::new(FIELD_QUEUE_MAX);
@@ -228,7 +229,7 @@ impl Port for Channels {
     }
 
     fn operator(&mut self) -> Option<OperatorCommand> {
-        self.operator.pop().ok()
+        self.operator.next()
     }
 
     fn brain(&mut self) -> BrainProcess {

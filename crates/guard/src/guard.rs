@@ -247,9 +247,10 @@ impl Guard {
         }
         // First, so that whatever else is decided in this cycle finds the place taken and is recorded as not sent.
         self.pay_safe();
-        self.watch_brain(input.brain);
+        self.follow_brain(input.brain);
         self.take_progress(input.progress);
         self.take_decisions(input.decisions);
+        self.watch_brain();
         self.expire_pending();
         self.settle();
         if let Some(request) = input.event {
@@ -456,7 +457,10 @@ impl Guard {
     /// A half-open breaker with nothing to do asks a question of its own, so that closing costs no operator's sentence.
     fn probe(&mut self) {
         if self.may_probe() && check_tags(&self.site, &self.sense, self.prompt_needed()).is_ok() {
-            self.ask(&Request::own(true), true);
+            // A sentence that was never asked before: an answer from memory would say nothing about the model.
+            let text = reason!("are you there? {}", self.counters.cycles);
+            let request = Request { sentence: Sentence::cut(text.as_str()), ..Request::own(true) };
+            self.ask(&request, true);
         }
     }
 

@@ -23,6 +23,8 @@ pub const NOTICES_PER_CYCLE_MAX: usize = 16;
 /// Brain messages looked at in one cycle, answers and parts of answers each; a flood is left in the socket. No more parts of
 /// answers are handed on.
 pub const DECISIONS_PER_CYCLE_MAX: usize = 8;
+/// The same, signs of life included, of which any number counts as one.
+pub const MESSAGES_PER_CYCLE_MAX: usize = 64;
 /// Parts of answers waiting for a reader.
 pub const FIELD_QUEUE_MAX: usize = 256;
 /// Values with a history (argument × choice of the selecting argument).

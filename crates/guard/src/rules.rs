@@ -156,6 +156,9 @@ impl Guard {
     }
 
     pub(crate) fn answer_by_rule(&mut self, request: &Request, accepted_us: Micros, why: Reason) {
+        if self.actuation.is_some() && !request.dry_run {
+            return self.refuse_busy(request, why);
+        }
         let event = self.event_of(request);
         self.answer_by_rule_for(request, &event, accepted_us, why);
     }
@@ -194,16 +197,18 @@ impl Guard {
     /// something else is decided; the rule controller does not repeat what it sent before.
     pub(crate) fn answer_by_safe(&mut self, request: &Request, why: Reason) {
         if self.actuation.is_some() {
-            self.counters.busy += 1;
-            return self.refuse(
-                request,
-                reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()),
-            );
+            return self.refuse_busy(request, why);
         }
         let event = self.event_of(request);
         let actuated = self.actuate(self.safe, Outcome::Safe, &event, request);
         let choice = self.safe_choice(reason!("safe command"));
         self.record_choice(request, &event, self.now, &choice, actuated, why);
+    }
+
+    /// One command a cycle: who comes second is told so.
+    fn refuse_busy(&mut self, request: &Request, why: Reason) {
+        self.counters.busy += 1;
+        self.refuse(request, reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()));
     }
 
     fn is_over_budget(&self, choice: &RuleChoice) -> bool {

@@ -7,7 +7,8 @@
 
 use crate::guard::Guard;
 use crate::limits::{
-    DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS, PENDING_MAX,
+    DECISIONS_PER_CYCLE_MAX, EARLY_WAKE_PAUSE_US, EARLY_WAKES_PER_PERIOD_MAX, JITTER_BUCKETS,
+    MESSAGES_PER_CYCLE_MAX, PENDING_MAX,
 };
 use crate::policy::{News, Policy};
 use crate::replica::Seen;
@@ -196,8 +197,14 @@ impl Runner {
         decisions.clear();
         progress.clear();
         let brain = port.brain();
-        while decisions.len() < DECISIONS_PER_CYCLE_MAX && progress.len() < DECISIONS_PER_CYCLE_MAX {
+        for _ in 0..MESSAGES_PER_CYCLE_MAX {
+            if decisions.len() == DECISIONS_PER_CYCLE_MAX || progress.len() == DECISIONS_PER_CYCLE_MAX {
+                break;
+            }
             match port.message() {
+                // One says as much as all that came since the last cycle.
+                Some(BrainMessage::Decision(sign))
+                    if sign.epoch == 0 && decisions.iter().any(|decision| decision.epoch == 0) => {}
                 Some(BrainMessage::Decision(decision)) => decisions.push(decision),
                 Some(BrainMessage::Progress(part)) => progress.push(part),
                 None => break,

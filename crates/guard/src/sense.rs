@@ -203,7 +203,7 @@ impl Sense {
 
 /// The mask of tag `index`; no bit for an index beyond the table.
 pub(crate) fn bit(index: usize) -> u64 {
-    if index < TAGS_MAX { 1 << index } else { 0 }
+    u32::try_from(index).ok().and_then(|index| 1u64.checked_shl(index)).unwrap_or(0)
 }
 
 /// The mask of several tags.

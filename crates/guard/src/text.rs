@@ -74,6 +74,9 @@ mod tests {
         assert_eq!(Quantity(20.1 + 0.2, "C").to_string(), "20.3 C");
         assert_eq!(Quantity(40.0, "%").to_string(), "40 %");
         assert_eq!(Quantity(f64::NAN, "").to_string(), "NaN");
+        assert_eq!(Quantity(f64::NEG_INFINITY, "m").to_string(), "-inf m");
+        assert_eq!(Quantity(999_999_999.0, "").to_string(), "999999999");
+        assert_eq!(Quantity(1e9, "").to_string(), "1e9");
         assert_eq!(Quantity(-0.00000001, "").to_string(), "0");
     }
 }

@@ -113,7 +113,7 @@ impl Guard {
         if let TriggerOn::Change { tag, .. } = trigger.on {
             state.reference = self.sense.values.get(tag).copied();
         }
-        *state = TriggerState { armed: false, due_us: None, last_us: Some(self.now), ..*state };
+        *state = TriggerState { armed: false, last_us: Some(self.now), ..*state };
         if let Some(count) = self.counters.triggers.get_mut(index) {
             *count = count.saturating_add(1);
         }

@@ -141,7 +141,7 @@ fn a_status_is_shown_when_more_than_time_and_counts_of_cycles_have_changed() {
     assert!(shown(&mut port, Status { mode: Mode::Held, ..first }));
     assert!(shown(&mut port, first), "and back");
     // What found no room is shown later.
-    let modes = |place: usize| if place % 2 == 0 { Mode::Held } else { Mode::Execute };
+    let modes = |place: usize| if place.is_multiple_of(2) { Mode::Held } else { Mode::Execute };
     for place in 0..=limits::STATUS_QUEUE_MAX {
         port.show(&Status { mode: modes(place), ..first });
     }

@@ -288,6 +288,46 @@ fn what_the_old_one_was_asked_it_still_answers() {
     assert_eq!(from[0], 0.0, "level 0 answered");
 }
 
+/// A brain that never stops saying that it lives, its level as confidence; where it is heard it is seen.
+fn chatter(folder: &Path, level: u8) -> Command {
+    let mut bytes = [0; DECISION_FRAME_BYTES];
+    Decision { confidence: f32::from(level) / 10.0, ..Decision::SIGN_OF_LIFE }.encode(&mut bytes);
+    let file = folder.join(format!("life{level}"));
+    fs::write(&file, bytes).unwrap();
+    let script = format!(
+        "exec 2>/dev/null; while dd if={} bs={DECISION_FRAME_BYTES} count=1 >&0; do sleep 0.02; done",
+        file.display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    command
+}
+
+#[test]
+fn a_retired_brains_signs_of_life_say_nothing_about_its_successor() {
+    let machine = Machine::new("chatter");
+    let folder = machine.0.clone();
+    let (supervisor, mut channel) =
+        Supervisor::start_variants(move |level| chatter(&folder, level), 3000).unwrap();
+    assert_eq!((supervisor.level(), supervisor.start_failures(), supervisor.garbage()), (0, 0, 0));
+    wait_for("it runs", || channel.process() == BrainProcess::Running { generation: 1 });
+    wait_for("it is heard", || channel.receive().is_some());
+    supervisor.want(4);
+    wait_for("the change", || {
+        while channel.receive().is_some() {}
+        channel.switch().is_some()
+    });
+    wait_for("the supervisor follows", || supervisor.generation() == 2);
+    // Both go on talking for a while.
+    let mut heard = Vec::new();
+    wait_for("the successor is heard", || {
+        heard.extend(decision(&mut channel).map(|decision| decision.confidence));
+        heard.len() > 10
+    });
+    assert!(heard.iter().all(|confidence| *confidence == 0.4), "{heard:?}");
+    assert_eq!(supervisor.garbage(), 0);
+}
+
 #[test]
 fn a_successor_that_does_not_start_leaves_everything_as_it_was() {
     let machine = Machine::new("stillborn");

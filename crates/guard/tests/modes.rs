@@ -139,3 +139,15 @@ fn a_trip_is_told_when_it_begins_and_not_in_every_cycle() {
     bench.values[0] = 55.0;
     assert_eq!(reasons(&bench.idle(), RecordKind::Trip).len(), 1, "another one");
 }
+
+#[test]
+fn severities_and_states_have_their_words() {
+    use Severity::*;
+    let words = [Nominal, Alarm, Degraded, Fault, LinkLost, Trip, EmergencyStop].map(Severity::as_str);
+    let expected = ["nominal", "alarm", "degraded", "fault", "link lost", "trip", "emergency stop"];
+    assert_eq!(words, expected);
+    let words = [BrainState::Absent, BrainState::Starting, BrainState::Ready, BrainState::Lost];
+    assert_eq!(words.map(BrainState::as_str), ["absent", "starting", "ready", "lost"]);
+    let words = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
+    assert_eq!(words.map(BreakerState::as_str), ["closed", "open", "half-open"]);
+}

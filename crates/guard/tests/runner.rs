@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_guard::*;
-use ganglion_site::{BrainMessage, Decision, Event, Micros};
+use ganglion_site::{BrainMessage, Decision, Event, Micros, Progress};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,15 @@ struct Fake {
     answer_delay_us: Option<Micros>,
     actuated: Vec<(Micros, Actuation)>,
     busy_us: Vec<Micros>,
+    /// How much later than asked each sleep ends.
+    late_us: Vec<Micros>,
     /// Questions that get no answer.
     mute: u32,
     /// Latency of each shadow probe's answer.
     probes_us: Vec<Micros>,
+    /// Parts of answers that wait, and how many answers and parts each cycle was given.
+    parts: u64,
+    given: Vec<(usize, usize)>,
     beats: u64,
 }
 
@@ -37,7 +42,7 @@ impl Port for Fake {
                 true
             }
             _ => {
-                self.now = at;
+                self.now = at + self.late_us.pop().unwrap_or(0);
                 false
             }
         }
@@ -67,6 +72,11 @@ impl Port for Fake {
         BrainProcess::Running { generation: 1 }
     }
     fn message(&mut self) -> Option<BrainMessage> {
+        if self.parts > 0 {
+            self.parts -= 1;
+            let (argument, value) = (None, ganglion_site::Value::Absent);
+            return Some(BrainMessage::Progress(Progress { epoch: 0, verb: 0, argument, value }));
+        }
         match self.answers.first() {
             Some((when, _)) if *when <= self.now => Some(BrainMessage::Decision(self.answers.remove(0).1)),
             _ => None,
@@ -94,6 +104,9 @@ impl Port for Fake {
     }
     fn field(&mut self, _: &Field) {}
     fn show(&mut self, _: &Status) {}
+    fn begins(&mut self, _: &Guard, _: Micros, input: &Input<'_>) {
+        self.given.push((input.decisions.len(), input.progress.len()));
+    }
     fn stopping(&mut self) -> bool {
         false
     }
@@ -121,6 +134,41 @@ fn an_answer_is_acted_on_when_it_comes_not_at_the_next_period() {
         port.actuated.iter().filter(|(_, a)| a.outcome == ganglion_site::Outcome::Model).collect();
     assert_eq!(model.len(), 1, "{:?}", port.actuated);
     assert_eq!(model[0].0 % 10_000, 3_000, "three ms after the period in which it was asked");
+    // Nor is the first one of a period kept waiting for a pause.
+    let mut port = Fake { requests: vec![request(1, "x")], answer_delay_us: Some(300), ..fake() };
+    let mut runner = runner();
+    runner.run(&mut port, Some(8));
+    assert_eq!(port.actuated[0].0 % 10_000, 300);
+    assert_eq!((runner.stats().cycles, runner.stats().extra_cycles), (8, 1));
+    let off_grid: Vec<Micros> = port.starts.iter().map(|at| at % 10_000).filter(|at| *at != 0).collect();
+    assert_eq!((port.starts.len(), off_grid), (9, vec![300]), "the grid is kept");
+}
+
+#[test]
+fn answers_that_come_together_are_settled_one_after_the_other_at_once() {
+    // Four events, asked in as many periods, with time for all; their answers come in the same moment.
+    let mut site = site();
+    site.guard.deadline_ms = 50;
+    let mut port = Fake { requests: (1..=4).map(|id| request(id, "x")).collect(), ..fake() };
+    let at = 1_000_000 + 83_000;
+    let warm = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
+    port.answers.extend((1..=4).map(|epoch| (at, decision(epoch, Some(warm)))));
+    let mut runner = Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms);
+    runner.run(&mut port, Some(10));
+    let sent: Vec<(Micros, u64)> = port.actuated.iter().map(|(at, a)| (*at, a.epoch)).collect();
+    assert_eq!(sent, [(at, 1), (at, 2), (at, 3), (at, 4)]);
+    assert_eq!(runner.stats().extra_cycles, 4);
+}
+
+#[test]
+fn a_cycle_takes_a_bounded_number_of_messages_and_leaves_the_others() {
+    let mut port = Fake { parts: 20, ..fake() };
+    port.answers = (0..20).map(|_| (1_000_000, decision(0, None))).collect();
+    runner().run(&mut port, Some(8));
+    let most = limits::DECISIONS_PER_CYCLE_MAX;
+    assert!(port.given.iter().all(|(answers, parts)| *answers <= most && *parts <= most), "{:?}", port.given);
+    assert_eq!(port.given[..2], [(0, most), (0, most)]);
+    assert_eq!(port.given.iter().map(|(answers, parts)| answers + parts).sum::<usize>(), 40);
 }
 
 fn slow_site() -> ganglion_site::Site {
@@ -152,17 +200,21 @@ fn a_flood_of_messages_is_paced() {
     let mut runner = Runner::new(Guard::new(&site).unwrap(), site.guard.period_ms);
     runner.run(&mut port, Some(6));
     assert!((50..=90).contains(&runner.stats().extra_cycles), "{}", runner.stats().extra_cycles);
+    // The last look for the event's answer is as punctual as ever: asked in the fifth period, 79 ms later.
+    let (at, actuation) = port.actuated.iter().find(|(_, a)| a.request == 1).expect("answered");
+    assert_eq!((*at, actuation.outcome), (1_400_000 + 79_000, ganglion_site::Outcome::Rule));
     assert_eq!(runner.stats().overruns, 0);
 }
 
 #[test]
 fn without_an_answer_the_rule_acts_before_the_deadline() {
     let mut port = Fake { requests: vec![request(9, "x")], ..fake() };
-    runner().run(&mut port, Some(8));
+    let mut runner = runner();
+    runner.run(&mut port, Some(8));
     let (at, actuation) = port.actuated.iter().find(|(_, a)| a.request == 9).expect("answered");
     assert_eq!(actuation.outcome, ganglion_site::Outcome::Rule);
-    // Asked at a grid point, deadline 20 ms later, last look 1 ms before it.
-    assert_eq!(at % 10_000, 9_000);
+    // Asked at a grid point, deadline 20 ms later, last look 1 ms before it: a cycle more, and the grid stays.
+    assert_eq!((at % 10_000, runner.stats().cycles, runner.stats().extra_cycles), (9_000, 8, 1));
 }
 
 #[test]
@@ -176,6 +228,23 @@ fn overruns_are_counted_and_not_made_up_in_a_burst() {
         assert!(pair[1] - pair[0] >= 10_000, "{:?}", port.starts);
         assert_eq!(pair[1] % 10_000, 0, "always on the grid");
     }
+}
+
+#[test]
+fn wake_up_delays_are_counted_by_powers_of_two() {
+    let mut port = Fake { late_us: vec![9_000, 1_024, 1_023, 2, 1, 0], ..fake() };
+    let mut runner = runner();
+    runner.run(&mut port, Some(8));
+    let mut expected = [0; limits::JITTER_BUCKETS];
+    // The first cycle and the last sleep are punctual; 1 is below 2, 1023 below 1024, 9000 below 16384.
+    (expected[0], expected[1], expected[2], expected[10], expected[11], expected[14]) = (3, 1, 1, 1, 1, 1);
+    assert_eq!((runner.stats().jitter, runner.stats().jitter_us_max), (expected, 9_000));
+    assert_eq!((runner.stats().cycles, runner.stats().overruns), (8, 0));
+    // What is beyond all of them is in the last one.
+    let mut port = Fake { late_us: vec![1 << 40], ..fake() };
+    let mut runner = Runner::new(Guard::new(&site()).unwrap(), 10);
+    runner.run(&mut port, Some(2));
+    assert_eq!(runner.stats().jitter[limits::JITTER_BUCKETS - 1], 1);
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
@@ -250,8 +319,8 @@ fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
         runner.run(&mut port, None);
         (status.advice().len(), runner.stats().cycles)
     });
-    outside.operator.push(OperatorCommand::Reset).unwrap();
-    outside.operator.push(OperatorCommand::Start).unwrap();
+    outside.operator.send(OperatorCommand::Reset).unwrap();
+    outside.operator.send(OperatorCommand::Start).unwrap();
     let mut heard = None;
     wait_for("the rule's command", || {
         let now = monotonic_us();
@@ -267,4 +336,19 @@ fn a_child_that_never_answers_leaves_the_rule_controller_in_control() {
     let (_, cycles) = thread.join().unwrap();
     assert!(cycles > 0);
     drop(supervisor);
+}
+
+/// Signs of life queue up while the guard sleeps; an answer behind any number of them is seen at once.
+#[test]
+fn an_answer_behind_many_signs_of_life_is_not_left_for_later() {
+    let mut port = fake();
+    port.answers = (0..40).map(|_| (0, decision(0, None))).chain([(0, decision(7, None))]).collect();
+    let mut runner = Runner::new(Guard::new(&site()).unwrap(), 10);
+    runner.run(&mut port, Some(1));
+    assert!(port.answers.is_empty());
+    assert_eq!(
+        runner.guard().status().counters.unexpected_answers,
+        1,
+        "the one to a question that was not asked"
+    );
 }

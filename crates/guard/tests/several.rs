@@ -326,3 +326,19 @@ proptest! {
         prop_assert_eq!(bench.guard.status().pending, 0);
     }
 }
+
+/// Without a brain two sentences are answered by rule. Where the one cycle's command is taken, the second is told so.
+#[test]
+fn a_rules_answer_behind_another_command_of_its_cycle_is_refused_as_busy() {
+    let mut bench = Bench::running();
+    bench.brain = BrainProcess::Restarting;
+    bench.values[0] = 10.0;
+    let got = bench.go(Some(request(1, "do it")), &[], None);
+    let sent = got.actuation.is_some();
+    let answers: Vec<_> = got.decisions().into_iter().cloned().collect();
+    for answer in &answers {
+        let approved = answer.verdict == Some(Verdict::Approved);
+        assert_eq!(approved, answer.actuated, "{}", answer.reason.as_str());
+    }
+    assert!(sent && !answers.is_empty());
+}

@@ -228,3 +228,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_trigger_lets_a_person_go_first_and_asks_in_the_next_cycle() {
+    let mut bench = bench("[[trigger]]\nname = \"p\"\nchange = \"price\"\nby = 5\npause_ms = 1\n");
+    bench.idle();
+    bench.values[1] = 40.0;
+    let got = bench.go(Some(request(1, "warm it")), &[decision(0, None)], None);
+    assert_eq!(got.event.unwrap().sentence.as_str(), "warm it");
+    assert_eq!(got.status.counters.triggers[0], 0);
+    let got = bench.idle();
+    assert!(
+        got.event.unwrap().sentence.as_str().is_empty() && got.status.counters.triggers[0] == 1,
+        "{got:?}"
+    );
+}
+
+#[test]
+fn a_plant_that_cannot_be_seen_is_nothing_to_ask_about() {
+    // The temperature has a trip limit: the rules are in control while it cannot be read, though the brain is ready.
+    let mut bench = bench("[[trigger]]\nname = \"p\"\nchange = \"price\"\nby = 5\npause_ms = 1\n");
+    bench.idle();
+    (bench.values[0], bench.values[1]) = (f64::NAN, 60.0);
+    for _ in 0..5 {
+        let got = bench.idle();
+        assert_eq!((got.status.counters.triggers[0], got.status.counters.events), (0, 0));
+        assert!(got.status.rule_in_control);
+    }
+    bench.values[0] = 20.0;
+    assert_eq!(bench.idle().status.counters.triggers[0], 1, "it has waited");
+}

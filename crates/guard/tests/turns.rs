@@ -241,3 +241,45 @@ fn a_trigger_whose_event_is_not_answered_asks_no_other() {
     assert!(got.event.is_some(), "what has changed meanwhile is asked now");
     assert_eq!(got.status.counters.triggers[..2], [2, 1]);
 }
+
+#[test]
+fn the_safe_command_is_never_superseded_and_a_rules_is() {
+    let mut bench = Bench::running();
+    asked(&mut bench, 1, 50);
+    asked(&mut bench, 2, 15);
+    bench.idle();
+    let got = bench.idle();
+    assert_eq!((got.decisions()[0].request, got.actuation.unwrap().outcome), (2, Outcome::Safe));
+    let mut got = bench.idle();
+    while got.decisions().is_empty() {
+        got = bench.idle();
+    }
+    assert_eq!((got.decisions()[0].request, got.actuation.unwrap().outcome), (1, Outcome::Safe));
+    assert_eq!(got.status.counters.superseded, 0);
+    // A rule's answer to an older event, after a younger one's to the same output.
+    let mut bench = Bench::running();
+    bench.values[1] = 80.0;
+    asked(&mut bench, 1, 30);
+    let young = asked(&mut bench, 2, 50);
+    bench.go(None, &[answer(&bench, young, FAN)], None);
+    let got = bench.idle();
+    assert_eq!((got.decisions()[0].request, got.decisions()[0].actuated), (1, false));
+    assert_eq!(got.status.counters.superseded, 1);
+}
+
+#[test]
+fn an_events_own_trip_finds_the_cycles_place_taken_and_is_refused() {
+    let mut bench = Bench::running();
+    let epoch = asked(&mut bench, 1, 50);
+    let mut tags = ganglion_site::TagValues::NONE;
+    tags.set(0, 60.0);
+    let trip = Request { tags, ..request(2, "it is hot") };
+    let got = bench.go(Some(trip), &[answer(&bench, epoch, WARM)], None);
+    let refused = got.decisions().into_iter().find(|record| record.request == 2).unwrap();
+    assert!(
+        refused.reason.as_str().starts_with("busy: another command was sent in this cycle; tag temperature")
+    );
+    assert_eq!((got.actuation.unwrap().outcome, got.status.counters.busy), (Outcome::Model, 1));
+    let got = bench.go(Some(trip), &[decision(0, None)], None);
+    assert_eq!((got.actuation.unwrap().outcome, got.status.counters.busy), (Outcome::Safe, 1));
+}

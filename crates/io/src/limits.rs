@@ -18,6 +18,10 @@ pub const HEARTBEATS_PER_WATCHDOG: u64 = 8;
 pub const WATCHDOG_CHECKS_PER_WATCHDOG: u64 = 4;
 /// Pause between two attempts to arm.
 pub const ARM_RETRY_MS: u64 = 500;
+/// Tries to write the safe command to a device that refuses it, and the pause between them.
+pub const SAFE_TRIES_MAX: u32 = 3;
+/// See [`SAFE_TRIES_MAX`].
+pub const SAFE_RETRY_MS: u64 = 20;
 /// Commands written between two looks at the rest of the driver's duties.
 pub const COMMANDS_PER_TICK_MAX: usize = 8;
 /// Registers of one read (functions 3 and 4; MODBUS Application Protocol V1.1b3).

@@ -71,7 +71,8 @@ impl FromStr for ModeWord {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let found = MODE_WORDS.iter().find(|(name, _)| *name == word);
+        let plain: String = word.chars().filter(|c| c.is_alphanumeric()).collect();
+        let found = MODE_WORDS.iter().find(|(name, _)| plain.eq_ignore_ascii_case(name));
         found.map(|(_, mode)| *mode).ok_or_else(|| {
             let names: Vec<&str> = MODE_WORDS.iter().map(|(name, _)| *name).collect();
             format!("unknown mode command `!{word}`: expected one of {}", names.join(", "))
@@ -99,6 +100,13 @@ pub(crate) fn parse_bytes(site: &Site, bytes: &[u8]) -> Result<Input, LineError>
     if let Some(word) = text.strip_prefix('!') {
         return word.trim().parse().map(Input::Mode).map_err(LineError::Grammar);
     }
+    // Whoever writes nothing but this wants the machine to stop, and not a model's opinion.
+    let plain = text.trim_end_matches(['!', '.']).to_ascii_lowercase();
+    match plain.as_str() {
+        "stop" => return Ok(Input::Mode(ModeWord::Stop)),
+        "estop" | "e-stop" | "emergency stop" => return Ok(Input::Mode(ModeWord::Estop)),
+        _ => {}
+    }
     if text.split_whitespace().next().is_some_and(is_assignment) {
         return parse_tags(site, text).map_err(LineError::Grammar);
     }
@@ -108,7 +116,7 @@ pub(crate) fn parse_bytes(site: &Site, bytes: &[u8]) -> Result<Input, LineError>
 /// `name=…`: no sentence starts like that.
 fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
     })
 }
 

@@ -42,6 +42,13 @@ fn lines_are_sentences_tags_or_modes() {
     check("  make the kitchen 21\r", sentence("make the kitchen 21"));
     check("is it a=b in there?", sentence("is it a=b in there?"));
     check("!estop", Input::Mode(ModeWord::Estop));
+    for said in ["!E-Stop", "! ESTOP", "e-stop", "Emergency stop!"] {
+        check(said, Input::Mode(ModeWord::Estop));
+    }
+    for said in ["!Stop", "STOP", "stop."] {
+        check(said, Input::Mode(ModeWord::Stop));
+    }
+    check("stop the fan in the hall", sentence("stop the fan in the hall"));
     check("power_price=70 office_occupied=yes", Input::Tags(vec![(4, 70.0), (3, 1.0)], None));
     check("power_price=70; save power", Input::Tags(vec![(4, 70.0)], Some("save power".to_owned())));
 }
@@ -60,6 +67,8 @@ fn unusable_lines_say_why() {
     check(b"!fly", "unknown mode command `!fly`: expected one of start, hold");
     check(b"power_price=abc", "expected a number from 0 to 200");
     check(b"attic=1", "unknown tag");
+    check(b"power-price=70", "unknown tag");
+    check(b"office.occupied=yes", "unknown tag");
     check(b"power_price=1 power_price=2", "twice");
     check(b"power_price=1 and more", "expected NAME=VALUE");
     check(b"power_price=1;", "empty");

@@ -145,6 +145,15 @@ impl RopeTable {
         }
     }
 
+    /// Cosine and sine of every pair at a position.
+    ///
+    /// # Panics
+    /// If the table has no row of this position.
+    pub fn angles(&self, position: usize) -> &[(f32, f32)] {
+        assert!(self.moved || (position + 1) * self.pairs <= self.table.len(), "outside the table");
+        &self.table[self.row(position)]
+    }
+
     fn row(&self, position: usize) -> Range<usize> {
         let first = position * self.pairs % self.table.len();
         first..first + self.pairs
@@ -169,9 +178,7 @@ impl RopeTable {
     /// # Panics
     /// If a shape disagrees or there are more tokens than rows.
     pub fn apply(&self, isa: Isa, pool: &Pool, x: &mut [f32], row: usize, head_dim: usize, position: usize) {
-        assert!(head_dim >= 2 * self.pairs && row.is_multiple_of(head_dim), "whole heads");
-        let end = position + x.len() / row;
-        assert!(self.moved || end * self.pairs <= self.table.len(), "outside the table");
+        self.check(x, row, head_dim, position);
         pool.for_each_row(x, row, &|token, heads| {
             let angles = &self.table[self.row(position + token)];
             match self.order {
@@ -179,6 +186,32 @@ impl RopeTable {
                 RopeOrder::Halves => rotate_halves(isa, heads, head_dim, angles),
             }
         });
+    }
+
+    /// The transpose of [`RopeTable::apply`]: what takes gradients back through it. For offline work; not fast.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn apply_transposed(&self, x: &mut [f32], row: usize, head_dim: usize, position: usize) {
+        self.check(x, row, head_dim, position);
+        for (token, heads) in x.chunks_exact_mut(row).enumerate() {
+            let angles = &self.table[self.row(position + token)];
+            for head in heads.chunks_exact_mut(head_dim) {
+                for (i, (cos, sin)) in angles.iter().enumerate() {
+                    let (a, b) = match self.order {
+                        RopeOrder::Interleaved => (2 * i, 2 * i + 1),
+                        RopeOrder::Halves => (i, i + self.pairs),
+                    };
+                    (head[a], head[b]) = rotate(head[a], head[b], (*cos, -*sin));
+                }
+            }
+        }
+    }
+
+    fn check(&self, x: &[f32], row: usize, head_dim: usize, position: usize) {
+        assert!(head_dim >= 2 * self.pairs && row.is_multiple_of(head_dim), "whole heads");
+        let end = position + x.len() / row;
+        assert!(self.moved || end * self.pairs <= self.table.len(), "outside the table");
     }
 }
 
@@ -253,6 +286,25 @@ mod tests {
             for rest in head * head_dim + 2 * pairs..(head + 1) * head_dim {
                 assert_eq!(neighbours[rest], source[rest]);
                 assert_eq!(halves[rest], source[rest]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_transpose_takes_a_rotation_back() {
+        let pool = Pool::new(1).unwrap();
+        for order in [RopeOrder::Interleaved, RopeOrder::Halves] {
+            let magnitude = 1.5;
+            let table =
+                RopeTable::new(&Rotation { magnitude, ..Rotation::plain(order, 6, 10_000.0) }, 8, &[]);
+            let source: Vec<f32> = (0..32).map(|i| i as f32 - 7.0).collect();
+            let mut x = source.clone();
+            table.apply(Isa::detect(), &pool, &mut x, 16, 8, 3);
+            assert_ne!(x, source);
+            table.apply_transposed(&mut x, 16, 8, 3);
+            for (i, (found, value)) in x.iter().zip(&source).enumerate() {
+                let factor = if i % 8 < 6 { magnitude * magnitude } else { 1.0 };
+                assert!((found - factor * value).abs() < 1e-4, "{i}: {found}");
             }
         }
     }

@@ -52,6 +52,14 @@ pub enum LlmError {
         /// Shape, innermost dimension first.
         expected: Vec<u64>,
     },
+    /// A matrix in two factors where only whole ones will do.
+    #[error(
+        "tensor {tensor} is a factor of a matrix, and this needs whole ones; take the model that was factored"
+    )]
+    Factors {
+        /// Its name.
+        tensor: String,
+    },
     /// A tensor that this crate would have to ignore, which would give wrong answers.
     #[error("tensor {tensor} has no place in a {architecture} model; convert the model without it")]
     UnexpectedTensor {
@@ -199,6 +207,12 @@ pub enum LlmError {
         /// Byte offset in that file.
         offset: usize,
         /// What is wrong.
+        reason: String,
+    },
+    /// A model that a Hugging Face folder cannot hold.
+    #[error("not as a Hugging Face folder: {reason}")]
+    Export {
+        /// Why.
         reason: String,
     },
     /// A file of a Hugging Face folder that cannot be read, or whose content is wrong.

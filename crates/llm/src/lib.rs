@@ -35,6 +35,7 @@
 //! free text only. It runs the GGUF architectures listed in `arch/`; another one is refused with their names. No encoders, no
 //! images, no Mixtral (experts in a `llama` file), no state-space layers.
 
+mod anatomy;
 mod arch;
 mod blocks;
 mod config;
@@ -55,6 +56,11 @@ mod sequence;
 mod session;
 mod tensors;
 
+pub use anatomy::Anatomy;
+pub use arch::{
+    Biases, Design, Gate, Head, LocalRope, Mixture, NormKind, NormPlace, Positions, Presence, QueryKeyNorm,
+    Residual, Windows,
+};
 pub use blocks::{Reader, Tap};
 pub use config::{Config, ExpertConfig, LayerSpec};
 pub use error::{LlmError, Result};
@@ -62,11 +68,16 @@ pub use format::{block_format, tensor_type};
 pub use generate::{Ending, encode_prompt, generate, generate_greedy, generate_text};
 pub use model::{Model, ModelOptions};
 pub use packed_file::{Loaded, PackedFolder};
+pub use parts::MatrixPart;
 pub use plan::MemoryPlan;
 pub use prefix_file::PrefixFile;
 pub use profile::{Clock, OperationTotal, Profiler, Span, Work};
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Overflow, Part, Session, SessionOptions};
+pub use tensors::{
+    Attention, Dense, Experts, FeedForward, Layer, Linear, Norm, RopeFactors, SharedExpert, Weights,
+};
+pub use tensors::{FACTORED, FIRST, SECOND};
 
 pub use ganglion_kernels::KvType;
 

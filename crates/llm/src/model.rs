@@ -11,7 +11,7 @@ use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
 use crate::session::SessionOptions;
-use crate::tensors::{FeedForward, Source, Wanted, Weights, check_tensors};
+use crate::tensors::{FeedForward, RopeFactors, Source, Wanted, Weights, check_tensors};
 
 /// How to load a model. None of it changes a single bit of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +39,22 @@ pub struct Model {
     pub(crate) weights: Weights<Matrix, Vec<f32>>,
 }
 
-/// Hands out matrices that are packed already, and reads vectors from the file.
-struct Loader<'a> {
-    gguf: &'a Gguf,
+/// Hands out matrices that are there already, and reads vectors from the file.
+pub(crate) struct Loader<'a, M> {
+    pub(crate) gguf: &'a Gguf,
     /// In the order of [`parts::list`].
-    matrices: std::vec::IntoIter<Matrix>,
+    pub(crate) matrices: std::vec::IntoIter<M>,
 }
 
-impl Source for Loader<'_> {
-    type Matrix = Matrix;
+impl<M> Source for Loader<'_, M> {
+    type Matrix = M;
     type Vector = Vec<f32>;
 
-    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Matrix>>> {
+    fn header(&self) -> &Header {
+        self.gguf.header()
+    }
+
+    fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<M>>> {
         if tensor.find(self.gguf.header())?.is_none() {
             return Ok(None);
         }
@@ -139,7 +143,7 @@ impl Model {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
-    /// A layer's matrix by the name of its tensor without the layer: `attn_q.weight`. `None` for stacked ones.
+    /// A layer's matrix by the name of its tensor without the layer: `attn_q.weight`, `attn_q.first.weight`. `None` for stacked ones.
     pub(crate) fn matrix_mut(&mut self, layer: usize, tensor: &str) -> Option<&mut Matrix> {
         let layer = &mut self.weights.layers[layer];
         let fused = self.config.design.gate == Gate::Fused;
@@ -147,27 +151,40 @@ impl Model {
             FeedForward::Dense(dense) => Some(dense),
             FeedForward::Experts(_) => None,
         };
-        Some(match tensor {
-            "attn_q.weight" => &mut layer.attention.query.matrix,
-            "attn_k.weight" => &mut layer.attention.key.matrix,
-            "attn_v.weight" => &mut layer.attention.value.matrix,
-            "attn_output.weight" => &mut layer.attention.output.matrix,
-            "ffn_gate.weight" => &mut dense?.gate.as_mut()?.matrix,
-            "ffn_up.weight" if !fused => &mut dense?.up.matrix,
-            "ffn_down.weight" => &mut dense?.down.matrix,
+        let (name, part) = tensor.split_once('.')?;
+        let linear = match name {
+            "attn_q" => &mut layer.attention.query,
+            "attn_k" => &mut layer.attention.key,
+            "attn_v" => &mut layer.attention.value,
+            "attn_output" => &mut layer.attention.output,
+            "ffn_gate" => dense?.gate.as_mut()?,
+            "ffn_up" if !fused => &mut dense?.up,
+            "ffn_down" => &mut dense?.down,
             _ => return None,
-        })
+        };
+        match (part, &mut linear.first) {
+            ("weight", None) | ("second.weight", Some(_)) => Some(&mut linear.matrix),
+            ("first.weight", first) => first.as_mut(),
+            _ => None,
+        }
     }
 
-    /// A table for each rotation of the model. Which factors apply is decided by the context, not by the tokens in it.
     pub(crate) fn rope_tables(&self, context_tokens: usize) -> Vec<RopeTable> {
-        let (ropes, factors) = (&self.config.ropes, &self.weights.rope_factors);
-        let by_length =
-            if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
-        let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
-        let table = |(index, rotation)| {
-            RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] })
-        };
-        ropes.rotations().iter().enumerate().map(table).collect()
+        rope_tables(&self.config, &self.weights.rope_factors, context_tokens)
     }
+}
+
+/// A table for each rotation of a model. Which factors apply is decided by the context, not by the tokens in it.
+pub(crate) fn rope_tables(
+    config: &Config,
+    factors: &RopeFactors<Vec<f32>>,
+    context_tokens: usize,
+) -> Vec<RopeTable> {
+    let ropes = &config.ropes;
+    let by_length =
+        if context_tokens > ropes.original_context_length { &factors.long } else { &factors.short };
+    let first = factors.always.as_ref().or(by_length.as_ref()).map_or(&[][..], Vec::as_slice);
+    let table =
+        |(index, rotation)| RopeTable::new(rotation, context_tokens, if index == 0 { first } else { &[] });
+    ropes.rotations().iter().enumerate().map(table).collect()
 }

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{LlmError, Result};
 use crate::limits::PACKED_FILE_BYTES_MIN;
-use crate::parts::{Part, pack_all};
+use crate::parts::{MatrixPart, pack_all};
 use crate::prefix_file::PrefixFile;
 
 /// To be raised with every change of this format or of the layout of any block format.
@@ -86,7 +86,7 @@ impl PackedFolder {
     }
 
     /// Maps the packed weights of `gguf`, after writing them if there are none.
-    pub(crate) fn open(&self, pool: &Pool, gguf: &Gguf, parts: &[Part]) -> Result<(Mapped, Loaded)> {
+    pub(crate) fn open(&self, pool: &Pool, gguf: &Gguf, parts: &[MatrixPart]) -> Result<(Mapped, Loaded)> {
         let path = self.file(gguf);
         let header = header(&key(gguf), parts);
         if let Ok(file) = MappedFile::open(&path)
@@ -103,7 +103,14 @@ impl PackedFolder {
         Ok((Mapped { file: Arc::new(file), path }, Loaded::Written))
     }
 
-    fn write(&self, path: &Path, header: &[u8], pool: &Pool, gguf: &Gguf, parts: &[Part]) -> Result<()> {
+    fn write(
+        &self,
+        path: &Path,
+        header: &[u8],
+        pool: &Pool,
+        gguf: &Gguf,
+        parts: &[MatrixPart],
+    ) -> Result<()> {
         let failed = |source: io::Error| LlmError::PackedFile { path: path.to_path_buf(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;
         // Two processes may write the same file at once: each under a name of its own.
@@ -130,17 +137,17 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    fn fits(file: &MappedFile, header: &[u8], parts: &[Part]) -> bool {
+    fn fits(file: &MappedFile, header: &[u8], parts: &[MatrixPart]) -> bool {
         let bytes = file.as_ref();
         bytes.starts_with(header) && bytes.len() == HEADER_BYTES + payload(parts)
     }
 
     /// All matrices, in the order of `parts`.
-    pub(crate) fn matrices(&self, parts: &[Part]) -> Result<Vec<Matrix>> {
+    pub(crate) fn matrices(&self, parts: &[MatrixPart]) -> Result<Vec<Matrix>> {
         parts.iter().map(|part| self.matrix(part)).collect()
     }
 
-    fn matrix(&self, part: &Part) -> Result<Matrix> {
+    fn matrix(&self, part: &MatrixPart) -> Result<Matrix> {
         let (first, count) = (HEADER_BYTES + part.packed.start, part.packed.len());
         let source: Arc<dyn AsRef<[u8]> + Send + Sync> = self.file.clone();
         match PackedBytes::mapped(source, first, count) {
@@ -153,11 +160,11 @@ impl Mapped {
     }
 }
 
-fn payload(parts: &[Part]) -> usize {
+fn payload(parts: &[MatrixPart]) -> usize {
     parts.last().map_or(0, |part| part.packed.end)
 }
 
-fn header(key: &[u8; 32], parts: &[Part]) -> Vec<u8> {
+fn header(key: &[u8; 32], parts: &[MatrixPart]) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());

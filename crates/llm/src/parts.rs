@@ -13,23 +13,34 @@ use crate::format::block_format;
 use crate::tensors::{Source, Wanted, Weights};
 
 /// One matrix of the model: a tensor, or some of its rows.
-#[derive(Debug, Clone)]
-pub(crate) struct Part {
-    pub(crate) tensor: String,
-    pub(crate) format: BlockFormat,
-    pub(crate) rows: usize,
-    pub(crate) k: usize,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixPart {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// How it is stored.
+    pub format: BlockFormat,
+    /// Output rows.
+    pub rows: usize,
+    /// Values of a row.
+    pub k: usize,
     /// Where its rows are among the bytes of the tensor.
     source: Range<usize>,
     /// Where it is among the packed bytes of all parts.
     pub(crate) packed: Range<usize>,
 }
 
-impl Part {
+impl MatrixPart {
+    /// Its rows as the file stores them.
+    ///
+    /// # Errors
+    /// [`ganglion_gguf::GgufError`] if the file is not the one that the part was listed from.
+    pub fn bytes<'a>(&self, gguf: &'a Gguf) -> Result<&'a [u8]> {
+        Ok(&gguf.tensor_bytes(&self.tensor)?[self.source.clone()])
+    }
+
     /// Its weights in the kernels' layout.
     pub(crate) fn pack(&self, gguf: &Gguf) -> Result<Matrix> {
-        let bytes = &gguf.tensor_bytes(&self.tensor)?[self.source.clone()];
-        Ok(Matrix::pack(&self.tensor, self.format, self.rows, self.k, bytes)?)
+        Ok(Matrix::pack(&self.tensor, self.format, self.rows, self.k, self.bytes(gguf)?)?)
     }
 
     /// A matrix over weights that were packed before.
@@ -41,12 +52,16 @@ impl Part {
 /// Lists the parts in the order in which [`Weights::read`] asks for them.
 struct Lister<'a> {
     header: &'a Header,
-    parts: Vec<Part>,
+    parts: Vec<MatrixPart>,
 }
 
 impl Source for Lister<'_> {
     type Matrix = ();
     type Vector = ();
+
+    fn header(&self) -> &Header {
+        self.header
+    }
 
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<()>>> {
         let Some(info) = tensor.find(self.header)? else { return Ok(None) };
@@ -56,7 +71,7 @@ impl Source for Lister<'_> {
             // `check_tensors` has found all sizes in bounds.
             let bytes = format.size_bytes(k).unwrap_or(0) * rows;
             let length = Matrix::packed_bytes(format, *rows, k).unwrap_or(0);
-            self.parts.push(Part {
+            self.parts.push(MatrixPart {
                 tensor: tensor.name.clone(),
                 format,
                 rows: *rows,
@@ -75,7 +90,7 @@ impl Source for Lister<'_> {
 }
 
 /// Every matrix of a file that [`crate::tensors::check_tensors`] has accepted.
-pub(crate) fn list(header: &Header, config: &Config) -> Result<Vec<Part>> {
+pub(crate) fn list(header: &Header, config: &Config) -> Result<Vec<MatrixPart>> {
     let mut lister = Lister { header, parts: Vec::new() };
     Weights::read(&mut lister, config)?;
     Ok(lister.parts)
@@ -88,7 +103,7 @@ pub(crate) fn list(header: &Header, config: &Config) -> Result<Vec<Part>> {
 pub(crate) fn pack_all(
     pool: &Pool,
     gguf: &Gguf,
-    parts: &[Part],
+    parts: &[MatrixPart],
     take: &(dyn Fn(usize, Matrix) -> Result<()> + Sync),
 ) -> Result<()> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
@@ -106,7 +121,7 @@ pub(crate) fn pack_all(
 }
 
 /// All parts in memory of this process.
-pub(crate) fn pack_into_memory(pool: &Pool, gguf: &Gguf, parts: &[Part]) -> Result<Vec<Matrix>> {
+pub(crate) fn pack_into_memory(pool: &Pool, gguf: &Gguf, parts: &[MatrixPart]) -> Result<Vec<Matrix>> {
     let packed: Vec<OnceLock<Matrix>> = parts.iter().map(|_| OnceLock::new()).collect();
     pack_all(pool, gguf, parts, &|index, matrix| {
         let fresh = packed[index].set(matrix).is_ok();

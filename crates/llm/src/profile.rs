@@ -5,6 +5,8 @@
 
 use ganglion_kernels::Matrix;
 
+use crate::tensors::Linear;
+
 /// Nanoseconds since a moment that stays the same; the caller's, because this crate reads no clock.
 pub type Clock = fn() -> u64;
 
@@ -20,6 +22,17 @@ pub struct Work {
 impl Work {
     /// Work that no figure is kept of.
     pub const NONE: Self = Self { bytes: 0, macs: 0 };
+
+    /// Products of these matrices, or of their factors, with `tokens` rows of activations.
+    pub(crate) fn linear<V>(all: &[&Linear<Matrix, V>], tokens: usize) -> Self {
+        all.iter().flat_map(|linear| linear.first.iter().chain([&linear.matrix])).fold(
+            Self::NONE,
+            |sum, matrix| {
+                let work = Self::products(&[matrix], tokens);
+                Self { bytes: sum.bytes + work.bytes, macs: sum.macs + work.macs }
+            },
+        )
+    }
 
     /// Products of these matrices with `tokens` rows of activations.
     pub fn products(matrices: &[&Matrix], tokens: usize) -> Self {

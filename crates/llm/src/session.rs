@@ -394,6 +394,23 @@ impl Session {
         place.map(|place| std::mem::swap(place, matrix)).is_some()
     }
 
+    /// [`Session::swap_matrix`] by a tensor's whole name, embedding and output included.
+    pub fn swap_tensor(&mut self, name: &str, matrix: &mut Matrix) -> bool {
+        let in_layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        if let Some((layer, part)) = in_layer {
+            let layer = layer.parse().ok().filter(|layer| *layer < self.model.config().layer_count);
+            return layer.is_some_and(|layer| self.swap_matrix(layer, part, matrix));
+        }
+        let weights = Arc::get_mut(&mut self.model).map(|model| &mut model.weights);
+        let place = weights.and_then(|weights| match name {
+            "token_embd.weight" => Some(&mut weights.embedding),
+            "output.weight" => weights.head.as_mut(),
+            _ => None,
+        });
+        let place = place.filter(|place| (place.rows(), place.k()) == (matrix.rows(), matrix.k()));
+        place.map(|place| std::mem::swap(place, matrix)).is_some()
+    }
+
     fn check_pass(&self, tokens: usize) -> Result<()> {
         let room = self.options.batch_tokens;
         if tokens > room {

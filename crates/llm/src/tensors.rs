@@ -21,6 +21,9 @@ pub(crate) trait Source {
     /// A tensor of `shape` (innermost dimension, the length of a row, first), as matrices of `rows` rows each, in order.
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<Self::Matrix>>>;
 
+    /// What the file says of itself.
+    fn header(&self) -> &Header;
+
     /// A vector, in parts of these lengths.
     fn vectors(&mut self, tensor: &Wanted, lengths: &[usize]) -> Result<Option<Vec<Self::Vector>>>;
 }
@@ -47,14 +50,16 @@ impl Wanted {
             None if self.presence == Presence::Optional => Ok(None),
             None => Err(LlmError::MissingTensor { tensor: tensor(), expected: self.shape.clone() }),
             // Some writers keep the 1 of a matrix of one row.
-            Some(info) if without_ones(&info.shape) != without_ones(&self.shape) => {
-                Err(LlmError::TensorShape {
-                    tensor: tensor(),
-                    found: info.shape.clone(),
-                    expected: self.shape.clone(),
-                })
-            }
+            Some(info) if without_ones(&info.shape) != without_ones(&self.shape) => Err(self.misshapen(info)),
             Some(info) => block_format(info).map(|_| Some(info)),
+        }
+    }
+
+    fn misshapen(&self, info: &TensorInfo) -> LlmError {
+        LlmError::TensorShape {
+            tensor: self.name.clone(),
+            found: info.shape.clone(),
+            expected: self.shape.clone(),
         }
     }
 }
@@ -67,88 +72,134 @@ fn without_ones(shape: &[u64]) -> &[u64] {
 
 /// All weights; matrices are (output rows, input length).
 #[derive(Debug)]
-pub(crate) struct Weights<M, V> {
-    pub(crate) embedding: M,
+pub struct Weights<M, V> {
+    /// (vocabulary, embedding)
+    pub embedding: M,
     /// (context_length, embedding): learned positions.
-    pub(crate) position_embedding: Option<M>,
-    pub(crate) layers: Vec<Layer<M, V>>,
-    pub(crate) output_norm: Norm<V>,
+    pub position_embedding: Option<M>,
+    /// In order.
+    pub layers: Vec<Layer<M, V>>,
+    /// Before the head.
+    pub output_norm: Norm<V>,
     /// `None`: the embedding is also the head.
-    pub(crate) head: Option<M>,
-    pub(crate) head_bias: Option<V>,
-    pub(crate) rope_factors: RopeFactors<V>,
+    pub head: Option<M>,
+    /// Added to logits.
+    pub head_bias: Option<V>,
+    /// What the rotation's frequencies are divided by.
+    pub rope_factors: RopeFactors<V>,
 }
 
 /// Divisors of the rotation's frequencies.
 #[derive(Debug)]
-pub(crate) struct RopeFactors<V> {
+pub struct RopeFactors<V> {
     /// For any context (Llama 3).
-    pub(crate) always: Option<V>,
+    pub always: Option<V>,
     /// For sessions up to the original context, and for longer ones (LongRoPE).
-    pub(crate) short: Option<V>,
-    pub(crate) long: Option<V>,
+    pub short: Option<V>,
+    /// The latter.
+    pub long: Option<V>,
 }
 
+/// One decoder layer.
 #[derive(Debug)]
-pub(crate) struct Layer<M, V> {
-    pub(crate) attention_norm: Option<Norm<V>>,
-    pub(crate) attention: Attention<M, V>,
-    pub(crate) attention_post_norm: Option<Norm<V>>,
-    pub(crate) feed_forward_norm: Option<Norm<V>>,
-    pub(crate) feed_forward: FeedForward<M, V>,
-    pub(crate) feed_forward_post_norm: Option<Norm<V>>,
+pub struct Layer<M, V> {
+    /// Of what attention reads.
+    pub attention_norm: Option<Norm<V>>,
+    /// The first sub-layer.
+    pub attention: Attention<M, V>,
+    /// Of what attention adds.
+    pub attention_post_norm: Option<Norm<V>>,
+    /// Of what the feed-forward part reads.
+    pub feed_forward_norm: Option<Norm<V>>,
+    /// The second sub-layer.
+    pub feed_forward: FeedForward<M, V>,
+    /// Of what the feed-forward part adds.
+    pub feed_forward_post_norm: Option<Norm<V>>,
 }
 
+/// Weights of a norm.
 #[derive(Debug)]
-pub(crate) enum Norm<V> {
-    Rms { weight: V },
-    Layer { weight: V, bias: V },
+pub enum Norm<V> {
+    /// RMSNorm.
+    Rms {
+        /// Factors.
+        weight: V,
+    },
+    /// LayerNorm.
+    Layer {
+        /// Factors.
+        weight: V,
+        /// Summands.
+        bias: V,
+    },
 }
 
-/// A product and its bias.
+/// A product and its bias; of a matrix in two factors, `matrix · (first · x)`.
 #[derive(Debug)]
-pub(crate) struct Linear<M, V> {
-    pub(crate) matrix: M,
-    pub(crate) bias: Option<V>,
+pub struct Linear<M, V> {
+    /// Of a matrix in two factors the one that reads the input: (rank, input length).
+    pub first: Option<M>,
+    /// (output rows, input length); behind a first factor (output rows, rank).
+    pub matrix: M,
+    /// (output rows)
+    pub bias: Option<V>,
 }
 
+/// The attention sub-layer.
 #[derive(Debug)]
-pub(crate) struct Attention<M, V> {
-    pub(crate) query: Linear<M, V>,
-    pub(crate) key: Linear<M, V>,
-    pub(crate) value: Linear<M, V>,
-    /// Of queries and keys: one head's weight, or one for all heads.
-    pub(crate) query_norm: Option<V>,
-    pub(crate) key_norm: Option<V>,
-    pub(crate) output: Linear<M, V>,
+pub struct Attention<M, V> {
+    /// (query heads · head_dim, embedding)
+    pub query: Linear<M, V>,
+    /// (key heads · head_dim, embedding)
+    pub key: Linear<M, V>,
+    /// As the keys.
+    pub value: Linear<M, V>,
+    /// Of queries: one head's weight, or one for all heads.
+    pub query_norm: Option<V>,
+    /// Of keys.
+    pub key_norm: Option<V>,
+    /// (embedding, query heads · head_dim)
+    pub output: Linear<M, V>,
 }
 
+/// The feed-forward sub-layer.
 #[derive(Debug)]
-pub(crate) enum FeedForward<M, V> {
+pub enum FeedForward<M, V> {
+    /// One.
     Dense(Dense<M, V>),
+    /// A choice of several.
     Experts(Experts<M, V>),
 }
 
+/// Two or three products with an activation between.
 #[derive(Debug)]
-pub(crate) struct Dense<M, V> {
-    pub(crate) gate: Option<Linear<M, V>>,
-    pub(crate) up: Linear<M, V>,
-    pub(crate) down: Linear<M, V>,
+pub struct Dense<M, V> {
+    /// (feed_forward, embedding); `None`: not gated.
+    pub gate: Option<Linear<M, V>>,
+    /// (feed_forward, embedding)
+    pub up: Linear<M, V>,
+    /// (embedding, feed_forward)
+    pub down: Linear<M, V>,
 }
 
+/// A sparse mixture.
 #[derive(Debug)]
-pub(crate) struct Experts<M, V> {
+pub struct Experts<M, V> {
     /// (experts, embedding)
-    pub(crate) router: M,
-    pub(crate) routed: Vec<Dense<M, V>>,
-    pub(crate) shared: Option<SharedExpert<M, V>>,
+    pub router: M,
+    /// In the order of the router's rows.
+    pub routed: Vec<Dense<M, V>>,
+    /// The one that every token is given to.
+    pub shared: Option<SharedExpert<M, V>>,
 }
 
+/// An expert for all tokens.
 #[derive(Debug)]
-pub(crate) struct SharedExpert<M, V> {
+pub struct SharedExpert<M, V> {
     /// (1, embedding)
-    pub(crate) gate: M,
-    pub(crate) dense: Dense<M, V>,
+    pub gate: M,
+    /// The expert.
+    pub dense: Dense<M, V>,
 }
 
 impl<M, V> Weights<M, V> {
@@ -164,6 +215,17 @@ struct Reader<'a, S> {
     config: &'a Config,
     prefix: String,
 }
+
+/// End of the name of a matrix's first factor, (rank, inputs): `blk.0.ffn_up.first.weight` reads what `blk.0.ffn_up.weight` would.
+pub const FIRST: &str = ".first.weight";
+/// End of the name of its second factor, (rows, rank).
+pub const SECOND: &str = ".second.weight";
+/// Matrices of a layer that a file may hold in two factors.
+pub const FACTORED: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
+/// A whole matrix, or the first factor of one and the second.
+type Factored<M> = (Option<M>, M);
 
 type LinearOf<S> = Linear<<S as Source>::Matrix, <S as Source>::Vector>;
 type DenseOf<S> = Dense<<S as Source>::Matrix, <S as Source>::Vector>;
@@ -228,13 +290,14 @@ impl<S: Source> Reader<'_, S> {
         let biases = config.design.biases;
         let [query_matrix, key_matrix, value_matrix] =
             match self.parts("attn_qkv.weight", length, [query, kv, kv], Presence::Optional)? {
-                Some(parts) => parts,
+                Some(parts) => parts.map(|matrix| (None, matrix)),
                 None => [
-                    self.required_matrix("attn_q.weight", length, query)?,
-                    self.required_matrix("attn_k.weight", length, kv)?,
-                    self.required_matrix("attn_v.weight", length, kv)?,
+                    self.factored("attn_q", length, query)?,
+                    self.factored("attn_k", length, kv)?,
+                    self.factored("attn_v", length, kv)?,
                 ],
             };
+        let linear = |(first, matrix), bias| Linear { first, matrix, bias };
         let fused =
             if biases.query_key_value == Presence::Never { Presence::Never } else { Presence::Optional };
         let [query_bias, key_bias, value_bias] =
@@ -258,9 +321,9 @@ impl<S: Source> Reader<'_, S> {
         Ok(Attention {
             query_norm: norm("attn_q_norm.weight", query_norm)?,
             key_norm: norm("attn_k_norm.weight", key_norm)?,
-            query: Linear { matrix: query_matrix, bias: query_bias },
-            key: Linear { matrix: key_matrix, bias: key_bias },
-            value: Linear { matrix: value_matrix, bias: value_bias },
+            query: linear(query_matrix, query_bias),
+            key: linear(key_matrix, key_bias),
+            value: linear(value_matrix, value_bias),
             output: self.linear("attn_output", query, length, biases.attention_output)?,
         })
     }
@@ -277,7 +340,8 @@ impl<S: Source> Reader<'_, S> {
             ),
             Gate::Fused => {
                 let [gate, up] = self.required_parts("ffn_up.weight", length, [hidden, hidden])?;
-                (Some(Linear { matrix: gate, bias: None }), Linear { matrix: up, bias: None })
+                let whole = |matrix| Linear { first: None, matrix, bias: None };
+                (Some(whole(gate)), whole(up))
             }
         };
         Ok(Dense { gate, up, down: self.linear("ffn_down", hidden, length, bias)? })
@@ -289,7 +353,7 @@ impl<S: Source> Reader<'_, S> {
         let gates = self.stack("ffn_gate_exps.weight", length, experts.feed_forward_length)?;
         let ups = self.stack("ffn_up_exps.weight", length, experts.feed_forward_length)?;
         let downs = self.stack("ffn_down_exps.weight", experts.feed_forward_length, length)?;
-        let plain = |matrix| Linear { matrix, bias: None };
+        let plain = |matrix| Linear { first: None, matrix, bias: None };
         let dense = |((gate, up), down)| Dense { gate: Some(plain(gate)), up: plain(up), down: plain(down) };
         let shared = match config.design.mixture {
             Mixture::None | Mixture::Routed => None,
@@ -329,10 +393,25 @@ impl<S: Source> Reader<'_, S> {
     }
 
     fn linear(&mut self, name: &str, k: usize, rows: usize, bias: Presence) -> Result<LinearOf<S>> {
-        Ok(Linear {
-            matrix: self.required_matrix(&format!("{name}.weight"), k, rows)?,
-            bias: self.vector(&format!("{name}.bias"), rows, bias)?,
-        })
+        let (first, matrix) = self.factored(name, k, rows)?;
+        Ok(Linear { first, matrix, bias: self.vector(&format!("{name}.bias"), rows, bias)? })
+    }
+
+    /// `name.weight`, or its two factors if the file has these. Their rank is the file's choice.
+    fn factored(&mut self, name: &str, k: usize, rows: usize) -> Result<Factored<S::Matrix>> {
+        let first = self.wanted(&format!("{name}{FIRST}"), &[k, k.min(rows)], Presence::Optional);
+        let Some(info) = self.source.header().tensor(&first.name).optional()? else {
+            return Ok((None, self.required_matrix(&format!("{name}.weight"), k, rows)?));
+        };
+        let rank = match info.shape.as_slice() {
+            [_, rank] if (1..=first.shape[1]).contains(rank) => *rank as usize,
+            // The shape of the highest rank, for the message.
+            _ => return Err(first.misshapen(info)),
+        };
+        Ok((
+            Some(self.required_matrix(&format!("{name}{FIRST}"), k, rank)?),
+            self.required_matrix(&format!("{name}{SECOND}"), rank, rows)?,
+        ))
     }
 
     fn matrix(&mut self, name: &str, k: usize, rows: usize, presence: Presence) -> Result<Option<S::Matrix>> {
@@ -415,6 +494,10 @@ struct Checker<'a> {
 impl Source for Checker<'_> {
     type Matrix = ();
     type Vector = ();
+
+    fn header(&self) -> &Header {
+        self.header
+    }
 
     fn matrices(&mut self, tensor: &Wanted, rows: &[usize]) -> Result<Option<Vec<()>>> {
         let Some(info) = tensor.find(self.header)? else { return Ok(None) };

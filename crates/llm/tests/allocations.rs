@@ -47,6 +47,9 @@ fn a_step_allocates_nothing() {
         };
         check(&gguf, options, &format!("{format:?}"));
     }
+    let sizes = Sizes { head_dim: 32, ..SMALL };
+    let factors = finish(factored(&random_gguf(sizes, FORMATS[0]), BlockFormat::Q8_0, ""));
+    check(&factors, SessionOptions { batch_tokens: 16, ..SessionOptions::new(64) }, "two factors");
     for golden in Golden::all() {
         let options = SessionOptions { batch_tokens: 16, sequences: 2, ..SessionOptions::new(64) };
         check(&golden.gguf(BlockFormat::Q8_0), options, &golden.name);

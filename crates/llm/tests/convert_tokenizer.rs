@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ganglion_gguf::Gguf;
 use ganglion_llm::LlmError;
-use ganglion_llm::convert::{FolderOptions, ModelFolder};
+use ganglion_llm::convert::{BlockFormat, ExportOptions, FolderExport, FolderOptions, ModelFolder};
 use ganglion_tokenizer::{EncodeOptions, TokenKind, Tokenizer};
 use serde_json::Value;
 
@@ -79,6 +79,32 @@ fn ids_are_those_of_the_source() {
         assert_eq!(tokenizer.add_eos_token(), !behind.is_empty() && name != "llama", "{name}");
         assert_eq!(tokenizer.chat_template().is_some(), template, "{name}");
         assert_eq!(tokenizer.token_kind(tokenizer.vocab_size() as u32 - 1), TokenKind::Unused, "{name}");
+    }
+}
+
+#[test]
+fn ids_stay_the_same_over_an_export() {
+    for name in ["gpt2", "smollm", "qwen2", "llama3", "llama", "mistral", "gemma"] {
+        let (gguf, before) = convert(&with_tokenizer(name, 3), None);
+        let out = Temporary::new();
+        let folder = Temporary(out.0.join("model"));
+        let options = ExportOptions { format: BlockFormat::F32, without_tokenizer: false };
+        FolderExport::new(&gguf, options).unwrap().write(&folder.0, &mut |_| ()).unwrap();
+        let (_, after) = convert(&folder, None);
+        assert_eq!(before.vocab_size(), after.vocab_size(), "{name}");
+        assert_eq!(before.chat_template(), after.chat_template(), "{name}");
+        let roles = |tokenizer: &Tokenizer| {
+            let around = (tokenizer.add_bos_token(), tokenizer.add_eos_token());
+            (tokenizer.bos(), tokenizer.eos(), tokenizer.unknown(), around)
+        };
+        assert_eq!(roles(&before), roles(&after), "{name}");
+        let expected = json(&golden(name).join("vectors.json"));
+        for vector in expected["vectors"].as_array().unwrap() {
+            let text = vector["text"].as_str().unwrap();
+            let ids: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
+            let options = EncodeOptions { add_bos: false, parse_special: true };
+            assert_eq!(after.encode(text, options), ids, "{name}: {text:?}");
+        }
     }
 }
 

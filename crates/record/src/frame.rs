@@ -300,7 +300,7 @@ pub(crate) fn fold(bytes: &[u8], out: &mut [u8]) -> Option<usize> {
 
 /// The reverse of [`fold`]; `None` for what it never writes, or more than `bytes_max`.
 pub(crate) fn unfold(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len() * 2);
+    let mut out = Vec::with_capacity((bytes.len() * 2).min(bytes_max));
     let mut rest = bytes.iter();
     while let Some(&byte) = rest.next() {
         if byte == 0 {

@@ -2,7 +2,7 @@
 
 use crate::error::RecordError;
 use crate::frame::{Adopt, Before, Given, Kind, OwnedBegin, OwnedEnd, read_begin, unfold, write_end};
-use crate::limits::{CYCLE_BYTES_MAX, LISTED_MAX};
+use crate::limits::{CYCLE_BYTES_MAX, LISTED_MAX, STATE_BYTES_MAX};
 use crate::reader::{Header, Recording};
 use crate::tape::Fault;
 use crate::writer::fingerprint;
@@ -161,7 +161,7 @@ type Found = Result<Option<Difference>, RecordError>;
 
 impl Player<'_, '_> {
     fn take(&mut self, place: &Place<'_>, kind: Kind, folded: &[u8]) -> Found {
-        let bytes_max = if kind == Kind::State { usize::MAX } else { CYCLE_BYTES_MAX * 4 };
+        let bytes_max = if kind == Kind::State { STATE_BYTES_MAX } else { CYCLE_BYTES_MAX * 4 };
         let body = unfold(folded, bytes_max).ok_or_else(|| place.broken("a frame that does not unfold"))?;
         match kind {
             Kind::Site => self.at_site(place, &body).map(|()| None),

@@ -40,7 +40,10 @@ impl Fault {
             Some(Self::EmergencyStop)
         } else if risen(Severity::Trip) {
             Some(Self::Trip)
-        } else if now.brain == BrainState::Lost && before.brain != BrainState::Lost {
+        } else if now.brain == BrainState::Lost
+            && matches!(before.brain, BrainState::Starting | BrainState::Ready)
+        {
+            // One that was never there is not lost: the first cycles of a run come before its first brain.
             Some(Self::Brain)
         } else if now.breaker == BreakerState::Open && before.breaker != BreakerState::Open {
             Some(Self::Breaker)

@@ -385,6 +385,43 @@ fn a_fault_writes_down_what_came_before_it() {
 }
 
 #[test]
+fn a_brain_that_is_still_to_be_started_is_no_fault() {
+    let dir = Dir::new("start");
+    let (mut plant, writer) = start(&dir, Options { everything: false, ..options(&dir) }, &SITE, 13);
+    let mut faults = Vec::new();
+    for brain in [
+        BrainProcess::Absent,
+        BrainProcess::Restarting,
+        BrainProcess::Running { generation: 1 },
+        BrainProcess::Running { generation: 1 },
+        BrainProcess::Restarting,
+    ] {
+        let tags = [TagSample::MISSING; 4];
+        let input = Input {
+            tags: &tags,
+            link: Link::DOWN,
+            sole_writer: true,
+            event: None,
+            decisions: &[],
+            progress: &[],
+            brain,
+            operator: None,
+            estop: false,
+        };
+        plant.cycle += 1;
+        plant.tape.begins(&plant.guard, plant.cycle * 20_000, &input);
+        let seen = plant.guard.cycle(plant.cycle * 20_000, &input).seen();
+        faults.push(seen.status.brain);
+        plant.tape.ends(&seen);
+    }
+    use BrainState::{Absent, Lost, Starting};
+    assert_eq!(faults, [Absent, Lost, Starting, Starting, Lost]);
+    drop(writer);
+    let report = replay(&[Recording::open(&dir.0.join("fault-000001.grec")).unwrap()], None).unwrap();
+    assert_eq!((report.faults, report.difference), (vec![(5, "brain lost")], None));
+}
+
+#[test]
 fn damaged_files_are_refused_or_torn_and_never_a_panic() {
     let dir = Dir::new("damage");
     let (mut plant, writer) = start(&dir, options(&dir), &SITE, 17);
@@ -414,6 +451,24 @@ fn damaged_files_are_refused_or_torn_and_never_a_panic() {
         std::fs::remove_file(dir.0.join(name)).unwrap();
     }
     assert!(matches!(files(&dir.0), Err(RecordError::Empty { .. })));
+}
+
+#[test]
+fn a_state_that_unfolds_without_end_is_refused() {
+    let dir = Dir::new("bomb");
+    let (mut plant, writer) = start(&dir, options(&dir), &SITE, 19);
+    plant.run(5);
+    drop(writer);
+    let file = dir.0.join("record-000001.grec");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // 127 times as large as it looks: a state of 8 MiB in a frame of 64 KiB.
+    let frame: Vec<u8> =
+        std::iter::once(crate::frame::Kind::State as u8).chain([0, 255].repeat(33_000)).collect();
+    let sized: Vec<u8> = (frame.len() as u32).to_le_bytes().into_iter().chain(frame).collect();
+    bytes.extend(crate::writer::block(&sized));
+    std::fs::write(&file, bytes).unwrap();
+    let refused = replay(&[Recording::open(&file).unwrap()], None).unwrap_err();
+    assert!(refused.to_string().contains("a frame that does not unfold"), "{refused}");
 }
 
 /// The reader's own checks, behind the checksum.

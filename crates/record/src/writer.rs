@@ -282,7 +282,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
 
     /// A replay can begin here: so can a file, and a piece of the flight recorder's memory.
     fn at_state(&mut self, body: &[u8]) {
-        let site = unfold(body, usize::MAX).and_then(|b| Fingerprint::try_from(b.get(..32)?).ok());
+        let site = unfold(body, STATE_BYTES_MAX).and_then(|b| Fingerprint::try_from(b.get(..32)?).ok());
         let Some(site) = site else { return };
         let now_us = ganglion_guard::monotonic_us();
         let (file_max, _) = self.file_sizes();
@@ -474,7 +474,7 @@ fn with_sites(frames: &[u8], text: impl Fn(Fingerprint) -> Option<Vec<u8>>) -> V
 }
 
 /// Size, checksum, content.
-fn block(content: &[u8]) -> Vec<u8> {
+pub(crate) fn block(content: &[u8]) -> Vec<u8> {
     let size = u32::try_from(content.len()).unwrap_or(u32::MAX);
     let mut bytes = size.to_le_bytes().to_vec();
     bytes.extend(ganglion_site::crc32(content).to_le_bytes());

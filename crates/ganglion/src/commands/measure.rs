@@ -11,6 +11,7 @@ use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 use ganglion_tokenizer::Tokenizer;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ pub struct Arguments {
     /// Folder of .jsonl suites to answer
     #[arg(long, value_name = "DIR")]
     suite: Option<PathBuf>,
-    /// Also measure tokens a second, on an idle machine
+    /// Also measure tokens a second and resident memory, on an idle machine
     #[arg(long)]
     speed: bool,
     /// Draw all models by size and accuracy (of suites, else agreement with the reference)
@@ -65,6 +66,8 @@ struct Found {
     size_bytes: u64,
     bits_per_weight: f64,
     memory_bytes: u64,
+    /// What a process that does nothing but run the model occupies.
+    resident_bytes: Option<u64>,
     text: Option<Measured>,
     /// Share of right answers in all suites, and in each.
     suite_accuracy: Option<f64>,
@@ -123,6 +126,7 @@ fn one(
         size_bytes: gguf.bytes().len() as u64,
         bits_per_weight: bytes as f64 * 8.0 / parameters.max(1) as f64,
         memory_bytes: Model::memory_plan(gguf.header(), &model.options(), threads)?.total_bytes(),
+        resident_bytes: None,
         text: None,
         suite_accuracy: None,
         suites: Vec::new(),
@@ -136,20 +140,30 @@ fn one(
     }
     if arguments.speed {
         found.tokens_per_s = Some(speed(&mut model)?);
+        found.resident_bytes = Some(resident_bytes(file, threads)?);
     }
     if let Some(suites) = suites {
-        let (loaded, how) =
-            LoadedModel::with_folder(&gguf, arguments.threads, load::packed_folder().as_ref())?;
-        load::announce(&how);
-        let (mut right, mut total) = (0, 0);
-        for suite in suites {
-            let score = suite::run(&loaded, suite, &mut tell(suite.cases.len(), &suite.name))?.exact;
-            (right, total) = (right + score.right, total + score.total);
-            found.suites.push((suite.name.clone(), score.share()));
-        }
-        found.suite_accuracy = Some(right as f64 / f64::max(total as f64, 1.0));
+        let (all, each) = accuracy(&gguf, suites, arguments.threads)?;
+        (found.suite_accuracy, found.suites) = (Some(all), each);
     }
     Ok(found)
+}
+
+/// The share of right answers in all suites, and in each.
+pub(super) fn accuracy(
+    gguf: &Gguf,
+    suites: &[suite::Suite],
+    threads: usize,
+) -> Result<(f64, Vec<(String, f64)>)> {
+    let (loaded, how) = LoadedModel::with_folder(gguf, threads, load::packed_folder().as_ref())?;
+    load::announce(&how);
+    let (mut right, mut total, mut each) = (0, 0, Vec::new());
+    for suite in suites {
+        let score = suite::run(&loaded, suite, &mut tell(suite.cases.len(), &suite.name))?.exact;
+        (right, total) = (right + score.right, total + score.total);
+        each.push((suite.name.clone(), score.share()));
+    }
+    Ok((right as f64 / f64::max(total as f64, 1.0), each))
 }
 
 /// Counts on a terminal's one line.
@@ -179,6 +193,19 @@ fn session(gguf: &Gguf, arguments: &Arguments) -> Result<Session> {
     };
     let options = SessionOptions { kv: arguments.kv, ..SessionOptions::new(context) };
     Ok(Session::new(Arc::new(model), options)?)
+}
+
+/// Resident memory of a process of its own that runs the model: this one holds others too.
+fn resident_bytes(file: &Path, threads: usize) -> Result<u64> {
+    let program = std::env::current_exe().context("this program's own path")?;
+    let mut child = Command::new(program);
+    child.args(["bench", "engine", "--json", "--repeat", "1"]).arg(file);
+    child.args(["-p", &PREFILL_TOKENS.to_string(), "-n", &DECODE_TOKENS.to_string()]);
+    let done = child.args(["-t", &threads.to_string()]).output().context("bench engine")?;
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).with_context(|| {
+        format!("bench engine of {}: {}", file.display(), String::from_utf8_lossy(&done.stderr).trim())
+    })?;
+    report["resident_bytes"].as_u64().context("bench engine: no resident_bytes")
 }
 
 /// Tokens a second of a prompt, and of one token after the other behind it.
@@ -239,6 +266,7 @@ fn report(found: &Found, arguments: &Arguments) -> serde_json::Value {
         "bits_per_weight": found.bits_per_weight,
         "size_bytes": found.size_bytes,
         "memory_bytes": found.memory_bytes,
+        "resident_bytes": found.resident_bytes,
         "suite_accuracy": found.suite_accuracy,
         "suites": suites,
         "prefill_tokens_per_s": found.tokens_per_s.map(|s| s.0),
@@ -254,6 +282,9 @@ fn print(out: &mut dyn Write, found: &Found) -> Result<()> {
         found.bits_per_weight
     )?;
     writeln!(out, "memory            {:>12}  weights, KV cache, scratch", size(found.memory_bytes))?;
+    if let Some(resident) = found.resident_bytes {
+        writeln!(out, "resident          {:>12}  of a process that runs it", size(resident))?;
+    }
     if let Some(text) = &found.text {
         writeln!(
             out,
@@ -279,22 +310,40 @@ fn print(out: &mut dyn Write, found: &Found) -> Result<()> {
 }
 
 fn table(out: &mut dyn Write, all: &[Found]) -> Result<()> {
+    let name = |found: &Found| found.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let width = all.iter().map(|found| name(found).chars().count()).max().unwrap_or(0).max("model".len());
     writeln!(
         out,
-        "{:<24} {:>11} {:>6} {:>12} {:>10} {:>7} {:>7} {:>9} {:>8}",
-        "model", "size", "bits", "perplexity", "KL", "same %", "right %", "prefill/s", "decode/s"
+        "{:<width$} {:>11} {:>6} {:>11} {:>11} {:>12} {:>8} {:>10} {:>10} {:>7} {:>7} {:>9} {:>8}",
+        "model",
+        "size",
+        "bits",
+        "memory",
+        "resident",
+        "perplexity",
+        "bits/B",
+        "KL",
+        "KL p99",
+        "same %",
+        "right %",
+        "prefill/s",
+        "decode/s"
     )?;
     let cell = |value: Option<f64>, digits: usize| value.map_or("–".into(), |v| format!("{v:.digits$}"));
     for found in all {
         let divergence = found.text.and_then(|text| text.divergence);
         writeln!(
             out,
-            "{:<24} {:>11} {:>6.2} {:>12} {:>10} {:>7} {:>7} {:>9} {:>8}",
-            found.file.file_stem().unwrap_or_default().to_string_lossy(),
+            "{:<width$} {:>11} {:>6.2} {:>11} {:>11} {:>12} {:>8} {:>10} {:>10} {:>7} {:>7} {:>9} {:>8}",
+            name(found),
             size(found.size_bytes),
             found.bits_per_weight,
+            size(found.memory_bytes),
+            found.resident_bytes.map_or("–".into(), size),
             cell(found.text.map(|text| text.perplexity), 3),
+            cell(found.text.map(|text| text.bits_per_byte), 3),
             cell(divergence.map(|d| d.kl_mean), 6),
+            cell(divergence.map(|d| d.kl_p99), 4),
             cell(divergence.map(|d| d.top1_agreement * 100.0), 2),
             cell(found.suite_accuracy.map(|share| share * 100.0), 2),
             cell(found.tokens_per_s.map(|s| s.0), 0),

@@ -1,6 +1,6 @@
 //! `ganglion model`: look into, convert and evaluate model files.
 
-use super::{calibrate, measure, prune, quantize};
+use super::{calibrate, export, factorize, measure, optimize, prune, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -54,6 +54,9 @@ enum Action {
     Calibrate(calibrate::Arguments),
     Quantize(quantize::Arguments),
     Prune(prune::Arguments),
+    Factorize(factorize::Arguments),
+    Optimize(optimize::Arguments),
+    Export(export::Arguments),
     /// Convert a Hugging Face folder, or a llama2.c checkpoint, to GGUF
     #[command(
         after_help = "Examples:\n  ganglion model convert SmolLM2-135M-Instruct smollm2.gguf --type q8_0\n  \
@@ -98,6 +101,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Action::Calibrate(arguments) => calibrate::run(arguments)?,
         Action::Quantize(arguments) => quantize::run(arguments)?,
         Action::Prune(arguments) => prune::run(arguments)?,
+        Action::Factorize(arguments) => factorize::run(arguments)?,
+        Action::Optimize(arguments) => optimize::run(arguments)?,
+        Action::Export(arguments) => export::run(arguments)?,
         Action::Eval { file, suite, json, wrong } => eval(file, suite, *json, *wrong)?,
         Action::Convert(arguments) => convert(arguments)?,
     }

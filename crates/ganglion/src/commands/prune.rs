@@ -1,22 +1,30 @@
-//! `ganglion model prune`: fewer layers and channels.
+//! `ganglion model prune`: fewer layers, heads, channels and values of the stream, or zeros in matrices of the old size.
 
 use crate::load::size;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT};
-use ganglion_compress::{PruneOptions, prune_file};
+use ganglion_compress::{
+    Importance, Pattern, PruneOptions, SparseMethod, SparseOptions, Windows, prune_file, sparsify_file,
+};
 use ganglion_gguf::Gguf;
 use ganglion_llm::ModelOptions;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Instant;
 
-/// Take layers and feed-forward channels out of a model
+/// Take layers, heads, channels or weights out of a model
 #[derive(Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   ganglion model prune model.gguf smaller.gguf --calibrate text.txt --ffn 0.3 --layers 1
+  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --hidden 0.25
+  ganglion model prune model.gguf sparse.gguf --calibrate text.txt --sparsity 2:4 --method sparsegpt
 
-The layers that turn the residual stream least go, and the channels that add least; those that stay are solved anew. What comes out is an
-ordinary model: measure it, and quantise it after.")]
+What goes is what the text shows to matter least; what stays is solved anew, so that it follows the whole model. What comes out is an
+ordinary model: measure it, and quantise it after. With --sparsity it has the old size and speed, and zeros: the engine multiplies them
+like any other weight.
+
+Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file
     source: PathBuf,
@@ -29,12 +37,31 @@ pub struct Arguments {
     /// Whole layers to take out
     #[arg(long, value_name = "N", default_value_t = 0)]
     layers: usize,
+    /// Key/value heads to take out of each layer, with the query heads that share them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    heads: usize,
+    /// Query heads to take out of each key/value head
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    queries: usize,
     /// Share of each layer's feed-forward channels to take out, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     ffn: f64,
-    /// Channels that stay are a multiple of this; 256 lets k-quants apply
+    /// Share of the residual stream's values to take out, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    hidden: f64,
+    /// Channels and values of the stream that stay are a multiple of this; 256 lets k-quants apply
     #[arg(long, value_name = "N", default_value_t = 32)]
     multiple: usize,
+    /// What heads and channels are chosen by: reconstruction, activation or taylor
+    #[arg(long, default_value = "reconstruction", value_parser = parse_importance)]
+    importance: Importance,
+    /// Zeros in place of weights: a share of each matrix (0.5), or all but N of M in a row (2:4)
+    #[arg(long, value_name = "SHARE|N:M", value_parser = parse_pattern,
+          conflicts_with_all = ["layers", "heads", "queries", "ffn", "hidden"])]
+    sparsity: Option<Pattern>,
+    /// Which weights become zeros: magnitude, wanda or sparsegpt
+    #[arg(long, default_value = "sparsegpt", requires = "sparsity", value_parser = parse_method)]
+    method: SparseMethod,
     /// Tokens of the text that are read, spread over the file
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
     calibrate_tokens: usize,
@@ -46,10 +73,25 @@ pub struct Arguments {
     threads: usize,
 }
 
+fn parse_importance(name: &str) -> Result<Importance, String> {
+    let names = || Importance::ALL.map(Importance::name).join(", ");
+    Importance::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+fn parse_pattern(name: &str) -> Result<Pattern, String> {
+    Pattern::from_name(name).ok_or_else(|| "expected a share of 0 to 1, or N:M like 2:4".to_owned())
+}
+
+fn parse_method(name: &str) -> Result<SparseMethod, String> {
+    let names = || SparseMethod::ALL.map(SparseMethod::name).join(", ");
+    SparseMethod::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { layers, heads, queries, ffn, hidden, sparsity, .. } = *arguments;
     ensure!(
-        arguments.layers > 0 || arguments.ffn > 0.0,
-        "nothing to take out: give --layers N or --ffn SHARE"
+        sparsity.is_some() || layers + heads + queries > 0 || ffn > 0.0 || hidden > 0.0,
+        "nothing to take out: give --layers N, --heads N, --queries N, --ffn SHARE, --hidden SHARE or --sparsity SHARE"
     );
     let source = Gguf::open(&arguments.source).context("model")?;
     let (windows, _) = super::quantize::windows(
@@ -59,27 +101,82 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.calibrate_tokens,
     )?;
     let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    match sparsity {
+        Some(pattern) => sparsify(arguments, pattern, &source, &windows, threads),
+        None => prune(arguments, &source, &windows, threads),
+    }
+}
+
+fn prune(arguments: &Arguments, source: &Gguf, windows: &Windows, threads: usize) -> Result<()> {
     let options = PruneOptions {
         layers: arguments.layers,
+        heads: arguments.heads,
+        queries: arguments.queries,
         feed_forward: arguments.ffn,
+        hidden: arguments.hidden,
         multiple: arguments.multiple,
+        importance: arguments.importance,
         threads,
     };
-    let terminal = std::io::stderr().is_terminal();
-    let report = prune_file(&source, &arguments.out, options, &windows, &mut |done, all| {
-        if terminal {
-            eprint!("\r{:3.0} %{}", done as f64 / all as f64 * 100.0, if done == all { "\n" } else { "" });
+    let report = prune_file(source, &arguments.out, options, windows, &mut meter())?;
+    if !report.influence.is_empty() {
+        let influence: Vec<_> = report.influence.iter().map(|value| format!("{value:.3}")).collect();
+        println!("influence of the layers: {}", influence.join(" "));
+        println!("layers removed: {:?}", report.removed_layers);
+    }
+    for (what, (before, after)) in [
+        ("query heads", report.heads),
+        ("key/value heads", report.kv_heads),
+        ("feed-forward channels", report.channels),
+        ("values of the stream", report.hidden),
+    ] {
+        if before != after {
+            println!("{what}: {after} of {before}");
         }
-    })?;
-    let influence: Vec<_> = report.influence.iter().map(|value| format!("{value:.3}")).collect();
-    println!("influence of the layers: {}", influence.join(" "));
+    }
+    let (before, after) = report.parameters;
     println!(
-        "wrote {}: {}; layers removed: {:?}; feed-forward channels {} of {}",
+        "wrote {}: {}; {:.2} M of {:.2} M parameters ({:.1} % less)",
         arguments.out.display(),
         size(report.size_bytes),
-        report.removed_layers,
-        report.channels.1,
-        report.channels.0
+        after as f64 / 1e6,
+        before as f64 / 1e6,
+        100.0 - 100.0 * after as f64 / before.max(1) as f64
     );
     Ok(())
+}
+
+fn sparsify(
+    arguments: &Arguments,
+    pattern: Pattern,
+    source: &Gguf,
+    windows: &Windows,
+    threads: usize,
+) -> Result<()> {
+    let options = SparseOptions { pattern, method: arguments.method, threads };
+    let report = sparsify_file(source, &arguments.out, options, windows, &mut meter())?;
+    let (zeros, all) = report.zeros;
+    println!(
+        "wrote {}: {}; {:.1} % zeros in {} matrices, of the old size and speed",
+        arguments.out.display(),
+        size(report.size_bytes),
+        100.0 * zeros as f64 / all.max(1) as f64,
+        report.matrices
+    );
+    Ok(())
+}
+
+/// Progress with the time left, on a terminal's one line.
+pub(super) fn meter() -> impl FnMut(usize, usize) {
+    let (start, terminal) = (Instant::now(), std::io::stderr().is_terminal());
+    move |done, all| {
+        if terminal {
+            let share = done as f64 / all.max(1) as f64;
+            let left = start.elapsed().as_secs_f64() * (1.0 / share.max(1e-9) - 1.0);
+            eprint!("\r{:3.0} %  {left:>5.0} s left ", share * 100.0);
+            if done == all {
+                eprint!("\r{:40}\r", "");
+            }
+        }
+    }
 }

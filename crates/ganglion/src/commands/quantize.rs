@@ -33,9 +33,9 @@ pub struct Arguments {
     /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, …
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     file_type: FileType,
-    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround
-    #[arg(long, default_value = "rtn", value_parser = parse_method)]
-    method: Method,
+    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround; by default gptq with a text, imatrix with a matrix, else rtn
+    #[arg(long, value_parser = parse_method)]
+    method: Option<Method>,
     /// Text like what the model will read; needed by all methods but rtn and hqq
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
@@ -67,7 +67,7 @@ fn parse_type(name: &str) -> Result<FileType, String> {
         .ok_or_else(|| format!("expected one of {}", FileType::names().collect::<Vec<_>>().join(", ")))
 }
 
-fn parse_method(name: &str) -> Result<Method, String> {
+pub(super) fn parse_method(name: &str) -> Result<Method, String> {
     let names = || Method::ALL.map(Method::name).join(", ");
     Method::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
 }
@@ -77,19 +77,35 @@ fn parse_override(text: &str) -> Result<(String, BlockFormat), String> {
     Ok((part.to_owned(), super::model::parse_format(format)?))
 }
 
+impl Arguments {
+    /// What comes nearest to the source by what is known (`docs/bench/compress.md`).
+    fn method(&self) -> Method {
+        let best = match (&self.calibrate, &self.imatrix) {
+            (Some(_), _) => Method::Gptq,
+            (None, Some(_)) => Method::Imatrix,
+            (None, None) => Method::Rtn,
+        };
+        self.method.unwrap_or(best)
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     check(arguments)?;
     let mut options = ModelOptions::default();
     if arguments.threads > 0 {
         options.threads = arguments.threads;
     }
-    let converted = if arguments.source.is_dir() { Some(convert(arguments)?) } else { None };
+    let converted = if arguments.source.is_dir() {
+        Some(convert(&arguments.source, &arguments.out, false)?)
+    } else {
+        None
+    };
     let source = Gguf::open(converted.as_ref().unwrap_or(&arguments.source)).context("model")?;
     let (knowledge, key, windows) = knowledge(arguments, &source, options)?;
     let mut mix = Mix::new(arguments.file_type);
     mix.pure = arguments.pure;
     mix.overrides = arguments.overrides.clone();
-    let options = QuantizeOptions { mix, method: arguments.method, threads: options.threads, key };
+    let options = QuantizeOptions { mix, method: arguments.method(), threads: options.threads, key };
     let mut meter = Meter::new();
     let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
     meter.end();
@@ -113,9 +129,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// What does not go together is refused before anything is read.
 fn check(arguments: &Arguments) -> Result<()> {
-    let method = arguments.method.name();
+    let method = arguments.method().name();
     let text = arguments.calibrate.is_some();
-    match arguments.method.needs() {
+    match arguments.method().needs() {
         Needs::Nothing => ensure!(
             !text && arguments.imatrix.is_none(),
             "--method {method} needs no data; choose imatrix, gptq, awq, smoothquant or autoround to use a text"
@@ -128,17 +144,21 @@ fn check(arguments: &Arguments) -> Result<()> {
             ensure!(text, "--method {method} needs --calibrate TEXT: an importance matrix says too little");
         }
     }
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(&arguments.source, &arguments.out) {
-        bail!("{} is both source and result; give the result another name", arguments.out.display());
+    refuse_same(&arguments.source, &arguments.out)
+}
+
+/// The source is read while the result is written.
+pub(super) fn refuse_same(source: &Path, out: &Path) -> Result<()> {
+    if matches!((source.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b) {
+        bail!("{} is both source and result; give the result another name", out.display());
     }
     Ok(())
 }
 
 /// A folder as one file beside the result, named by what the folder holds, so that an interrupted run finds it again.
-fn convert(arguments: &Arguments) -> Result<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(&arguments.source)
-        .with_context(|| arguments.source.display().to_string())?
+pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Result<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(source)
+        .with_context(|| source.display().to_string())?
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let data = entry.metadata().ok()?;
@@ -146,18 +166,20 @@ fn convert(arguments: &Arguments) -> Result<PathBuf> {
         })
         .collect();
     files.sort();
-    let mut name = arguments.out.as_os_str().to_owned();
+    files.push(format!("{without_tokenizer}"));
+    let mut name = out.as_os_str().to_owned();
     name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
     let file = PathBuf::from(name);
     if !file.exists() {
-        let folder = ModelFolder::open(&arguments.source, FolderOptions::default())?;
+        let folder =
+            ModelFolder::open(source, FolderOptions { without_tokenizer, ..FolderOptions::default() })?;
         eprintln!("reading a {} model", folder.architecture());
         folder.write_file(&file, &mut |_| {})?;
     }
     Ok(file)
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

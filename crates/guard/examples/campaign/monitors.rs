@@ -141,6 +141,14 @@ impl Monitors {
             let allowed_us = span_us + (1 + spent) * scene.numbers.period_us;
             self.check(8, took_us <= allowed_us, || at(&format!("answered after {took_us} us of {span_us}")));
         }
+        // One that is never answered has no record to look at.
+        let (now, period_us) = (scene.seen.status.time_us, scene.numbers.period_us);
+        let overdue = |open: &(Micros, Micros, u64)| now - open.0 > open.1 + (1 + open.2) * period_us;
+        let lost = self.open.iter().find(|(_, open)| overdue(open)).map(|(id, _)| *id);
+        if let Some(id) = lost {
+            self.open.remove(&id);
+            self.check(8, false, || at(&format!("event {id} has no answer")));
+        }
         let actuated = scene.seen.actuated;
         // A reading beyond a trip limit is no question, whatever is asked along with it: that is answered by the safe command.
         let asked =

@@ -3,10 +3,10 @@
 use crate::error::Error;
 use crate::limits::{
     ARM_RETRY_MS, BACKOFF_MS_MAX, BACKOFF_MS_MIN, COMMANDS_PER_TICK_MAX, CONNECT_MS_MAX, DRIVER_TICK_MS,
-    HEARTBEATS_PER_WATCHDOG, REQUEST_MS_MAX, WATCHDOG_CHECKS_PER_WATCHDOG,
+    HEARTBEATS_PER_WATCHDOG, REQUEST_MS_MAX, SAFE_RETRY_MS, SAFE_TRIES_MAX, WATCHDOG_CHECKS_PER_WATCHDOG,
 };
 use crate::modbus::plan::{Batch, plan};
-use crate::modbus::{CommandSource, CycleWatch, Link, Proven, Quality, Source, TagSink, WriteFailure};
+use crate::modbus::{CommandSource, CycleWatch, Link, Order, Proven, Quality, Source, TagSink, WriteFailure};
 use ganglion_guard::{RawWrite, register_writes};
 use ganglion_site::{Command, Micros, PlantSpec, ReadTable, Site, WriteTarget};
 use std::time::Duration;
@@ -117,8 +117,8 @@ impl<'a> Driver<'a> {
 fn refuse_all(commands: &mut impl Source, why: WriteFailure) {
     // Bounded, so that a source that never runs dry cannot hold the task.
     for _ in 0..COMMANDS_PER_TICK_MAX {
-        let Some(command) = commands.next_command() else { break };
-        commands.written(&command, Err(why));
+        let Some(order) = commands.next_order() else { break };
+        commands.written(&order.command, Err(why));
     }
 }
 
@@ -192,7 +192,7 @@ impl<'a, 'b> Session<'a, 'b> {
         cycles: &impl CycleWatch,
         clock: &impl Fn() -> Micros,
     ) -> Result<bool, String> {
-        let wrote = self.write_commands(commands).await?;
+        let wrote = self.write_commands(commands, clock).await?;
         let now_us = clock();
         let completed = cycles.cycles();
         if self.armed && completed != self.cycles_seen && now_us >= self.heartbeat_due_us {
@@ -222,20 +222,43 @@ impl<'a, 'b> Session<'a, 'b> {
         u64::from(self.driver.plant.watchdog_ms) * 1000
     }
 
-    async fn write_commands(&mut self, commands: &mut impl Source) -> Result<bool, String> {
+    async fn write_commands(
+        &mut self,
+        commands: &mut impl Source,
+        clock: &impl Fn() -> Micros,
+    ) -> Result<bool, String> {
         for i in 0..COMMANDS_PER_TICK_MAX {
-            let Some(command) = commands.next_command() else { return Ok(i > 0) };
+            let Some(Order { command, is_safe }) = commands.next_order() else { return Ok(i > 0) };
             if !self.armed {
                 commands.written(&command, Err(WriteFailure::NotArmed));
                 continue;
             }
-            let (result, broken) = self.write_command(&command).await;
+            let (mut result, mut broken) = self.write_command(&command).await;
+            for _ in 1..if is_safe { SAFE_TRIES_MAX } else { 1 } {
+                if broken.is_none() && matches!(result, Err(WriteFailure::Exception { .. })) {
+                    sleep(Duration::from_millis(SAFE_RETRY_MS)).await;
+                    (result, broken) = self.write_command(&command).await;
+                }
+            }
             commands.written(&command, result);
             if let Some(why) = broken {
                 return Err(why);
             }
+            if let (true, Err(failure)) = (is_safe, result) {
+                self.starve(failure, clock());
+            }
         }
         Ok(true)
+    }
+
+    /// The device does not take the safe command, so its own watchdog has to act: no heartbeat until it has had time to trip.
+    /// The guard sees a lost link, and owes the safe command again once the device is armed anew.
+    fn starve(&mut self, failure: WriteFailure, now_us: Micros) {
+        self.armed = false;
+        self.watchdog_due_us = now_us + self.watchdog_us() + ARM_RETRY_MS * 1000;
+        self.driver.link.set_disarmed(&format!(
+            "the plant did not take the safe command: {failure}; it gets no heartbeat, so that its own watchdog acts"
+        ));
     }
 
     /// What became of the command, and why the connection is to be given up, if it is.

@@ -1,7 +1,7 @@
 //! The guard's ends, as the driver sees them.
 
 use crate::modbus::{CommandSource, CycleWatch, Link, Quality, TagSink, WriteFailure};
-use ganglion_guard::{Actuation, Approved, DeviceWatchdog, Signals, TagSample};
+use ganglion_guard::{Actuation, DeviceWatchdog, Signals, TagSample};
 use ganglion_site::{Command, Micros};
 
 impl TagSink for Signals {
@@ -41,8 +41,8 @@ impl CycleWatch for Signals {
 }
 
 impl CommandSource for rtrb::Consumer<Actuation> {
-    fn next_command(&mut self) -> Option<Approved<Command>> {
-        self.pop().ok().map(|actuation| actuation.approved)
+    fn next_command(&mut self) -> Option<Actuation> {
+        self.pop().ok()
     }
 
     /// The link's status has the failure; a source of one's own can do more.

@@ -16,8 +16,8 @@ mod tests;
 pub use driver::Driver;
 pub use link::{Link, LinkStatus};
 
-use ganglion_guard::Approved;
-use ganglion_site::{Command, Micros};
+use ganglion_guard::Actuation;
+use ganglion_site::{Command, Micros, Outcome};
 
 /// How far a tag's value can be trusted; names as OPC UA's status codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub trait TagSink {
 /// ```
 pub trait CommandSource {
     /// The next command, `None` when none waits.
-    fn next_command(&mut self) -> Option<Approved<Command>>;
+    fn next_command(&mut self) -> Option<Actuation>;
     /// What became of a command that [`CommandSource::next_command`] gave; called once for each, in order.
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>);
 }
@@ -72,15 +72,23 @@ pub trait CommandSource {
 /// The inside of [`CommandSource`], where the proof has been seen. Private, so that nothing outside this module can
 /// have an unapproved command written.
 trait Source {
-    fn next_command(&mut self) -> Option<Command>;
+    fn next_order(&mut self) -> Option<Order>;
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>);
+}
+
+/// A command to write.
+struct Order {
+    command: Command,
+    /// It is the safe command: a device that refuses it is fed no longer.
+    is_safe: bool,
 }
 
 struct Proven<'a, C>(&'a mut C);
 
 impl<C: CommandSource> Source for Proven<'_, C> {
-    fn next_command(&mut self) -> Option<Command> {
-        self.0.next_command().map(|approved| *approved.get())
+    fn next_order(&mut self) -> Option<Order> {
+        let actuation = self.0.next_command()?;
+        Some(Order { command: *actuation.approved.get(), is_safe: actuation.outcome == Outcome::Safe })
     }
 
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>) {

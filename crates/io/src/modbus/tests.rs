@@ -23,6 +23,7 @@ struct Bench {
     cycles: Cell<u64>,
     guard_hangs: Cell<bool>,
     may_not_arm: Cell<bool>,
+    all_are_safe: Cell<bool>,
     link: Link,
 }
 
@@ -35,8 +36,9 @@ impl TagSink for Rc<Bench> {
 }
 
 impl Source for Rc<Bench> {
-    fn next_command(&mut self) -> Option<Command> {
-        self.commands.borrow_mut().pop_front()
+    fn next_order(&mut self) -> Option<Order> {
+        let command = self.commands.borrow_mut().pop_front()?;
+        Some(Order { command, is_safe: self.all_are_safe.get() })
     }
 
     fn written(&mut self, _: &Command, result: Result<(), WriteFailure>) {
@@ -218,6 +220,24 @@ fn refused_reads_and_writes_leave_the_rest_working() {
         assert_eq!(bench.command(&site, r#"{"action":"set_schedule","program":"weekend"}"#).await, Ok(()));
         let status = bench.link.status();
         assert!(status.connected && status.armed && status.exception_count >= 2, "{status:?}");
+    });
+}
+
+#[test]
+fn a_device_that_refuses_the_safe_command_is_left_to_its_own_watchdog() {
+    run(async {
+        let (address, _plant) = plant(PlantKind::Hvac, any_port()).await;
+        let mut site = site("hvac", address);
+        site.commands[1].writes[0].address = 11;
+        let (bench, _driver) = Bench::start(&site);
+        until(|| bench.link.is_armed()).await;
+        bench.all_are_safe.set(true);
+        let refused = bench.command(&site, r#"{"action":"set_mode","mode":"heat"}"#).await;
+        assert_eq!(refused, Err(WriteFailure::Exception { address: 11, code: 2 }));
+        until(|| bench.link.trip_count() == 1).await;
+        until(|| bench.link.is_armed()).await;
+        assert_eq!(bench.link.status().exception_count, 3, "it was tried three times");
+        assert_eq!(bench.command(&site, r#"{"action":"all_off"}"#).await, Ok(()));
     });
 }
 

@@ -62,7 +62,7 @@ fn nothing_more(_: &Keys<'_>, _: &mut Config) -> Result<()> {
 
 /// Normalisation of the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NormKind {
+pub enum NormKind {
     /// RMSNorm: a weight.
     Rms,
     /// LayerNorm: a weight and a bias.
@@ -71,7 +71,7 @@ pub(crate) enum NormKind {
 
 /// Where a sub-layer is normed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NormPlace {
+pub enum NormPlace {
     /// What it reads.
     Before,
     /// What it adds to the stream.
@@ -82,7 +82,7 @@ pub(crate) enum NormPlace {
 
 /// How a token's position enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Positions {
+pub enum Positions {
     /// Queries and keys are rotated.
     Rotary(RopeOrder),
     /// A learned vector is added to the embedding.
@@ -91,7 +91,8 @@ pub(crate) enum Positions {
 
 /// RMSNorm of queries and keys before they are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QueryKeyNorm {
+pub enum QueryKeyNorm {
+    /// None.
     None,
     /// Every head by itself, with one weight for all.
     Head,
@@ -101,24 +102,31 @@ pub(crate) enum QueryKeyNorm {
 
 /// Whether the file holds a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub enum Presence {
+    /// It does not.
     Never,
+    /// It may.
     Optional,
+    /// It must.
     Required,
 }
 
 /// Which products have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Biases {
-    pub(crate) query_key_value: Presence,
-    pub(crate) attention_output: Presence,
-    pub(crate) feed_forward: Presence,
-    pub(crate) head: Presence,
+pub struct Biases {
+    /// Of queries, keys and values.
+    pub query_key_value: Presence,
+    /// Of what attention adds.
+    pub attention_output: Presence,
+    /// Of the feed-forward part.
+    pub feed_forward: Presence,
+    /// Of logits.
+    pub head: Presence,
 }
 
 /// How the two sub-layers are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Residual {
+pub enum Residual {
     /// `x += attention(norm x)`, then `x += feed_forward(norm x)`.
     Sequential,
     /// `x += attention(norm x) + feed_forward(another norm x)`.
@@ -129,7 +137,7 @@ pub(crate) enum Residual {
 
 /// The feed-forward part's first products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub enum Gate {
     /// `f(up x)`.
     None,
     /// `f(gate x) · up x`, two tensors.
@@ -140,7 +148,7 @@ pub(crate) enum Gate {
 
 /// Sparse mixtures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mixture {
+pub enum Mixture {
     /// One dense feed-forward part.
     None,
     /// A router chooses among experts.
@@ -151,7 +159,7 @@ pub(crate) enum Mixture {
 
 /// Where logits come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Head {
+pub enum Head {
     /// `output.weight`.
     Own,
     /// `output.weight`, or the embedding if the file has none.
@@ -162,16 +170,16 @@ pub(crate) enum Head {
 
 /// Sliding windows if the file's keys say no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Windows {
+pub struct Windows {
     /// Positions of a window if `attention.sliding_window` is absent; `None`: no windows then.
-    pub(crate) size: Option<usize>,
+    pub size: Option<usize>,
     /// Every how many layers one sees all positions, the last of each group; 0: none does.
-    pub(crate) full_every: usize,
+    pub full_every: usize,
 }
 
 /// Rotation in layers with a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum LocalRope {
+pub enum LocalRope {
     /// That of the others.
     Same,
     /// The same base, no scaling.
@@ -182,21 +190,33 @@ pub(crate) enum LocalRope {
 
 /// What an architecture is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Design {
-    pub(crate) norm: NormKind,
-    pub(crate) norm_place: NormPlace,
-    pub(crate) positions: Positions,
-    pub(crate) query_key_norm: QueryKeyNorm,
-    pub(crate) biases: Biases,
-    pub(crate) residual: Residual,
-    pub(crate) gate: Gate,
-    pub(crate) activation: Activation,
-    pub(crate) mixture: Mixture,
-    pub(crate) head: Head,
+pub struct Design {
+    /// Which norm.
+    pub norm: NormKind,
+    /// Where it stands.
+    pub norm_place: NormPlace,
+    /// How positions enter.
+    pub positions: Positions,
+    /// Norms of queries and keys.
+    pub query_key_norm: QueryKeyNorm,
+    /// Which products have one.
+    pub biases: Biases,
+    /// How sub-layers are joined.
+    pub residual: Residual,
+    /// The feed-forward part's first products.
+    pub gate: Gate,
+    /// Its function.
+    pub activation: Activation,
+    /// Experts.
+    pub mixture: Mixture,
+    /// Where logits come from.
+    pub head: Head,
     /// Embeddings are multiplied by the root of their length.
-    pub(crate) scale_embedding: bool,
-    pub(crate) windows: Windows,
-    pub(crate) local_rope: LocalRope,
+    pub scale_embedding: bool,
+    /// Sliding windows.
+    pub windows: Windows,
+    /// Rotation in layers with one.
+    pub local_rope: LocalRope,
 }
 
 #[cfg(test)]

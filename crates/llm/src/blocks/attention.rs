@@ -1,11 +1,11 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions, over the KV cache.
 
-use ganglion_kernels::{AttentionBatch, Input, add_bias, matmul, rms_norm_in_place};
+use ganglion_kernels::{AttentionBatch, Input, rms_norm_in_place};
 
+use super::linear::{Between, Product, products};
 use super::{Buffers, Pass};
 use crate::profile::Work;
 use crate::sequence::Sequence;
-use crate::tensors::Linear;
 
 /// `projected = attention(normed)`; the keys and values go into the sequences' caches.
 pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequences: &mut [Sequence]) {
@@ -21,27 +21,19 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
     let attended = &mut buffers.attended[..tokens * query_length];
     let projected = &mut buffers.projected[..tokens * embedding];
     let profiler = &mut buffers.profiler;
-    let with_bias = |x: &mut [f32], linear: &Linear<_, Vec<f32>>| {
-        if let Some(bias) = &linear.bias {
-            add_bias(isa, pool, x, bias);
-        }
-    };
+    let (values, quantised) = (&mut buffers.between[..], &mut buffers.between_quantised);
+    let tap = pass.tap.map(|tap| (tap, index));
 
     buffers.quantised.quantize(isa, pool, normed, tokens, embedding);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(normed, &buffers.quantised);
-    let products = &mut [
-        (&weights.query.matrix, &mut *query),
-        (&weights.key.matrix, &mut *key),
-        (&weights.value.matrix, &mut *value),
+    let three = [
+        Product { name: "attn_q", linear: &weights.query, out: &mut *query },
+        Product { name: "attn_k", linear: &weights.key, out: &mut *key },
+        Product { name: "attn_v", linear: &weights.value, out: &mut *value },
     ];
-    matmul(isa, pool, &input, products);
-    with_bias(query, &weights.query);
-    with_bias(key, &weights.key);
-    with_bias(value, &weights.value);
-    profiler.lap("q k v", || {
-        Work::products(&[&weights.query.matrix, &weights.key.matrix, &weights.value.matrix], tokens)
-    });
+    products(model, &input, tokens, three, Between { values: &mut *values, quantised: &mut *quantised, tap });
+    profiler.lap("q k v", || Work::linear(&[&weights.query, &weights.key, &weights.value], tokens));
     if let Some(weight) = &weights.query_norm {
         rms_norm_in_place(isa, pool, query, query_length, weight, config.norm_epsilon);
     }
@@ -84,9 +76,9 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
     buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(attended, &buffers.quantised);
-    matmul(isa, pool, &input, &mut [(&weights.output.matrix, &mut *projected)]);
-    with_bias(projected, &weights.output);
-    profiler.lap("attention output", || Work::products(&[&weights.output.matrix], tokens));
+    let one = [Product { name: "attn_output", linear: &weights.output, out: projected }];
+    products(model, &input, tokens, one, Between { values, quantised, tap });
+    profiler.lap("attention output", || Work::linear(&[&weights.output], tokens));
 }
 
 /// Scores and weighted values of tokens that each see all positions up to their own, or those inside the window.

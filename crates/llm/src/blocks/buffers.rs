@@ -13,6 +13,8 @@ macro_rules! buffers {
             $($(#[$meta])* pub(crate) $name: Vec<f32>,)*
             /// What the next product reads, as int8.
             pub(crate) quantised: ActivationBuffer,
+            /// What a second factor reads, as int8.
+            pub(crate) between_quantised: ActivationBuffer,
             /// (tokens, experts used): the experts of each token and their shares.
             pub(crate) choices: Vec<(u32, f32)>,
             /// Tokens of one expert and their shares.
@@ -27,6 +29,7 @@ macro_rules! buffers {
                 Self {
                     $($name: vec![0.0; batch * $length(config)],)*
                     quantised: ActivationBuffer::new(batch, widest_input(config)),
+                    between_quantised: ActivationBuffer::new(batch, config.factor_rank),
                     choices: vec![(0, 0.0); choices],
                     members: Vec::with_capacity(if choices == 0 { 0 } else { batch }),
                     profiler: Profiler::off(),
@@ -39,6 +42,7 @@ macro_rules! buffers {
                 let members = config.experts.used + usize::from(config.experts.used > 0);
                 batch * (values * size_of::<f32>() + members * size_of::<(u32, f32)>())
                     + ActivationBuffer::scratch_bytes(batch, widest_input(config))
+                    + ActivationBuffer::scratch_bytes(batch, config.factor_rank)
             }
         }
     };
@@ -60,6 +64,8 @@ buffers! {
     /// (tokens, feed_forward)
     gate = widest_feed_forward;
     up = widest_feed_forward;
+    /// (tokens, rank) for each of the products that read one input: what their second factors read.
+    between = |config: &Config| PRODUCTS * config.factor_rank;
     /// (tokens, experts): the router's logits, then shares.
     router = |config: &Config| config.experts.count;
     /// (tokens, embedding): the inputs of one expert's tokens, side by side.
@@ -67,6 +73,9 @@ buffers! {
     /// (tokens, embedding): its outputs.
     expert = expert_embedding;
 }
+
+/// Query, key and value.
+const PRODUCTS: usize = 3;
 
 fn embedding(config: &Config) -> usize {
     config.embedding_length

@@ -8,6 +8,7 @@
 use ganglion_kernels::{Input, Matrix, add_scaled, matmul, sigmoid, softmax};
 
 use super::feed_forward::{Inner, dense};
+use super::linear::Between;
 use super::{Buffers, Pass};
 use crate::profile::Work;
 use crate::tensors::{Experts, SharedExpert};
@@ -85,13 +86,15 @@ fn routed(
     }
     let Buffers { normed, projected, gate, up, quantised, members, gathered, expert: out, profiler, .. } =
         buffers;
+    let (values, between) = (&mut buffers.between, &mut buffers.between_quantised);
+    let between = Between { values, quantised: between, tap: None };
     let (gathered, out) = (&mut gathered[..count * length], &mut out[..count * length]);
     for (row, (token, _)) in gathered.chunks_exact_mut(length).zip(members.iter()) {
         row.copy_from_slice(&normed[*token as usize * length..][..length]);
     }
     quantised.quantize(model.isa, &model.pool, gathered, count, length);
     profiler.lap("expert gather", || Work::NONE);
-    dense(model, weights, gathered, Inner { gate, up, quantised, profiler: &mut *profiler }, out);
+    dense(model, weights, gathered, Inner { gate, up, quantised, between, profiler: &mut *profiler }, out);
     for (row, (token, share)) in out.chunks_exact(length).zip(members.iter()) {
         add_scaled(model.isa, &mut projected[*token as usize * length..][..length], row, *share);
     }
@@ -103,12 +106,20 @@ fn shared(pass: Pass<'_>, weights: &SharedExpert<Matrix, Vec<f32>>, buffers: &mu
     let (model, tokens) = (pass.model, pass.tokens);
     let length = model.config().embedding_length;
     let Buffers { normed, projected, gate, up, quantised, router, expert: out, profiler, .. } = buffers;
+    let (values, between) = (&mut buffers.between, &mut buffers.between_quantised);
+    let between = Between { values, quantised: between, tap: None };
     let (normed, out) = (&normed[..tokens * length], &mut out[..tokens * length]);
     let weight = &mut router[..tokens];
     quantised.quantize(model.isa, &model.pool, normed, tokens, length);
     matmul(model.isa, &model.pool, &Input::new(normed, quantised), &mut [(&weights.gate, &mut *weight)]);
     profiler.lap("shared gate", || Work::products(&[&weights.gate], tokens));
-    dense(model, &weights.dense, normed, Inner { gate, up, quantised, profiler: &mut *profiler }, out);
+    dense(
+        model,
+        &weights.dense,
+        normed,
+        Inner { gate, up, quantised, between, profiler: &mut *profiler },
+        out,
+    );
     for ((row, expert), weight) in
         projected.chunks_exact_mut(length).zip(out.chunks_exact(length)).zip(weight.iter())
     {

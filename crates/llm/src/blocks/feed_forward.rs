@@ -1,16 +1,23 @@
 //! The feed-forward part: two products with an activation between, gated (Shazeer 2020) or not.
 
-use ganglion_kernels::{ActivationBuffer, Input, Matrix, activate, activate_gated, add_bias, matmul};
+use ganglion_kernels::{ActivationBuffer, Input, Matrix, activate, activate_gated};
 
+use super::linear::{Between, Product, products};
 use super::{Buffers, Pass};
 use crate::model::Model;
 use crate::profile::{Profiler, Work};
 use crate::tensors::Dense;
 
 /// `projected = feed_forward(normed)`.
-pub(super) fn feed_forward(pass: Pass<'_>, weights: &Dense<Matrix, Vec<f32>>, buffers: &mut Buffers) {
+pub(super) fn feed_forward(
+    pass: Pass<'_>,
+    index: usize,
+    weights: &Dense<Matrix, Vec<f32>>,
+    buffers: &mut Buffers,
+) {
     let length = pass.tokens * pass.model.config().embedding_length;
-    let Buffers { normed, projected, gate, up, quantised, profiler, .. } = buffers;
+    let Buffers { normed, projected, gate, up, quantised, between, between_quantised, profiler, .. } =
+        buffers;
     quantised.quantize(
         pass.model.isa,
         &pass.model.pool,
@@ -19,7 +26,9 @@ pub(super) fn feed_forward(pass: Pass<'_>, weights: &Dense<Matrix, Vec<f32>>, bu
         pass.model.config().embedding_length,
     );
     profiler.lap("quantize", || Work::NONE);
-    let inner = Inner { gate, up, quantised, profiler };
+    let tap = pass.tap.map(|tap| (tap, index));
+    let between = Between { values: between, quantised: between_quantised, tap };
+    let inner = Inner { gate, up, quantised, between, profiler };
     dense(pass.model, weights, &normed[..length], inner, &mut projected[..length]);
 }
 
@@ -28,6 +37,7 @@ pub(super) struct Inner<'a> {
     pub(super) gate: &'a mut [f32],
     pub(super) up: &'a mut [f32],
     pub(super) quantised: &'a mut ActivationBuffer,
+    pub(super) between: Between<'a>,
     pub(super) profiler: &'a mut Profiler,
 }
 
@@ -40,28 +50,26 @@ pub(super) fn dense(
     out: &mut [f32],
 ) {
     let (isa, pool, activation) = (model.isa, &model.pool, model.config().design.activation);
-    let (length, tokens) = (weights.up.matrix.rows(), x.len() / weights.up.matrix.k());
+    let (length, tokens) = (weights.up.matrix.rows(), x.len() / model.config().embedding_length);
     let (gate, up) = (&mut inner.gate[..tokens * length], &mut inner.up[..tokens * length]);
-    let with_bias = |x: &mut [f32], bias: &Option<Vec<f32>>| {
-        if let Some(bias) = bias {
-            add_bias(isa, pool, x, bias);
-        }
-    };
+    let Between { values, quantised, tap } = inner.between;
     let input = Input::new(x, inner.quantised);
+    let first = Between { values: &mut *values, quantised: &mut *quantised, tap };
     let activated = match &weights.gate {
         Some(linear) => {
-            let products = &mut [(&linear.matrix, &mut *gate), (&weights.up.matrix, &mut *up)];
-            matmul(isa, pool, &input, products);
-            with_bias(gate, &linear.bias);
-            with_bias(up, &weights.up.bias);
-            inner.profiler.lap("gate up", || Work::products(&[&linear.matrix, &weights.up.matrix], tokens));
+            let two = [
+                Product { name: "ffn_gate", linear, out: &mut *gate },
+                Product { name: "ffn_up", linear: &weights.up, out: &mut *up },
+            ];
+            products(model, &input, tokens, two, first);
+            inner.profiler.lap("gate up", || Work::linear(&[linear, &weights.up], tokens));
             activate_gated(isa, pool, activation, gate, up, length);
             gate
         }
         None => {
-            matmul(isa, pool, &input, &mut [(&weights.up.matrix, &mut *up)]);
-            with_bias(up, &weights.up.bias);
-            inner.profiler.lap("up", || Work::products(&[&weights.up.matrix], tokens));
+            let one = [Product { name: "ffn_up", linear: &weights.up, out: &mut *up }];
+            products(model, &input, tokens, one, first);
+            inner.profiler.lap("up", || Work::linear(&[&weights.up], tokens));
             activate(isa, pool, activation, up, length);
             up
         }
@@ -70,7 +78,7 @@ pub(super) fn dense(
     inner.quantised.quantize(isa, pool, activated, tokens, length);
     inner.profiler.lap("quantize", || Work::NONE);
     let input = Input::new(activated, inner.quantised);
-    matmul(isa, pool, &input, &mut [(&weights.down.matrix, &mut *out)]);
-    with_bias(out, &weights.down.bias);
-    inner.profiler.lap("down", || Work::products(&[&weights.down.matrix], tokens));
+    let one = [Product { name: "ffn_down", linear: &weights.down, out: &mut *out }];
+    products(model, &input, tokens, one, Between { values, quantised, tap });
+    inner.profiler.lap("down", || Work::linear(&[&weights.down], tokens));
 }

@@ -6,6 +6,7 @@ mod embedding;
 mod experts;
 mod feed_forward;
 mod head;
+mod linear;
 mod norm;
 
 use ganglion_kernels::{RopeTable, add_rows};
@@ -46,6 +47,8 @@ pub enum Reader {
     FeedForward,
     /// The feed-forward part's last matrix: (tokens, feed-forward length). Not told of mixtures of experts.
     Down,
+    /// The second factor of the matrix of this name (`attn_q`): (tokens, rank). Not told of mixtures of experts.
+    Second(&'static str),
 }
 
 /// Is told a layer, who reads, and what is read.
@@ -82,7 +85,7 @@ pub(crate) fn layer(pass: Pass<'_>, index: usize, buffers: &mut Buffers, sequenc
     pass.tell(index, Reader::FeedForward, &buffers.normed, config.embedding_length);
     match &layer.feed_forward {
         FeedForward::Dense(dense) => {
-            feed_forward::feed_forward(pass, dense, buffers);
+            feed_forward::feed_forward(pass, index, dense, buffers);
             let inner = if dense.gate.is_some() { &buffers.gate } else { &buffers.up };
             pass.tell(index, Reader::Down, inner, config.feed_forward_length);
         }

@@ -8,9 +8,10 @@ use ganglion_gguf::Header;
 pub(crate) use keys::{Keys, refuse};
 pub(crate) use rope::Ropes;
 
-use crate::arch::{self, Design, Mixture, Positions};
+use crate::arch::{self, Design, Mixture, NormKind, NormPlace, Positions, Residual};
 use crate::error::{LlmError, Result};
 use crate::limits;
+use crate::tensors::FIRST;
 
 /// Hyperparameters of a decoder; lengths in values, counts as said. Names are those of the GGUF keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +48,10 @@ pub struct Config {
     pub experts: ExpertConfig,
     /// What differs from layer to layer: (layer_count).
     pub layers: Vec<LayerSpec>,
-    pub(crate) design: Design,
+    /// Highest rank of the matrices that the file holds in two factors; 0: it holds none.
+    pub factor_rank: usize,
+    /// Which parts a layer has, and how they are joined.
+    pub design: Design,
     pub(crate) ropes: Ropes,
 }
 
@@ -122,6 +126,7 @@ impl Config {
             embedding_scale: if design.scale_embedding { (embedding_length as f32).sqrt() } else { 1.0 },
             experts: experts(&keys, design.mixture, feed_forward_length)?,
             layers: layers(&keys, &design, &ropes, layer_count)?,
+            factor_rank: factor_rank(header),
             design,
             ropes,
         };
@@ -137,6 +142,19 @@ impl Config {
     /// Values of all key (or value) heads of a token.
     pub fn kv_length(&self) -> usize {
         self.head_count_kv * self.head_dim
+    }
+
+    /// Whether a dense layer is `x += attention(norm x)`, then `x += feed_forward(norm x)`: nothing else touches the stream.
+    pub fn has_plain_stream(&self) -> bool {
+        let Design { residual, norm_place, mixture, .. } = self.design;
+        residual == Residual::Sequential && norm_place == NormPlace::Before && mixture == Mixture::None
+    }
+
+    /// Whether the stream could be rotated and nothing would change but the matrices around it: it is plain, no norm takes a mean
+    /// from it, and no positions are added to it.
+    pub fn has_rotatable_stream(&self) -> bool {
+        let rotary = matches!(self.design.positions, Positions::Rotary(_));
+        self.has_plain_stream() && self.design.norm == NormKind::Rms && rotary
     }
 
     /// Positions beyond which the model has no code or data: its learned position embeddings, or the crate's bound.
@@ -207,6 +225,13 @@ fn layers(keys: &Keys<'_>, design: &Design, ropes: &Ropes, layer_count: usize) -
         rope: ropes.index(local && window.is_some()),
     };
     Ok(has_window.into_iter().map(spec).collect())
+}
+
+/// `tensors.rs` checks each rank against its matrix.
+fn factor_rank(header: &Header) -> usize {
+    let first = header.tensors().iter().filter(|info| info.name.ends_with(FIRST));
+    let rank = first.filter_map(|info| info.shape.get(1).copied()).max().unwrap_or(0);
+    rank.min(limits::FEED_FORWARD_MAX as u64) as usize
 }
 
 fn vocab_size(header: &Header, embedding_length: usize) -> Result<usize> {

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorType};
-use ganglion_kernels::{BlockFormat, Isa, quantize};
-use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
+use ganglion_kernels::{BlockFormat, Isa, dequantize, quantize};
+use ganglion_llm::{
+    FACTORED, FIRST, KvType, Model, ModelOptions, SECOND, Session, SessionOptions, block_format, tensor_type,
+};
 
 pub const FORMATS: [(BlockFormat, TensorType); 5] = [
     (BlockFormat::F32, TensorType::F32),
@@ -109,6 +111,51 @@ pub fn writer(sizes: Sizes, format: (BlockFormat, TensorType), skip: &str) -> Gg
         let bytes: Vec<u8> =
             (0..sizes.embedding).flat_map(|_| (1.0 + 0.1 * noise.next()).to_le_bytes()).collect();
         writer.tensor(name, &[sizes.embedding as u64], TensorType::F32, bytes).unwrap();
+    }
+    writer
+}
+
+/// A tensor of these values.
+pub fn add(writer: &mut GgufWriter<'_>, name: &str, k: usize, format: BlockFormat, values: &[f32]) {
+    let mut bytes = vec![0; format.size_bytes(values.len()).unwrap()];
+    quantize(format, values, &mut bytes).unwrap();
+    writer.tensor(name, &[k as u64, (values.len() / k) as u64], tensor_type(format), bytes).unwrap();
+}
+
+fn values(gguf: &Gguf, name: &str) -> (Vec<f32>, usize, usize) {
+    let info = gguf.tensor(name).unwrap();
+    let mut values = vec![0.0; info.element_count() as usize];
+    dequantize(block_format(info).unwrap(), gguf.tensor_bytes(name).unwrap(), &mut values).unwrap();
+    (values, info.shape[0] as usize, info.shape[1] as usize)
+}
+
+fn identity(size: usize) -> Vec<f32> {
+    (0..size * size).map(|i| f32::from(u8::from(i / size == i % size))).collect()
+}
+
+/// A model with all its layers' matrices in two factors, one of which is the identity.
+pub fn factored(whole: &Gguf, format: BlockFormat, skip: &str) -> GgufWriter<'static> {
+    let mut writer = GgufWriter::new();
+    for (key, value) in whole.metadata() {
+        writer.metadata(key, value.clone()).unwrap();
+    }
+    for info in whole.tensors() {
+        let name = info.name.strip_suffix(".weight").unwrap();
+        if !FACTORED.iter().any(|part| name.ends_with(part)) {
+            writer
+                .tensor(&info.name, &info.shape, info.dtype, whole.tensor_bytes(&info.name).unwrap().to_vec())
+                .unwrap();
+            continue;
+        }
+        let (values, k, rows) = values(whole, &info.name);
+        let (first, second, rank) =
+            if rows < k { (values, identity(rows), rows) } else { (identity(k), values, k) };
+        for (end, k, values) in [(FIRST, k, first), (SECOND, rank, second)] {
+            let name = format!("{name}{end}");
+            if name != skip {
+                add(&mut writer, &name, k, format, &values);
+            }
+        }
     }
     writer
 }

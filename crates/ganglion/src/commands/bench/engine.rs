@@ -72,7 +72,7 @@ fn positive(text: &str) -> Result<usize, String> {
 }
 
 /// The monotonic clock of all figures here.
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

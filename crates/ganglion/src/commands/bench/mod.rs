@@ -1,11 +1,14 @@
 //! `ganglion bench`: measurements, printed as they are.
 
 pub mod decide;
+pub mod device;
 mod engine;
 mod masks;
 mod memory;
 mod touched;
 mod trace;
+
+pub use engine::now_ns;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -22,6 +25,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     Decide(decide::Arguments),
+    Device(device::Arguments),
     Engine(engine::Arguments),
     Masks(masks::Arguments),
 }
@@ -29,6 +33,7 @@ enum What {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.what {
         What::Decide(arguments) => decide::run(arguments)?,
+        What::Device(arguments) => device::run(arguments)?,
         What::Engine(arguments) => engine::run(arguments)?,
         What::Masks(arguments) => masks::run(arguments)?,
     }

@@ -1,7 +1,10 @@
 //! The one way in: requests and mode commands of all sources, and who waits for which answer.
 
 use super::SharedSignals;
-use ganglion_guard::{Field, News, OperatorCommand, Record, RecordKind, Request, Source, Status};
+use ganglion_guard::{
+    Field, News, OperatorCommand, OperatorQueue, OperatorQueueFull, Record, RecordKind, Request, Source,
+    Status,
+};
 use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,7 +60,7 @@ pub type LastWrite = Option<(Command, Option<String>)>;
 /// Shared by the input thread and the network thread; the guard's side of it is lock-free.
 pub struct Inbox {
     requests: Mutex<rtrb::Producer<Request>>,
-    operator: Mutex<rtrb::Producer<OperatorCommand>>,
+    operator: Mutex<OperatorQueue>,
     open: Mutex<Open>,
     news: Mutex<rtrb::Producer<News>>,
     reload: AtomicBool,
@@ -89,7 +92,7 @@ pub struct Reply {
 impl Inbox {
     pub fn new(
         requests: rtrb::Producer<Request>,
-        operator: rtrb::Producer<OperatorCommand>,
+        operator: OperatorQueue,
         news: rtrb::Producer<News>,
         signals: SharedSignals,
     ) -> Self {
@@ -122,9 +125,12 @@ impl Inbox {
         Ok(id)
     }
 
-    /// A mode command; a full queue drops it, and the unchanged mode shows that.
-    pub fn operate(&self, command: OperatorCommand) {
-        let _ = lock(&self.operator).push(command);
+    /// A mode command.
+    ///
+    /// # Errors
+    /// If too many wait; never for a stop or an abort.
+    pub fn operate(&self, command: OperatorCommand) -> Result<(), OperatorQueueFull> {
+        lock(&self.operator).send(command)
     }
 
     /// Has the site file's policy read again.
@@ -206,11 +212,14 @@ impl Inbox {
     }
 
     /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.
-    pub fn operate_by_hand(&self, command: OperatorCommand) {
+    ///
+    /// # Errors
+    /// As [`Inbox::operate`].
+    pub fn operate_by_hand(&self, command: OperatorCommand) -> Result<(), OperatorQueueFull> {
         if !matches!(command, OperatorCommand::Start | OperatorCommand::Reset | OperatorCommand::Unhold) {
             self.held_back.store(true, Ordering::Release);
         }
-        self.operate(command);
+        self.operate(command)
     }
 
     /// A person has said something that holds or stops.

@@ -175,7 +175,9 @@ impl Intake {
             _ => {}
         }
         if let Some(command) = operator_command(word) {
-            self.inbox.operate_by_hand(command);
+            if let Err(full) = self.inbox.operate_by_hand(command) {
+                self.say(format!("{command:?} is not taken: {full}"));
+            }
         }
     }
 

@@ -141,7 +141,8 @@ fn carry_out(
     };
     let outcome = Agent::new(&site, ready, hands).run(&order.instruction, order.dry_run)?;
     if order.alone && outcome == Outcome::Complete {
-        hands.inbox.operate(OperatorCommand::Complete);
+        // Not taken: the mode tells.
+        let _ = hands.inbox.operate(OperatorCommand::Complete);
         let begin = Instant::now();
         while hands.mode() != Some(Mode::Complete) && begin.elapsed() < COMPLETE_PATIENCE {
             hands.pause();

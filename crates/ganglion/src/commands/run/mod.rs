@@ -243,7 +243,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         for item in news.try_iter() {
             match &item {
                 News::Written(command) => inbox.wrote(command, None),
-                News::Refused(command, failure) => inbox.wrote(command, Some(failure.to_string())),
+                News::Refused(command, failure) => {
+                    let text = format!("the plant did not take {}: {failure}", command.describe(&site));
+                    let notice = Notice { kind: RecordKind::Link, reason: Reason::cut(&text) };
+                    inbox.tell_guard(ganglion_guard::News::Note(notice));
+                    inbox.wrote(command, Some(failure.to_string()));
+                }
                 _ => {}
             }
             printer.show(Line::News(Box::new(item)));
@@ -268,7 +273,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let no_more = asked_all && inbox.is_idle() && missions.as_ref().is_none_or(|m| m.is_idle());
         if stop_at_us.is_none() && (world.stop_asked() || printer.is_closed() || no_more) {
             start_up = StartUp::Done;
-            inbox.operate(OperatorCommand::Stop);
+            // A stop is always taken.
+            let _ = inbox.operate(OperatorCommand::Stop);
             stop_at_us = Some(now_us + u64::from(CYCLES_TO_STOP * site.guard.period_ms) * 1000);
         }
         if stop_at_us.is_some_and(|at| now_us >= at) {
@@ -305,7 +311,8 @@ impl StartUp {
     /// A run that follows an aborted one begins with an Abort of its own, before the guard's first cycle.
     fn of(inbox: &Inbox, latch: &Latch) -> Self {
         let Some(why) = latch.left_behind() else { return Self::Reset };
-        inbox.operate(OperatorCommand::Abort);
+        // An abort is always taken.
+        let _ = inbox.operate(OperatorCommand::Abort);
         let text = format!(
             "the run before was aborted ({why}) and not cleared since: !clear, then !reset and !start"
         );
@@ -325,12 +332,15 @@ impl StartUp {
         }
         match (*self, status.mode) {
             (Self::Reset, Mode::Stopped) => {
-                inbox.operate(OperatorCommand::Reset);
-                *self = Self::Start;
+                // Not taken: again with the next status.
+                if inbox.operate(OperatorCommand::Reset).is_ok() {
+                    *self = Self::Start;
+                }
             }
             (Self::Start, Mode::Idle) if ready => {
-                inbox.operate(OperatorCommand::Start);
-                *self = Self::Done;
+                if inbox.operate(OperatorCommand::Start).is_ok() {
+                    *self = Self::Done;
+                }
             }
             _ => {}
         }

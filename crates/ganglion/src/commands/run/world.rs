@@ -5,7 +5,7 @@ use super::inbox::Inbox;
 use super::{SharedSignals, StopFlag};
 use crate::answer::{Answer, Identity};
 use anyhow::{Context, Result, bail};
-use ganglion_guard::{Actuation, Approved, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
+use ganglion_guard::{Actuation, DeviceWatchdog, Link as GuardLink, Record, Verdict, monotonic_us};
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
 use ganglion_server::Server;
 use ganglion_site::{Command, Micros, Outcome, Site};
@@ -260,8 +260,8 @@ struct Commands<'a> {
 }
 
 impl CommandSource for Commands<'_> {
-    fn next_command(&mut self) -> Option<Approved<Command>> {
-        self.actuations.pop().ok().map(|actuation| actuation.approved)
+    fn next_command(&mut self) -> Option<Actuation> {
+        self.actuations.pop().ok()
     }
 
     fn written(&mut self, command: &Command, result: Result<(), WriteFailure>) {

@@ -68,6 +68,11 @@ pub(super) fn read_object(file: &Path) -> Result<Option<Map<String, Value>>> {
 }
 
 impl Folder {
+    /// Without any tensor: for a plan of a folder that is yet to be written.
+    pub(super) fn empty() -> Self {
+        Self { path: PathBuf::new(), files: Vec::new(), tensors: BTreeMap::new() }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let index = read_object(&path.join(INDEX))?;
         let names = match &index {

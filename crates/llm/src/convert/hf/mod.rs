@@ -11,6 +11,7 @@
 //! Names of keys and tensors, and the order of rows, are those that llama.cpp reads (its `convert_hf_to_gguf.py` and
 //! `gguf-py/gguf/constants.py`).
 
+mod export;
 mod families;
 mod fields;
 mod folder;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 use ganglion_gguf::{GgufWriter, Value};
 use ganglion_kernels::BlockFormat;
+
+pub use self::export::{ExportOptions, FolderExport};
 
 use self::families::{FAMILIES, Family};
 use self::fields::Fields;
@@ -212,13 +215,7 @@ impl ModelFolder {
                     Ok(parts) => parts,
                     Err(error) => return Ok(Err(error)),
                 };
-                let (rows, columns) = match (order, shape.as_slice()) {
-                    (rows::Order::Transposed, [columns, rows]) => (*rows, *columns),
-                    (_, [rows, columns]) => (*rows, *columns),
-                    // A vector whose values change places is a column.
-                    (rows::Order::Same, _) => (1, shape.iter().product()),
-                    _ => (shape.iter().product(), 1),
-                };
+                let (rows, columns) = order.rows_and_columns(shape);
                 Rows { name: &names[0], parts, rows, columns, order: *order, offset: *offset }
                     .write(format, out)
             }

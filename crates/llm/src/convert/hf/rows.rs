@@ -9,7 +9,7 @@ use crate::error::{LlmError, Result};
 use crate::limits;
 
 /// The largest number of a half.
-const HALF_MAX: f32 = 65504.0;
+pub(super) const HALF_MAX: f32 = 65504.0;
 
 /// Which source row a target row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,19 @@ pub(super) enum Order {
 }
 
 impl Order {
+    /// Rows of a target and values of each, from the shape of its source.
+    pub(super) fn rows_and_columns(self, shape: &[usize]) -> (usize, usize) {
+        match (self, shape) {
+            (Self::Transposed, [columns, rows]) => (*rows, *columns),
+            (_, [rows, columns]) => (*rows, *columns),
+            // A vector whose values change places is a column.
+            (Self::Same, _) => (1, shape.iter().product()),
+            _ => (shape.iter().product(), 1),
+        }
+    }
+
     /// The source row of target row `row` out of `rows`.
-    fn source_row(self, row: usize, rows: usize) -> usize {
+    pub(super) fn source_row(self, row: usize, rows: usize) -> usize {
         match self {
             Self::Same | Self::Transposed => row,
             Self::PairsToNeighbours { heads } => {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ganglion_gguf::StringArray;
+use serde_json::json;
 
 use super::{File, Json, Merge, Metadata, refuse};
 use crate::error::Result;
@@ -87,6 +88,30 @@ fn pre_tokenizer(definition: Option<&Json>, ignore_merges: bool) -> Option<&'sta
     };
     // Only the readers' "llama-bpe" takes pieces that are tokens whole.
     (!ignore_merges).then_some(name)
+}
+
+/// The definition behind a name of `tokenizer.ggml.pre`, and whether pieces that are tokens are taken whole; `None` if it is not
+/// known here. [`pre_tokenizer`] gives a name of the same meaning for it.
+pub(in super::super) fn definition(name: &str) -> Option<(Json, bool)> {
+    let level = |splits: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": splits});
+    let sequence = |first: Json, second: Json| json!({"type": "Sequence", "pretokenizers": [first, second]});
+    let words = |digits: &str| {
+        let expression = format!("{}{digits}{}", WORDS[0], WORDS[1]);
+        let split = json!({
+            "type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false,
+        });
+        sequence(split, level(false))
+    };
+    Some(match name {
+        "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" => (level(true), false),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" => {
+            (sequence(json!({"type": "Digits", "individual_digits": true}), level(true)), false)
+        }
+        "qwen2" | "deepseek-r1-qwen" | "stablelm2" => (words(r"\p{N}"), false),
+        "dbrx" | "smaug-bpe" => (words(r"\p{N}{1,3}"), false),
+        "llama-bpe" | "llama3" | "llama-v3" => (words(r"\p{N}{1,3}"), true),
+        _ => return None,
+    })
 }
 
 fn has(value: &Json, field: &str, expected: bool, default: bool) -> bool {

@@ -7,6 +7,8 @@
 mod bpe;
 mod spm;
 
+pub(super) use self::bpe::definition;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +24,13 @@ use crate::limits;
 
 const FILE: &str = "tokenizer.json";
 /// SentencePiece's mark for a space.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 /// Types in `tokenizer.ggml.token_type`.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
 type Json = serde_json::Value;

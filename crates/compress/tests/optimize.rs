@@ -1,0 +1,166 @@
+//! The optimiser on a tiny model: limits are kept, single choices are no better, an interrupted run goes on.
+
+use std::path::{Path, PathBuf};
+
+use ganglion_compress::{
+    Budget, CompressError, Device, Goal, Method, OptimizeOptions, OptimizeReport, ProductTime, PruneOptions,
+    Windows, Workload, optimize_file,
+};
+use ganglion_gguf::Gguf;
+use ganglion_kernels::BlockFormat;
+use ganglion_llm::{Model, SessionOptions};
+
+const FORMATS: [BlockFormat; 3] = [BlockFormat::Q8_0, BlockFormat::Q5_0, BlockFormat::Q4_0];
+const WINDOW: usize = 16;
+
+/// Two layers, F32.
+fn source() -> Gguf {
+    Gguf::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/golden/tiny-f32.gguf")).unwrap()
+}
+
+/// Tokens without a pattern.
+fn windows(count: usize, seed: u32) -> Windows {
+    let tokens = (0..(count * WINDOW) as u32).map(|i| (i * 37 + seed * 11 + i * i % 7) % 64);
+    Windows::of_tokens(tokens.collect(), WINDOW, 1).unwrap()
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("ganglion-optimize-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A device on which every weight takes as long as it has bits.
+fn device() -> Device {
+    let formats = [BlockFormat::F32, BlockFormat::Q8_0, BlockFormat::Q5_0, BlockFormat::Q4_0];
+    let time = |format: BlockFormat| {
+        let (rows, columns, tokens, from_memory) = (32, 32, 1, false);
+        let ns = f64::from(format.bits_per_weight()) * 100.0;
+        ProductTime { format, rows, columns, tokens, from_memory, ns }
+    };
+    Device {
+        threads: 1,
+        available_bytes: 1 << 30,
+        cache_bytes: 1 << 30,
+        int8_macs_per_s: 1e9,
+        products: formats.map(time).to_vec(),
+        ..Device::default()
+    }
+}
+
+fn options(budget: Budget, goal: Goal) -> OptimizeOptions {
+    let workload = Workload { context_tokens: 64, prompt_tokens: 8, answer_tokens: 4, other_ns: 1e6 };
+    OptimizeOptions {
+        formats: FORMATS.to_vec(),
+        method: Method::Imatrix,
+        budget,
+        goal,
+        workload,
+        prunings: Vec::new(),
+        swaps: 4,
+        threads: 1,
+        key: String::new(),
+    }
+}
+
+const NO_LIMIT: Budget = Budget { size_bytes: None, memory_bytes: u64::MAX, latency_ns: None, kl_max: None };
+
+fn optimized(path: &Path, options: &OptimizeOptions) -> Result<OptimizeReport, CompressError> {
+    let texts = (&windows(12, 1), windows(6, 2));
+    optimize_file(&source(), path, options, &device(), texts, &mut |_| ())
+}
+
+#[test]
+fn limits_are_kept_and_the_report_is_about_the_file() {
+    let folder = folder("limits");
+    let path = folder.join("out.gguf");
+    let size = source().bytes().len() as u64;
+    let pruning = PruneOptions { layers: 1, ..PruneOptions::default() };
+    let budget = Budget { size_bytes: Some(size / 4), latency_ns: Some(2e6), ..NO_LIMIT };
+    let options = OptimizeOptions { prunings: vec![pruning], ..options(budget, Goal::Divergence) };
+    let report = optimized(&path, &options).unwrap();
+    let written = Gguf::open(&path).unwrap();
+    assert_eq!(report.size_bytes, (size, written.bytes().len() as u64));
+    assert!(report.size_bytes.1 <= size / 4, "{:?}", report.size_bytes);
+    assert!(
+        report.latency_ns.1 <= 2e6 && report.latency_ns.1 < report.latency_ns.0,
+        "{:?}",
+        report.latency_ns
+    );
+    let plan = Model::memory_plan(written.header(), &SessionOptions::new(64), 1).unwrap().total_bytes();
+    assert_eq!(report.memory_bytes.1, plan);
+    for tensor in &report.tensors {
+        assert_eq!(written.tensor(&tensor.tensor).unwrap().dtype.name(), tensor.chosen.format.name());
+        assert!(tensor.sensitivity.is_some() || tensor.chosen.format == tensor.source);
+    }
+    assert_eq!(report.tensors.len(), 16);
+    let mut formats: Vec<_> = report.tensors.iter().map(|tensor| tensor.chosen.format.name()).collect();
+    formats.sort_unstable();
+    formats.dedup();
+    assert!(formats.len() > 1, "one type for all: {formats:?}");
+    assert_eq!(report.prunings.len(), 1);
+    assert!(!report.prunings[0].taken && report.prunings[0].kl > report.kl, "{:?}", report.prunings);
+    assert!(report.front.windows(2).all(|pair| pair[0].kl_predicted > pair[1].kl_predicted));
+    assert!(report.kl > 0.0 && report.kl.is_finite());
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["out.gguf"]);
+
+    // A wider limit comes nearer, and a limit on time alone is kept too.
+    let wide = Budget { size_bytes: Some(size / 2), ..NO_LIMIT };
+    let nearer = optimized(&path, &self::options(wide, Goal::Divergence)).unwrap();
+    assert!(nearer.kl < report.kl, "{} {}", nearer.kl, report.kl);
+    let quick = Budget { latency_ns: Some(report.latency_ns.1), ..NO_LIMIT };
+    let quick = optimized(&path, &self::options(quick, Goal::Divergence)).unwrap();
+    assert!(quick.latency_ns.1 <= report.latency_ns.1);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_wanted_divergence_gives_the_smallest_file_and_an_impossible_one_says_how_near_it_came() {
+    let folder = folder("kl");
+    let path = folder.join("out.gguf");
+    let size = source().bytes().len() as u64;
+    let all = |format: BlockFormat| {
+        let options = OptimizeOptions { formats: vec![format], ..options(NO_LIMIT, Goal::Divergence) };
+        let least = Budget { size_bytes: Some(size / 3), ..NO_LIMIT };
+        optimized(&path, &OptimizeOptions { budget: least, ..options })
+    };
+    let eight = all(BlockFormat::Q8_0).unwrap();
+    let loose = Budget { kl_max: Some(eight.kl * 20.0), ..NO_LIMIT };
+    let report = optimized(&path, &options(loose, Goal::Size)).unwrap();
+    assert!(report.kl <= eight.kl * 20.0, "{} {}", report.kl, eight.kl);
+    assert!(report.size_bytes.1 < eight.size_bytes.1, "{:?} {:?}", report.size_bytes, eight.size_bytes);
+
+    std::fs::remove_file(&path).unwrap();
+    let impossible = Budget { kl_max: Some(1e-9), size_bytes: Some(size / 4), ..NO_LIMIT };
+    let refused = optimized(&path, &options(impossible, Goal::Divergence)).unwrap_err().to_string();
+    assert!(refused.contains("--max-kl") && refused.contains("nats"), "{refused}");
+    let tiny = Budget { size_bytes: Some(1000), ..NO_LIMIT };
+    let refused = optimized(&path, &options(tiny, Goal::Divergence)).unwrap_err().to_string();
+    assert!(refused.contains("--size allows 0.00"), "{refused}");
+    assert!(!path.exists());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn an_interrupted_search_goes_on_and_finds_the_same() {
+    let folder = folder("resume");
+    let (whole, resumed) = (folder.join("whole.gguf"), folder.join("resumed.gguf"));
+    let budget = Budget { size_bytes: Some(source().bytes().len() as u64 / 4), ..NO_LIMIT };
+    let options = options(budget, Goal::Divergence);
+    let expected = optimized(&whole, &options).unwrap();
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let texts = (&windows(12, 1), windows(6, 2));
+        optimize_file(&source(), &resumed, &options, &device(), texts, &mut |stage| {
+            assert!(stage.name != "divergence of each choice" || stage.done < 30, "the power fails");
+        })
+    }));
+    assert!(stopped.is_err() && !resumed.exists());
+    let journal = std::fs::read_to_string(folder.join("resumed.gguf.optimize/journal")).unwrap();
+    assert!(journal.lines().filter(|line| line.starts_with("divergence")).count() > 10);
+    let found = optimized(&resumed, &options).unwrap();
+    assert_eq!(found, expected);
+    assert!(std::fs::read(&whole).unwrap() == std::fs::read(&resumed).unwrap(), "the files differ");
+    std::fs::remove_dir_all(folder).unwrap();
+}

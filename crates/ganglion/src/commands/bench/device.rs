@@ -1,0 +1,333 @@
+//! `ganglion bench device`: what matrix products cost on this machine, for `ganglion model optimize` here or elsewhere.
+
+use super::engine::now_ns;
+use crate::load::{self, size};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use ganglion_compress::{Device, ProductTime};
+use ganglion_gguf::Gguf;
+use ganglion_kernels::probe::{DotProbe, ReadProbe};
+use ganglion_kernels::{ActivationBuffer, BlockFormat, Input, Isa, Matrix, Pool, matmul, quantize};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+const SCHEMA: &str = "ganglion-device";
+const VERSION: u64 = 1;
+/// (rows, columns) of the models that this is for, from the smallest to those of a billion weights.
+const SHAPES: [(usize, usize); 10] = [
+    (256, 256),
+    (768, 256),
+    (256, 768),
+    (1536, 256),
+    (1024, 1024),
+    (4096, 1024),
+    (1024, 4096),
+    (2048, 2048),
+    (5632, 2048),
+    (2048, 5632),
+];
+/// Rows of activations: decoding, and prompts.
+const TOKENS: [usize; 3] = [1, 8, 64];
+/// Weights from which on a matrix is also measured as it comes from memory.
+const STREAMED_MIN: usize = 1 << 20;
+/// Time for each product, and the fewest and most times it runs.
+const PRODUCT_NS: u64 = 3_000_000;
+const RUNS_MIN: usize = 5;
+const RUNS_MAX: usize = 2000;
+const PROBE_NS: u64 = 300_000_000;
+/// Copies of a matrix that are read in turn take this many times the largest cache.
+const CACHES: usize = 2;
+/// The largest cache where the system does not tell.
+const CACHE_DEFAULT: u64 = 32 << 20;
+/// Most entries of a profile that is read.
+const PRODUCTS_MAX: usize = 1 << 16;
+
+/// What matrix products cost on this machine, by type, shape and tokens
+///
+/// The result is what `ganglion model optimize --device FILE` plans with. Activations are quantised before the clock starts. Leave the
+/// machine idle meanwhile.
+#[derive(Args)]
+#[command(after_help = "Example:\n  ganglion bench device --json device.json")]
+pub struct Arguments {
+    /// Write the profile
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also measure the shapes of a model's matrices
+    #[arg(long, value_name = "FILE.gguf")]
+    model: Option<PathBuf>,
+    /// Worker threads; as many as the machine gives by default
+    #[arg(short = 't', long, default_value_t = 0)]
+    threads: usize,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut shapes = SHAPES.to_vec();
+    if let Some(file) = &arguments.model {
+        shapes.extend(shapes_of(&Gguf::open(file).context("model")?));
+        shapes.sort_unstable();
+        shapes.dedup();
+    }
+    let device = measure(&shapes, &BlockFormat::ALL, arguments.threads)?;
+    if let Some(file) = &arguments.json {
+        let text = format!("{:#}\n", to_json(&device));
+        std::fs::write(file, text).with_context(|| file.display().to_string())?;
+    }
+    print(&device, &shapes)
+}
+
+/// The shapes of a model's matrices, as (rows, columns).
+pub fn shapes_of(gguf: &Gguf) -> Vec<(usize, usize)> {
+    let matrices = gguf.tensors().iter().filter(|info| info.shape.len() == 2);
+    let mut shapes: Vec<_> = matrices.map(|info| (info.shape[1] as usize, info.shape[0] as usize)).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
+}
+
+/// Measures this machine; 0 threads: as many as it gives.
+pub fn measure(shapes: &[(usize, usize)], formats: &[BlockFormat], threads: usize) -> Result<Device> {
+    let given = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { given.min(ganglion_kernels::limits::THREADS_MAX) } else { threads };
+    let (isa, pool) = (Isa::detect(), Pool::new(threads)?);
+    let cache_bytes = cache_bytes();
+    let probe = ReadProbe::new(CACHES * cache_bytes as usize);
+    let mut device = Device {
+        name: processor(),
+        threads,
+        available_bytes: load::available_bytes().unwrap_or(0),
+        cache_bytes,
+        read_bytes_per_s: probe.bandwidth(isa, &pool, PROBE_NS, now_ns).median,
+        int8_macs_per_s: DotProbe::new().peak(isa, &pool, PROBE_NS, now_ns).median,
+        products: Vec::new(),
+    };
+    drop(probe);
+    let terminal = std::io::stderr().is_terminal();
+    for (index, format) in formats.iter().enumerate() {
+        for (rows, columns) in shapes.iter().filter(|shape| shape.1.is_multiple_of(format.block())) {
+            if terminal {
+                eprint!("\r{} of {} types: {format}, {rows} × {columns}          ", index + 1, formats.len());
+            }
+            product(&mut device, (isa, &pool), *format, (*rows, *columns))?;
+        }
+    }
+    if terminal {
+        eprint!("\r{:60}\r", "");
+    }
+    Ok(device)
+}
+
+/// One shape of one type: from the cache, and from memory if it is large.
+fn product(
+    device: &mut Device,
+    (isa, pool): (Isa, &Pool),
+    format: BlockFormat,
+    (rows, columns): (usize, usize),
+) -> Result<()> {
+    let stored = stored(format, rows, columns)?;
+    let pack = || Matrix::pack("bench", format, rows, columns, &stored);
+    let mut matrices = vec![pack()?];
+    let most = TOKENS.into_iter().fold(1, usize::max);
+    let mut quantised = ActivationBuffer::new(most, columns);
+    let mut out = vec![0.0; most * rows];
+    for from_memory in [false, true] {
+        if from_memory {
+            if rows * columns < STREAMED_MIN {
+                break;
+            }
+            let packed = Matrix::packed_bytes(format, rows, columns).unwrap_or(1).max(1);
+            let copies = (CACHES * device.cache_bytes as usize).div_ceil(packed);
+            while matrices.len() < copies {
+                matrices.push(pack()?);
+            }
+        }
+        for tokens in TOKENS {
+            let x: Vec<f32> = noise(7).take(tokens * columns).collect();
+            quantised.quantize(isa, pool, &x, tokens, columns);
+            let input = Input::new(&x, &quantised);
+            let out = &mut out[..tokens * rows];
+            let mut at = 0;
+            let mut times = Vec::new();
+            let start = now_ns();
+            while times.len() <= RUNS_MIN || (now_ns() - start < PRODUCT_NS && times.len() < RUNS_MAX) {
+                let before = now_ns();
+                matmul(isa, pool, &input, &mut [(&matrices[at % matrices.len()], &mut *out)]);
+                times.push(now_ns() - before);
+                at += 1;
+            }
+            // The first run warms up.
+            times.remove(0);
+            times.sort_unstable();
+            let ns = times[times.len() / 2].max(1) as f64;
+            device.products.push(ProductTime { format, rows, columns, tokens, from_memory, ns });
+        }
+    }
+    Ok(())
+}
+
+/// Numbers without a pattern in −1 to 1.
+fn noise(seed: u64) -> impl Iterator<Item = f32> {
+    (seed..).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 2003).map(|v| v as f32 / 1001.0 - 1.0)
+}
+
+/// The bytes of a matrix whose rows are all alike: speed does not depend on the values.
+fn stored(format: BlockFormat, rows: usize, columns: usize) -> Result<Vec<u8>> {
+    let row: Vec<f32> = noise(1).take(columns).collect();
+    let mut bytes = vec![0; format.size_bytes(columns).context("whole blocks")?];
+    quantize(format, &row, &mut bytes)?;
+    Ok(bytes.repeat(rows))
+}
+
+/// The largest cache of the first processor.
+fn cache_bytes() -> u64 {
+    let folder = Path::new("/sys/devices/system/cpu/cpu0/cache");
+    let size = |index: usize| {
+        let text = std::fs::read_to_string(folder.join(format!("index{index}/size"))).ok()?;
+        let text = text.trim();
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let unit = match unit {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            _ => return None,
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit)
+    };
+    (0..8).filter_map(size).max().unwrap_or(CACHE_DEFAULT)
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let name = named.map_or("", |(_, name)| name.trim());
+    format!("{} ({})", if name.is_empty() { std::env::consts::ARCH } else { name }, Isa::detect().name())
+}
+
+fn to_json(device: &Device) -> Value {
+    let product = |p: &ProductTime| {
+        json!({"type": p.format.name(), "rows": p.rows, "columns": p.columns, "tokens": p.tokens,
+            "from": if p.from_memory { "memory" } else { "cache" }, "ns": p.ns})
+    };
+    json!({
+        "schema": SCHEMA,
+        "version": VERSION,
+        "name": device.name,
+        "threads": device.threads,
+        "available_bytes": device.available_bytes,
+        "cache_bytes": device.cache_bytes,
+        "read_bytes_per_s": device.read_bytes_per_s,
+        "int8_macs_per_s": device.int8_macs_per_s,
+        "products": device.products.iter().map(product).collect::<Vec<_>>(),
+    })
+}
+
+/// Reads a profile that [`run`] wrote. Types that this program does not know are left out.
+pub fn read(file: &Path) -> Result<Device> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    parse(&text).with_context(|| format!("device profile {}", file.display()))
+}
+
+fn parse(text: &str) -> Result<Device> {
+    let value: Value = serde_json::from_str(text)?;
+    let found = (value["schema"].as_str(), value["version"].as_u64());
+    ensure!(
+        found == (Some(SCHEMA), Some(VERSION)),
+        "schema and version are {} and {}, expected {SCHEMA:?} and {VERSION}; measure the device again with this program",
+        value["schema"],
+        value["version"]
+    );
+    let positive = |value: &Value, key: &str| {
+        let number = value[key].as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        number.ok_or_else(|| anyhow!("{key} is {}, expected a number above 0", value[key]))
+    };
+    let products = value["products"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(
+        (1..=PRODUCTS_MAX).contains(&products.len()),
+        "products has {} entries, expected 1 to {PRODUCTS_MAX}",
+        products.len()
+    );
+    let mut device = Device {
+        name: value["name"].as_str().unwrap_or_default().to_owned(),
+        threads: positive(&value, "threads")? as usize,
+        available_bytes: positive(&value, "available_bytes")? as u64,
+        cache_bytes: positive(&value, "cache_bytes")? as u64,
+        read_bytes_per_s: positive(&value, "read_bytes_per_s")?,
+        int8_macs_per_s: positive(&value, "int8_macs_per_s")?,
+        products: Vec::new(),
+    };
+    for product in products {
+        let name = product["type"].as_str().ok_or_else(|| anyhow!("a product without a type"))?;
+        let Some(format) = BlockFormat::from_name(name) else { continue };
+        let from_memory = match product["from"].as_str() {
+            Some("cache") => false,
+            Some("memory") => true,
+            _ => return Err(anyhow!("from is {}, expected \"cache\" or \"memory\"", product["from"])),
+        };
+        let count = |key: &str| positive(product, key).map(|n| n as usize);
+        let (rows, columns, tokens) = (count("rows")?, count("columns")?, count("tokens")?);
+        let ns = positive(product, "ns")?;
+        device.products.push(ProductTime { format, rows, columns, tokens, from_memory, ns });
+    }
+    Ok(device)
+}
+
+/// For each type, picoseconds a multiply-add: the smallest and the largest shape, for each number of tokens.
+fn print(device: &Device, shapes: &[(usize, usize)]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}, {} threads, largest cache {}", device.name, device.threads, size(device.cache_bytes))?;
+    writeln!(out, "available memory  {:>10}", size(device.available_bytes))?;
+    writeln!(out, "read from memory  {:>10.1} GB/s", device.read_bytes_per_s / 1e9)?;
+    writeln!(out, "int8 dot products {:>10.1} G multiply-adds/s", device.int8_macs_per_s / 1e9)?;
+    let area = |shape: &&(usize, usize)| shape.0 * shape.1;
+    let ends = [(shapes.iter().min_by_key(area), false), (shapes.iter().max_by_key(area), true)];
+    for (shape, from_memory) in ends {
+        let Some((rows, columns)) = shape else { continue };
+        let from = if from_memory { "memory" } else { "the cache" };
+        writeln!(out, "\n{rows} × {columns} from {from}, ps a multiply-add")?;
+        writeln!(out, "{:<8} {:>10} {:>10} {:>10}", "type", "1 token", "8 tokens", "64 tokens")?;
+        for format in device.formats() {
+            let cell = |tokens: usize| {
+                let same = |p: &&ProductTime| {
+                    (p.format, p.rows, p.columns, p.tokens, p.from_memory)
+                        == (format, *rows, *columns, tokens, from_memory)
+                };
+                let time = device.products.iter().find(same)?;
+                Some(time.ns * 1e3 / (rows * columns * tokens) as f64)
+            };
+            if let [Some(one), Some(some), Some(many)] = TOKENS.map(cell) {
+                writeln!(out, "{:<8} {one:>10.1} {some:>10.1} {many:>10.1}", format.name())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_read_as_it_was_written() {
+        let formats = [BlockFormat::Q8_0, BlockFormat::Q4_K, BlockFormat::F32];
+        let device = measure(&[(64, 96), (32, 256)], &formats, 1).unwrap();
+        // Rows of 96 are no whole blocks of Q4_K.
+        assert_eq!(device.products.len(), (2 + 1 + 2) * TOKENS.len());
+        assert!(device.products.iter().all(|p| p.ns > 0.0 && !p.from_memory));
+        let mut written = to_json(&device);
+        assert_eq!(parse(&written.to_string()).unwrap(), device);
+        written["products"][0]["type"] = "IQ9_Z".into();
+        assert_eq!(parse(&written.to_string()).unwrap().products.len(), device.products.len() - 1);
+    }
+
+    #[test]
+    fn what_is_no_profile_is_refused_by_the_field() {
+        let refused = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(refused(r#"{"schema": "other", "version": 1}"#).contains("ganglion-device"));
+        let mut value = to_json(&measure(&[(32, 32)], &[BlockFormat::Q4_0], 1).unwrap());
+        value["cache_bytes"] = json!(-1);
+        assert!(refused(&value.to_string()).contains("cache_bytes is -1"));
+        value["cache_bytes"] = json!(1);
+        value["products"][1]["from"] = json!("disk");
+        assert!(refused(&value.to_string()).contains("from is \"disk\""));
+    }
+}
