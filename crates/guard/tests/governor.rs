@@ -230,7 +230,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     let running = BrainProcess::Running { generation: 1 };
     wait_for("the first one runs", || channel.process() == running);
     wait_for("it is heard", || channel.receive().is_some());
-    assert_eq!(channel.switch(), None);
+    assert_eq!((channel.switch(), channel.level()), (None, 0));
     let first = supervisor.pid().unwrap();
     supervisor.want(3);
     let mut level = None;
@@ -243,7 +243,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
         }
         level.is_some()
     });
-    assert_eq!(level, Some(3));
+    assert_eq!((level, channel.level()), (Some(3), 3));
     assert_eq!(channel.process(), running, "it goes by its predecessor's number");
     wait_for("the supervisor follows", || supervisor.level() == 3);
     let second = supervisor.pid().unwrap();
@@ -261,6 +261,14 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     wait_for("another start", || channel.process() == BrainProcess::Running { generation: 3 });
     assert_eq!(supervisor.level(), 3, "of the same variant");
     assert_ne!(supervisor.pid(), Some(second));
+    // Another variant by death: nobody is switched to, and yet it is known who is asked.
+    supervisor.want(1);
+    channel.kill(3);
+    wait_for(
+        "the wanted variant",
+        || matches!(channel.process(), BrainProcess::Running { generation } if generation > 3),
+    );
+    assert_eq!((channel.level(), supervisor.level()), (1, 1));
 }
 
 #[test]
