@@ -3,18 +3,20 @@
 use ganglion_guard::Verdict;
 use ganglion_site::{ArgumentKind, Command, Outcome, Progress, Site, Timings};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What every answer of a run repeats.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The site whose names are used.
+    /// The site whose names are used: what another policy cannot change.
     pub site: Arc<Site>,
     /// SHA-256 of the model files, by variant.
     pub models: Arc<[String]>,
     /// The variant that answers.
     level: Arc<AtomicU8>,
+    /// The site with the policy that holds now.
+    current: Arc<Mutex<Arc<Site>>>,
     /// SHA-256 of the site's JSON Schema.
     pub schema_sha256: String,
 }
@@ -23,7 +25,18 @@ impl Identity {
     /// A site and the hashes of its models; the first one answers.
     pub fn new(site: &Arc<Site>, models: Vec<String>) -> Self {
         let schema_sha256 = site.schema_sha256();
-        Self { site: Arc::clone(site), models: models.into(), level: Arc::default(), schema_sha256 }
+        let current = Arc::new(Mutex::new(Arc::clone(site)));
+        Self { site: Arc::clone(site), models: models.into(), level: Arc::default(), current, schema_sha256 }
+    }
+
+    /// The site with the policy that holds now: its limits, safe command, deadline and staleness.
+    pub fn current(&self) -> Arc<Site> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another policy holds from now on.
+    pub fn adopt(&self, site: &Arc<Site>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(site);
     }
 
     /// Of the model file that answers.

@@ -273,3 +273,22 @@ fn a_document_is_read_window_by_window() {
     let long = post(&site, &json!({ "document": minutes() }));
     assert_eq!(long["document"]["undecided"], 0, "{long}");
 }
+
+#[test]
+fn a_stop_does_not_wait_for_whoever_should_read_the_rejections() {
+    let site = TestSite::new("hvac");
+    // Nobody reads standard error; a pipe holds 64 KiB.
+    let (kept, full) = std::io::pipe().unwrap();
+    let mut command = std::process::Command::new(GANGLION);
+    command.args(["run", text(site.path()), "--json", "--audit", text(&site.audit())]);
+    let mut run = Run::with_errors(command, full.into());
+    run.wait_for_execute();
+    let rejected = format!("{}=1", "x".repeat(200));
+    for _ in 0..600 {
+        run.type_line(&rejected);
+    }
+    run.type_line("!stop");
+    run.wait_for("stopped", |line| line["kind"] == "status" && line["mode"] == "Stopped");
+    assert!(run.seen.iter().any(|line| line["kind"] == "input"), "they are on standard output");
+    drop(kept);
+}

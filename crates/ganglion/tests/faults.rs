@@ -150,3 +150,42 @@ fn a_typed_emergency_stop_does_not_wait_behind_sentences() {
     });
     assert!(asked < 20, "{asked} sentences were answered first");
 }
+
+#[test]
+fn an_emergency_stop_outlives_the_process() {
+    let site = TestSite::new("hvac").without_simulator();
+    let _plant = site.start_plant("hvac");
+    let file = site.audit().join("latched");
+    let mode = |run: &mut Run, mode: &str| {
+        run.wait_for(mode, |line| line["kind"] == "status" && line["mode"] == mode);
+    };
+    let mut run = site.run(&[]);
+    run.wait_for_execute();
+    assert!(!file.exists());
+    run.type_line("!estop");
+    mode(&mut run, "Aborted");
+    eventually("the abort is written down", || file.exists());
+    signal("KILL", run.id());
+    drop(run);
+    let mut run = site.run(&[]);
+    run.wait_for("what was and what to do", |line| {
+        let said = line["reason"].as_str().unwrap_or_default();
+        said.contains("the run before was aborted (emergency stop)") && said.contains("!clear")
+    });
+    mode(&mut run, "Aborted");
+    run.wait_for("the safe command", |line| line["kind"] == "plant" && line["took"].is_object());
+    run.type_line("!start");
+    run.wait_for("a refusal", |line| line["reason"].as_str().is_some_and(|r| r.contains("Start refused")));
+    // The end of a run is no Clear either.
+    run.press_ctrl_c();
+    assert!(run.end().1.iter().all(|line| line["mode"] != "Execute"));
+    let mut run = site.run(&[]);
+    mode(&mut run, "Aborted");
+    run.type_line("!clear");
+    mode(&mut run, "Stopped");
+    eventually("the abort is forgotten", || !file.exists());
+    run.type_line("!reset");
+    mode(&mut run, "Idle");
+    run.type_line("!start");
+    run.wait_for_execute();
+}

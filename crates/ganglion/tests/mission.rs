@@ -102,13 +102,19 @@ fn refusals_are_sentences_and_nothing_moves() {
     for (instruction, why) in [
         ("open valve 5 and return home", "would bring arm_torque 13 Nm above the 45 Nm it has to keep"),
         ("photograph valve 2 and sing a song", "\"sing a song\": no command of the site answers this"),
-        ("photograph valve 2 and is valve 3 open?", "is a question, not a step"),
         ("photograph valve 4", "no other order was found: the solver no-such-solver cannot be started"),
     ] {
         let (status, lines) = mission(&site, instruction, &["--solver", "no-such-solver"]);
         assert_eq!(status.code(), Some(1), "{instruction}");
         assert!(last_word(&lines).contains(why), "{instruction}: {}", last_word(&lines));
         assert!(took(&lines).iter().all(|action| *action == "halt"), "{instruction}");
+    }
+    // What has not even the form of a mission starts nothing.
+    for (instruction, why) in [("photograph valve 2 and is valve 3 open?", "is a question"), ("", "is empty")]
+    {
+        let refused = ganglion(&["mission", text(site.path()), instruction, "--json"]);
+        assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{instruction}");
+        assert!(refused.err.contains(why), "{}", refused.err);
     }
     let hvac = TestSite::new("hvac");
     let none = ganglion(&["mission", text(hvac.path()), "all off"]);
@@ -232,6 +238,31 @@ fn one_mission_at_a_time_and_any_command_ends_it_over_http_too() {
         (status, &answer["error"]["message"]),
         (422, &"no mission: the site file has no [plan]".into())
     );
+}
+
+#[test]
+fn a_mission_that_is_cut_short_has_not_succeeded() {
+    let site = site();
+    let solver = site.folder.write("silent", "#!/bin/sh\nexec cat > /dev/null\n");
+    std::fs::set_permissions(&solver, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(GANGLION);
+    command.args(["mission", text(site.path()), "return home", "--json", "--audit", text(&site.audit())]);
+    command.args(["--solver", text(&solver)]);
+    let mut run = Run::of(command);
+    run.wait_for("the run is there", |line| line["kind"] == "status");
+    signal("TERM", run.id());
+    assert_eq!(run.end().0.code(), Some(1));
+}
+
+#[test]
+fn lines_that_are_piped_wait_for_execute() {
+    let site = site();
+    let mut run = site.run(&["--dry-run"]);
+    run.type_line("mission: photograph valve 2 and return home");
+    run.hang_up();
+    let (status, lines) = run.end();
+    assert!(status.success());
+    assert!(words(&lines).iter().any(|word| word["plan"].is_array()), "{}", last_word(&lines));
 }
 
 #[test]

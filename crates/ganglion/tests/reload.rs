@@ -68,6 +68,26 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
 }
 
 #[test]
+fn missions_and_deadlines_follow_the_policy_that_holds() {
+    let site = TestSite::new("inspection");
+    let mut run = site.run(&["--dry-run"]);
+    run.wait_for_execute();
+    let mission = |run: &mut Run, what: &str| {
+        run.type_line("mission: photograph valve 1, then return home");
+        run.wait_for(what, |line| {
+            line["kind"] == "mission" && line["text"].as_str().is_some_and(|text| text.contains(what))
+        });
+    };
+    mission(&mut run, "the plan is verified");
+    site.replace("on = \"battery\"\nlo = 15", "on = \"battery\"\nlo = 95");
+    site.set("deadline_ms = ", "deadline_ms = 3500");
+    run.type_line("!reload");
+    policy_line(&mut run, "the policy is taken over");
+    eventually("the new deadline", || decide(&site, "go to valve 1")["deadline_ms"] == 3500.0);
+    mission(&mut run, "below its limit of 95 %");
+}
+
+#[test]
 fn another_variant_takes_over_by_temperature_and_no_event_is_left_unanswered() {
     let site = TestSite::new("hvac");
     let nano = repository().join("models/nano/nano.gguf");

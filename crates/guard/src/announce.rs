@@ -4,6 +4,8 @@
 //! another command, that one passes the same checks as any answer and goes out, for example to release a brake. What follows
 //! is the event's own answer, or the rule controller's, as always.
 
+use crate::answers::kept_for_plans;
+use crate::envelope::Checked;
 use crate::envelope::value_fits;
 use crate::guard::Guard;
 use crate::limits::DECISIONS_PER_CYCLE_MAX;
@@ -76,7 +78,10 @@ impl Guard {
             return;
         };
         let command = Command { verb, values: [Value::Absent; ARGUMENTS_MAX] };
-        let (mut checked, approved) = self.judge(&command, self.prompt_needed(), &pending.request.tags, true);
+        let (mut checked, approved) = match kept_for_plans(&self.site, &command) {
+            Some(reason) => (Checked { verdict: Verdict::Rejected, command, reason }, None),
+            None => self.judge(&command, self.prompt_needed(), &pending.request.tags, true),
+        };
         let mut actuated = false;
         if let Some(approved) = approved {
             if !self.bucket.has_two() {

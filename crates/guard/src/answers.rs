@@ -4,19 +4,27 @@
 //! together takes its turns in the order in which it was asked.
 
 use crate::breaker::BreakerState;
-use crate::envelope::well_formed;
+use crate::envelope::{Checked, well_formed};
 use crate::guard::{Guard, is_question};
 use crate::limits::DECISIONS_PER_CYCLE_MAX;
 use crate::mode::Mode;
 use crate::pending::{Announcement, Fate, Pending};
 use crate::status::{BrainProcess, Request};
 use crate::text::reason;
-use ganglion_audit::{Record, RecordKind, Verdict};
-use ganglion_site::{Decision, Event, Outcome, Reason};
+use ganglion_audit::{Record, RecordKind, Source, Verdict};
+use ganglion_site::{Command, Decision, Event, Outcome, Reason, Site};
 
 /// Why a command that passed every check is not sent.
 pub(crate) const SUPERSEDED: &str =
     "a younger event's command, or the safe command, has gone to the same outputs";
+
+/// Why a command is not sent as the answer to a sentence, where the site keeps those of plans for verified plans.
+pub(crate) fn kept_for_plans(site: &Site, command: &Command) -> Option<Reason> {
+    let plan = site.plan.as_ref().filter(|plan| plan.only && *command != site.safe)?;
+    plan.action(command)?;
+    let name = site.commands.get(usize::from(command.verb)).map_or("?", |spec| spec.name.as_str());
+    Some(reason!("{name} is sent in verified plans only: say \"mission: …\""))
+}
 
 impl Guard {
     pub(crate) fn follow_brain(&mut self, process: BrainProcess) {
@@ -151,8 +159,11 @@ impl Guard {
             };
             return self.without_command(pending, decision, text);
         };
-        let (mut checked, approved) =
-            self.judge(&command, self.prompt_needed(), &pending.request.tags, !pending.event.dry_run);
+        let kept = kept_for_plans(&self.site, &command).filter(|_| pending.request.source != Source::Mission);
+        let (mut checked, approved) = match kept {
+            Some(reason) => (Checked { verdict: Verdict::Rejected, command, reason }, None),
+            None => self.judge(&command, self.prompt_needed(), &pending.request.tags, !pending.event.dry_run),
+        };
         if checked.verdict == Verdict::Rejected && pending.announcement == Announcement::Sent {
             return self.without_command(pending, decision, checked.reason);
         }

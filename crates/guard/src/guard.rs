@@ -1,5 +1,6 @@
 //! The guard: one call per cycle, time as an argument, no I/O, no heap after [`Guard::new`].
 
+use crate::answers::kept_for_plans;
 use crate::approved::Approved;
 use crate::brain::BrainWatch;
 use crate::breaker::{Breaker, BreakerState};
@@ -203,6 +204,13 @@ impl Guard {
         if command == self.safe.get() {
             return Checked { verdict: Verdict::Approved, command: *command, reason: Reason::EMPTY };
         }
+        match kept_for_plans(&self.site, command) {
+            Some(reason) => Checked { verdict: Verdict::Rejected, command: *command, reason },
+            None => self.check_limits(command, tags),
+        }
+    }
+
+    fn check_limits(&self, command: &Command, tags: &[Option<f64>]) -> Checked {
         let sense = Sense::given(&self.site, tags);
         if let Err(reason) = well_formed(&self.site, command) {
             return Checked { verdict: Verdict::Rejected, command: *command, reason };
@@ -221,7 +229,7 @@ impl Guard {
         let sense = Sense::given(&self.site, tags);
         let mut rules = self.site.rules.iter().enumerate();
         let rule = rules.find(|(index, _)| timeless_rule(&self.site, *index, &sense)).map(|(_, rule)| rule);
-        match rule.map(|rule| self.check(&rule.command, tags)) {
+        match rule.map(|rule| self.check_limits(&rule.command, tags)) {
             Some(checked) if checked.verdict != Verdict::Rejected => (Outcome::Rule, checked),
             _ => (Outcome::Safe, self.check(self.safe.get(), tags)),
         }
@@ -347,7 +355,7 @@ impl Guard {
 
     pub(crate) fn budget_reason(&self) -> Reason {
         let per_minute = self.site.guard.commands.map_or(0, |budget| budget.per_minute);
-        reason!("too many commands: no more than {per_minute} per minute may go to the plant")
+        reason!("{OVER_BUDGET}: no more than {per_minute} per minute may go to the plant")
     }
 
     /// Whether it is the command that does nothing.
@@ -368,8 +376,10 @@ impl Guard {
         }
         if !self.can_take_event() {
             self.counters.busy += 1;
-            return self
-                .refuse(request, reason!("busy: {PENDING_MAX} events are still waiting for their answers"));
+            return self.refuse(
+                request,
+                reason!("{BUSY}: {PENDING_MAX} events are still waiting for their answers"),
+            );
         }
         let sense = self.sense.with(&self.site, &request.tags);
         // The plant's own trips have left Execute by now, so that this one came with the event.
@@ -400,11 +410,13 @@ impl Guard {
     }
 
     /// The step of a verified plan: the same checks as for the brain's answers. While the rule controller is in control it
-    /// is the sole writer.
+    /// is the sole writer; the safe command, with which a mission ends that has failed, goes out even then.
     fn accept_step(&mut self, request: &Request, command: &Command) {
+        if command == self.safe.get() {
+            return self.answer_by_safe(request, reason!("asked for by the {}", request.source.as_str()));
+        }
         if self.rule_in_control() {
-            return self
-                .refuse(request, reason!("the rule controller is in control; no plan is carried out"));
+            return self.refuse(request, reason!("{BY_RULE}; no plan is carried out"));
         }
         let to_plant = !(request.dry_run || self.dry_run);
         let (checked, approved) = self.judge(command, 0, &TagValues::NONE, to_plant);
@@ -527,7 +539,7 @@ impl Guard {
     }
 
     pub(crate) fn mode_reason(&self) -> Reason {
-        reason!("the mode is {}; commands are taken in Execute only", self.mode.as_str())
+        reason!("{MODE} {}; commands are taken in Execute only", self.mode.as_str())
     }
 
     /// An event that never went to the brain: epoch 0.
@@ -658,6 +670,16 @@ impl Guard {
             self.counters.records_dropped += 1;
         }
     }
+}
+
+pub(crate) const BUSY: &str = "busy";
+const BY_RULE: &str = "the rule controller is in control";
+const MODE: &str = "the mode is";
+const OVER_BUDGET: &str = "too many commands";
+
+/// Whether a refusal is about the moment, not about what was asked: the same may pass a little later.
+pub fn refused_for_now(reason: &str) -> bool {
+    [BUSY, BY_RULE, MODE, OVER_BUDGET].iter().any(|why| reason.starts_with(why))
 }
 
 /// A sentence that ends in a question mark, ASCII, full-width or Arabic.

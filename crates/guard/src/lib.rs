@@ -98,7 +98,7 @@ pub use envelope::Checked;
 pub use error::GuardError;
 pub use ganglion_audit::{Record, RecordKind, Source, Verdict};
 pub use governor::{Governor, Switch};
-pub use guard::Guard;
+pub use guard::{Guard, refused_for_now};
 pub use host::{Host, HostReading, SysHost};
 pub use mode::{Mode, ModeEvent};
 pub use operator::{OperatorQueue, OperatorQueueFull};

@@ -51,13 +51,6 @@ pub enum News {
     Adopt(Box<Policy>),
     /// To be logged.
     Note(Notice),
-    /// Another variant of the model answers from now on.
-    Variant {
-        /// Its place in the site's list; 0 is the first choice.
-        level: u8,
-        /// To be logged.
-        notice: Notice,
-    },
 }
 
 impl Policy {

@@ -3,7 +3,7 @@
 use crate::answers::SUPERSEDED;
 use crate::approved::Approved;
 use crate::envelope::{Judging, Window};
-use crate::guard::Guard;
+use crate::guard::{BUSY, Guard};
 use crate::mode::Mode;
 use crate::pi::Pi;
 use crate::registers::number_of;
@@ -208,7 +208,7 @@ impl Guard {
     /// One command a cycle: who comes second is told so.
     fn refuse_busy(&mut self, request: &Request, why: Reason) {
         self.counters.busy += 1;
-        self.refuse(request, reason!("busy: another command was sent in this cycle; {}", why.as_str()));
+        self.refuse(request, reason!("{BUSY}: another command was sent in this cycle; {}", why.as_str()));
     }
 
     fn is_over_budget(&self, choice: &RuleChoice) -> bool {

@@ -334,31 +334,66 @@ impl Checker {
         Ok(change)
     }
 
+    /// Whether what is read while `step` is under way keeps the rules of every moment, and does not close the road or the
+    /// place that it goes to from `from`. The place that is left behind does not count; neither does what has no reading.
+    ///
+    /// # Errors
+    /// The first rule that is broken now; its step is 0.
+    pub fn watch(&self, now: &Start, step: &Step, from: Option<usize>) -> Result<(), Violation> {
+        let Some(spec) = &self.site.plan else { return Ok(()) };
+        let goal = spec.action(&step.command).and_then(|action| action.moves.as_ref()?.of(&step.command));
+        let in_use = spec.map.as_ref().and_then(|map| {
+            let to = goal.or(from)?;
+            let road = from.and_then(|from| map.road(from, to));
+            Some((
+                to,
+                &map.places.get(to)?.avoid,
+                road.and_then(|road| Some((road, &map.roads.get(road)?.avoid))),
+            ))
+        });
+        let closed = in_use.into_iter().flat_map(|(place, avoid, road)| {
+            let place = check_none(avoid, &now.tags, Rule::AvoidPlace { place });
+            let road = road.map(|(road, avoid)| check_none(avoid, &now.tags, Rule::AvoidRoad { road }));
+            [Some(place), road].into_iter().flatten()
+        });
+        let broken = |checked: Checked| match checked {
+            Err((Rule::Unknown { .. }, _)) | Ok(()) => None,
+            Err((rule, found)) => Some(Violation { step: 0, rule, found }),
+        };
+        self.rules(spec, &now.tags).chain(closed).find_map(broken).map_or(Ok(()), Err)
+    }
+
     /// The rules of every moment, over all that tags may read.
     fn check_moment(&self, spec: &PlanSpec, tags: &[Option<Span>; TAGS_MAX]) -> Checked {
-        for (index, term) in spec.always.iter().enumerate() {
+        self.rules(spec, tags).collect()
+    }
+
+    /// One verdict per rule.
+    fn rules<'a>(
+        &'a self,
+        spec: &'a PlanSpec,
+        tags: &'a [Option<Span>; TAGS_MAX],
+    ) -> impl Iterator<Item = Checked> + 'a {
+        let always = spec.always.iter().enumerate().map(move |(index, term)| {
             let found = known(tags, term.compare.tag)?;
-            if !surely(&term.compare, found) {
-                return Err((Rule::Always(index), found));
-            }
+            if surely(&term.compare, found) { Ok(()) } else { Err((Rule::Always(index), found)) }
+        });
+        let never = spec.never.iter().enumerate();
+        let never = never.map(move |(index, terms)| check_none(terms, tags, Rule::Never(index)));
+        let limits = self.site.limits.iter().enumerate();
+        always.chain(never).chain(limits.map(move |(index, limit)| self.check_limit(index, limit, tags)))
+    }
+
+    /// A limit on a tag that plans change.
+    fn check_limit(&self, index: usize, limit: &Limit, tags: &[Option<Span>; TAGS_MAX]) -> Checked {
+        let LimitTarget::Tag(tag) = limit.on else { return Ok(()) };
+        if self.moving & bit(tag) == 0 || !holds_in_execute(limit) {
+            return Ok(());
         }
-        for (index, terms) in spec.never.iter().enumerate() {
-            check_none(terms, tags, Rule::Never(index))?;
-        }
-        for (index, limit) in self.site.limits.iter().enumerate() {
-            let LimitTarget::Tag(tag) = limit.on else { continue };
-            if self.moving & bit(tag) == 0 || !holds_in_execute(limit) {
-                continue;
-            }
-            let found = known(tags, tag)?;
-            let low = limit.lo.is_some_and(|lo| found.lo < lo) || limit.lolo.is_some_and(|lo| found.lo <= lo);
-            let high =
-                limit.hi.is_some_and(|hi| found.hi > hi) || limit.hihi.is_some_and(|hi| found.hi >= hi);
-            if low || high {
-                return Err((Rule::TagLimit { limit: index, below: low }, found));
-            }
-        }
-        Ok(())
+        let found = known(tags, tag)?;
+        let low = limit.lo.is_some_and(|lo| found.lo < lo) || limit.lolo.is_some_and(|lo| found.lo <= lo);
+        let high = limit.hi.is_some_and(|hi| found.hi > hi) || limit.hihi.is_some_and(|hi| found.hi >= hi);
+        if low || high { Err((Rule::TagLimit { limit: index, below: low }, found)) } else { Ok(()) }
     }
 
     /// The site's limits on arguments: bounds, slope and dwell against the steps before.

@@ -15,20 +15,18 @@ pub enum PlanError {
         file: PathBuf,
     },
     /// The solver's program could not be started.
-    #[error(
-        "the solver {program} cannot be started ({reason}); install it, on Debian with `apt-get install z3`"
-    )]
+    #[error("the solver {program} cannot be started: {reason}")]
     NoSolver {
         /// What was tried.
         program: String,
-        /// The system's answer.
+        /// The system's answer, and what to do where that is known.
         reason: String,
     },
     /// It did not answer in its time, and was killed.
     #[error("the solver gave no answer in {budget_ms} ms")]
     Timeout {
         /// The time it had.
-        budget_ms: u32,
+        budget_ms: u64,
     },
     /// It ended, or its answer is none.
     #[error("the solver failed: {reason}")]

@@ -19,6 +19,13 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
+/// An interval of time for people, both ends in one unit.
+pub fn times(seconds: Span) -> String {
+    let hi = time(seconds.hi);
+    let lo = short(if seconds.hi < 120.0 { seconds.lo } else { seconds.lo / 60.0 });
+    if hi.split(' ').next() == Some(lo.as_str()) { hi } else { format!("{lo} to {hi}") }
+}
+
 fn with_unit(site: &Site, tag: usize, value: f64) -> String {
     match site.tags.get(tag) {
         Some(tag) if tag.kind == TagKind::Bool => if value == 0.0 { "no" } else { "yes" }.to_string(),
@@ -195,5 +202,23 @@ impl Violation {
             _ => return None,
         };
         Some(terms.last()?.compare.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_time_have_one_unit() {
+        for (lo, hi, shown) in [
+            (20.0, 45.0, "20 to 45 s"),
+            (120.0, 133.2, "2 to 2.22 min"),
+            (90.0, 180.0, "1.5 to 3 min"),
+            (480.0, 480.0, "8 min"),
+            (60.0, 60.001, "60 s"),
+        ] {
+            assert_eq!(times(Span { lo, hi }), shown);
+        }
     }
 }

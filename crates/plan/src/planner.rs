@@ -8,7 +8,7 @@ use crate::smt::search::{self, Found};
 use crate::solver::Solver;
 use ganglion_site::plan::Span;
 use ganglion_site::{Command, Site};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Something that was asked for.
@@ -47,6 +47,7 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Planner {
     checker: Checker,
+    program: PathBuf,
     solver: Result<Solver, PlanError>,
 }
 
@@ -57,8 +58,19 @@ impl Planner {
     /// [`PlanError::NoPlan`] for a site that says nothing about plans.
     pub fn new(site: &Arc<Site>, program: &Path) -> Result<Self, PlanError> {
         let checker = Checker::new(site)?;
-        let budget_ms = site.plan.as_ref().map_or(0, |plan| plan.budget_ms);
-        Ok(Self { checker, solver: Solver::start(program, budget_ms) })
+        let solver = Solver::start(program, budget_ms(site));
+        Ok(Self { checker, program: program.to_owned(), solver })
+    }
+
+    /// Checks against another policy of the same site from now on; the solver stays.
+    ///
+    /// # Errors
+    /// As [`Planner::new`].
+    pub fn follow(&mut self, site: &Arc<Site>) -> Result<(), PlanError> {
+        if !Arc::ptr_eq(self.checker.site(), site) {
+            self.checker = Checker::new(site)?;
+        }
+        Ok(())
     }
 
     /// The fast check.
@@ -123,6 +135,10 @@ impl Planner {
     ) -> Result<Result<(Vec<PlannedStep>, Span), String>, PlanError> {
         let site = Arc::clone(self.checker.site());
         let Some(spec) = &site.plan else { return Ok(Err(String::new())) };
+        if self.solver.is_err() {
+            // It may have been installed since, or was slow the first time.
+            self.solver = Solver::start(&self.program, budget_ms(&site));
+        }
         let (mut excluded, mut last) = (Vec::new(), (0, 0));
         let kinds = |extra: usize| if extra == 0 { 0..=0 } else { 1..=spec.insert.len() };
         let rounds = (0..=spec.insert_max).flat_map(|extra| kinds(extra).map(move |kinds| (extra, kinds)));
@@ -157,6 +173,10 @@ impl Planner {
         }
         Ok(Err(format!("in no other order{added}, would this hold together: {}", excluded.join(", "))))
     }
+}
+
+fn budget_ms(site: &Site) -> u32 {
+    site.plan.as_ref().map_or(0, |plan| plan.budget_ms)
 }
 
 fn plain(steps: &[PlannedStep]) -> Vec<Step> {

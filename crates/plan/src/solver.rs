@@ -99,7 +99,9 @@ impl Solver {
             },
             Ok((_, Ok(_))) => Err(PlanError::SolverFailed { reason: "it answered another question".into() }),
             Ok((_, Err(reason))) => Err(PlanError::SolverFailed { reason }),
-            Err(RecvTimeoutError::Timeout) => Err(PlanError::Timeout { budget_ms: self.budget_ms }),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(PlanError::Timeout { budget_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
+            }
             Err(RecvTimeoutError::Disconnected) => Err(ended()),
         }
     }
@@ -114,7 +116,12 @@ impl Solver {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| self.missing(error.to_string()))?;
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    self.missing(format!("{error}; install it, on Debian with `apt-get install z3`"))
+                }
+                _ => self.missing(error.to_string()),
+            })?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (stdin, stdout) = pipes.ok_or_else(|| self.missing("it has no pipes".into()))?;
         // A question and its answer: nothing else is ever under way.

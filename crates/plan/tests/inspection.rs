@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use ganglion_plan::smt::search::judge;
-use ganglion_plan::{Planner, Rule, Solver, Start, Task};
+use ganglion_plan::{Checker, Planner, Rule, Solver, Start, Step, Task};
 use ganglion_site::{Command, Site};
 use std::path::Path;
 use std::sync::Arc;
@@ -182,4 +182,65 @@ fn a_hot_valve_is_driven_around() {
     let plan = without_solver(&site).plan(&start(&site, 95.0, 95.0, 0.0), &asked).unwrap();
     let steps = steps(&site, &plan);
     assert!(steps.iter().all(|step| !step.contains("valve_3")), "{steps:?}");
+}
+
+#[test]
+fn what_is_read_under_way_keeps_the_rules_or_says_which_it_breaks() {
+    let site = example();
+    let checker = Checker::new(&site).unwrap();
+    let go = |place: &str| Step::from(tasks(&site, &[&format!("go_to place={place}")])[0].command);
+    let watch = |now: &Start, place: &str, from: usize| {
+        checker.watch(now, &go(place), Some(from)).map_err(|violation| violation.rule)
+    };
+    let cool = start(&site, 50.0, 60.0, 1.0);
+    assert_eq!(watch(&cool, "valve_3", 1), Ok(()));
+    // The gallery is 1, valve 3 is 4, valve 4 is 5.
+    let hot = start(&site, 50.0, 90.0, 1.0);
+    assert_eq!(watch(&hot, "valve_3", 1), Err(Rule::AvoidPlace { place: 4 }));
+    assert_eq!(watch(&hot, "gallery", 4), Ok(()), "away from it");
+    assert!(matches!(watch(&hot, "valve_4", 4), Err(Rule::AvoidRoad { .. })), "over a closed road");
+    assert_eq!(watch(&start(&site, 19.0, 60.0, 1.0), "gallery", 0), Err(Rule::Always(0)));
+    let mut both = cool;
+    both.set(site.find_tag("valve_1_open").unwrap(), 1.0);
+    both.set(site.find_tag("valve_2_open").unwrap(), 1.0);
+    assert_eq!(watch(&both, "gallery", 0), Err(Rule::Never(0)));
+    // What is not read right now says nothing; what is read still does.
+    both.tags[site.find_tag("battery").unwrap()] = None;
+    assert_eq!(watch(&both, "gallery", 0), Err(Rule::Never(0)));
+    assert_eq!(watch(&Start::UNKNOWN, "valve_3", 1), Ok(()));
+    let measure = Step::from(tasks(&site, &["measure valve=valve_3 quantity=leak"])[0].command);
+    assert!(checker.watch(&hot, &measure, Some(4)).is_err(), "where it is done");
+}
+
+#[test]
+fn a_solver_that_was_missing_or_silent_is_tried_again_and_only_a_missing_one_is_to_be_installed() {
+    let site = example();
+    let now = start(&site, 90.0, 60.0, 0.0);
+    let asked = tasks(&site, &["photograph valve=valve_1"]);
+    let folder = std::env::temp_dir().join(format!("ganglion-solver-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("solver");
+    let mut planner = Planner::new(&site, &program).unwrap();
+    let missing = planner.plan(&now, &asked).unwrap_err().sentence;
+    assert!(missing.contains("apt-get install z3"), "{missing}");
+    std::fs::write(&program, "#!/bin/sh\nexit 0\n").unwrap();
+    let failed = planner.plan(&now, &asked).unwrap_err().sentence;
+    assert!(
+        failed.contains("cannot be started") && !failed.contains("install"),
+        "there, but no program: {failed}"
+    );
+    std::fs::remove_file(&program).unwrap();
+    if let Some(solver) = solver() {
+        drop(solver);
+        std::os::unix::fs::symlink(which("z3"), &program).unwrap();
+        // In 50 ms a loaded machine may give no answer; started it is.
+        let found = planner.plan(&now, &asked).map_err(|refusal| refusal.sentence);
+        assert!(planner.solver().is_ok(), "{found:?}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn which(program: &str) -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file()).unwrap()
 }

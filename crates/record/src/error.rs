@@ -25,6 +25,12 @@ pub enum RecordError {
         /// What is wrong there.
         what: String,
     },
+    /// A file that ends before its first cycle.
+    #[error("{}: it ends within its header: the writer was interrupted before the first cycle", path.display())]
+    Unbegun {
+        /// The file.
+        path: PathBuf,
+    },
     /// A folder without a recording.
     #[error("{}: no recording there; expected files named record-000001.grec or fault-000001.grec", path.display())]
     Empty {
@@ -48,7 +54,11 @@ pub enum RecordError {
         source: ganglion_guard::GuardError,
     },
     /// The recording was made by a version that decides differently.
-    #[error("{}: written by version {found} of the format, this program reads {expected}", path.display())]
+    #[error(
+        "{}: written in version {found} of the format by Ganglion {program}; this program reads version {expected}: replay it \
+         with the program that wrote it",
+        path.display()
+    )]
     Version {
         /// The recording.
         path: PathBuf,
@@ -56,5 +66,7 @@ pub enum RecordError {
         found: u16,
         /// As known.
         expected: u16,
+        /// Version of the program that wrote it.
+        program: String,
     },
 }

@@ -1,12 +1,14 @@
 //! The writer's thread: from the ring to files, and to the flight recorder's memory.
 //!
-//! A file is the eight bytes `GANGREC1` and then blocks: size (u32, little-endian), CRC-32 of the content, content. The
-//! first block is the header, a JSON object; all others hold frames, each preceded by its size (u32) and kind (one byte).
+//! A file is the eight bytes `GANGREC1`, the header and then blocks. The header is size (u32, little-endian), CRC-32 of the
+//! content, and content, a JSON object, whatever the format's version. A block is size, CRC-32 of the content, CRC-32 of these
+//! eight bytes, and content: frames, each preceded by its size (u32) and kind (one byte).
 //! Every file begins with the site's text and a saved state, so that each can be replayed by itself.
 
 use crate::error::RecordError;
 use crate::frame::{Adopt, Kind, fold, unfold};
 use crate::limits::*;
+use crate::reader::{first_frame, head_checksum};
 use crate::store::{Folder, Store};
 use crate::tape::{Fault, Tape};
 use ganglion_guard::{Fingerprint, Guard};
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 pub(crate) const MAGIC: &[u8; 8] = b"GANGREC1";
 /// Of frames and states; another one is refused by a reader.
-pub(crate) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 2;
 pub(crate) const EXTENSION: &str = "grec";
 
 /// What to keep of a run, and where.
@@ -146,6 +148,7 @@ impl Writer {
             options,
             about,
             wall_ms,
+            run: run_id(),
             file: None,
             block: Vec::new(),
             site: None,
@@ -195,6 +198,8 @@ struct Work<S, W> {
     options: Options,
     about: About,
     wall_ms: W,
+    /// Tells this run from every other one whose files lie in the same folder.
+    run: String,
     /// `None` until the next saved state.
     file: Option<OpenFile>,
     block: Vec<u8>,
@@ -385,22 +390,24 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
     fn header(&mut self, more: serde_json::Value) -> Vec<u8> {
         let mut header = json!({
             "format": FORMAT, "program": env!("CARGO_PKG_VERSION"), "site_file": self.about.site_file,
-            "models": self.about.models, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
+            "models": self.about.models, "run": self.run, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
             "wall_ms": (self.wall_ms)(), "monotonic_us": ganglion_guard::monotonic_us(),
         });
         if let (Some(header), serde_json::Value::Object(more)) = (header.as_object_mut(), more) {
             header.extend(more);
         }
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(block(header.to_string().as_bytes()));
-        bytes
+        let header = header.to_string();
+        let size = u32::try_from(header.len()).unwrap_or(u32::MAX);
+        let crc = ganglion_site::crc32(header.as_bytes());
+        let words = [size, crc].into_iter().flat_map(u32::to_le_bytes);
+        MAGIC.iter().copied().chain(words).chain(header.bytes()).collect()
     }
 
-    /// What has come since the last time, as one block. On failure it is lost, and so is what follows up to the next saved
+    /// What has come since the last time. On failure it is lost, and so is what follows up to the next saved
     /// state, where a new file begins.
     fn commit(&mut self) -> bool {
         let Some(file) = self.file.as_mut().filter(|_| !self.block.is_empty()) else { return true };
-        let bytes = block(&self.block);
+        let bytes = blocks(&self.block);
         let fine = self.store.append(&file.name, &bytes).is_ok();
         if fine {
             file.size_bytes += bytes.len() as u64;
@@ -430,7 +437,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
             frames.extend_from_slice(&with_sites(&segment.bytes, |site| self.site_frame(site)));
         }
         let mut bytes = self.header(json!({"kind": "fault", "fault": fault.as_str()}));
-        bytes.extend(block(&frames));
+        bytes.extend(blocks(&frames));
         let fine = self.store.create(&name).and_then(|()| self.store.append(&name, &bytes));
         let fine = fine.and_then(|()| self.store.sync(&name)).is_ok();
         self.tell(fine);
@@ -473,13 +480,31 @@ fn with_sites(frames: &[u8], text: impl Fn(Fingerprint) -> Option<Vec<u8>>) -> V
     out
 }
 
-/// Size, checksum, content.
-pub(crate) fn block(content: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    let mut bytes = size.to_le_bytes().to_vec();
-    bytes.extend(ganglion_site::crc32(content).to_le_bytes());
-    bytes.extend_from_slice(content);
+/// Frames as blocks.
+pub(crate) fn blocks(frames: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(frames.len() + 64);
+    let mut rest = frames;
+    while !rest.is_empty() {
+        let mut end = 0;
+        while end < BLOCK_BYTES
+            && let Some((_, after)) = first_frame(rest.get(end..).unwrap_or(&[]))
+        {
+            end = rest.len() - after.len();
+        }
+        let (content, after) = rest.split_at(if end == 0 { rest.len() } else { end });
+        let size = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        let crc = ganglion_site::crc32(content);
+        bytes.extend([size, crc, head_checksum(size, crc)].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend_from_slice(content);
+        rest = after;
+    }
     bytes
+}
+
+/// No two runs of a machine have the same.
+fn run_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}-{}-{}", boot.trim(), std::process::id(), ganglion_guard::monotonic_us())
 }
 
 /// The number in a file's name, when it is one of a recording's.

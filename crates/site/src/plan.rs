@@ -9,6 +9,8 @@ use crate::site::Term;
 /// `[plan]`, `[plan.map]` and the `plan` table of every command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanSpec {
+    /// Commands that have a plan are sent as steps of verified plans only, not as answers to sentences.
+    pub only: bool,
     /// Longest time of a whole plan, in s.
     pub time_s_max: Option<f64>,
     /// Each has to hold at every moment.
@@ -108,7 +110,7 @@ pub struct Action {
     pub effects: Vec<Effect>,
     /// What tells that it is done; without terms the time alone does.
     pub done: ByChoice<Vec<Term>>,
-    /// Time after which a step that is not done has failed, in s; twice its longest time and 5 s by default.
+    /// Time after which a step that is not done has failed, in s; twice its longest time by default.
     pub timeout_s: Option<f64>,
 }
 

@@ -225,6 +225,7 @@ fn defaults_are_those_of_the_parser() {
     }
     default("lock_memory", format!("`{}`", model.lock_memory));
     default("memo", format!("`{}`", model.memo));
+    default("only", format!("`{}`", plan.only));
     default("keep_text", format!("`{}`", record.keep_text));
     default("kv", format!("`\"{}\"`", KvStorage::NAMES.iter().find(|(_, kv)| *kv == model.kv).unwrap().0));
     assert_eq!(guard.brain_timeout_ms, 5 * guard.deadline_ms);

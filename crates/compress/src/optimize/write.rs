@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
-use ganglion_llm::{Model, ModelOptions, block_format};
+use ganglion_llm::{Config, Model, ModelOptions, block_format};
 
 use super::judge::session;
 use super::knapsack::FILE;
@@ -71,7 +71,8 @@ pub(super) fn write(
 /// Bytes of a file with every matrix as it is.
 pub(super) fn layout_bytes(context: &Context<'_>, base: &Gguf) -> Result<u64> {
     let options = quantize_options(context, base, &[]);
-    Ok(header(base, &file_types(base, &options)?, &options)?.layout()?.size_bytes)
+    let config = Config::from_header(base.header())?;
+    Ok(header(base, &file_types(base, &options)?, &options, &config)?.layout()?.size_bytes)
 }
 
 /// The mixture that the choices make.
@@ -98,12 +99,13 @@ fn quantize_options(context: &Context<'_>, base: &Gguf, choices: &[(&Unit, usize
     let file_type = FileType::of_base(most).unwrap_or(FileType::F32);
     let mix = Mix { overrides, ..Mix::new(file_type) };
     let (method, threads) = (context.options.method, context.options.threads);
-    QuantizeOptions { mix, method, threads, key: context.options.key.clone() }
+    QuantizeOptions { mix, method, range: None, threads, key: context.options.key.clone() }
 }
 
 fn assemble(base: &Gguf, found: &Found, options: &QuantizeOptions, file: &Path) -> Result<()> {
     let types = file_types(base, options)?;
-    let layout = header(base, &types, options)?.layout()?;
+    let config = Config::from_header(base.header())?;
+    let layout = header(base, &types, options, &config)?.layout()?;
     let mut output = Output::open(file, layout, "assembled")?;
     for (index, (info, dtype)) in base.tensors().iter().zip(&types).enumerate() {
         let unit = found.units.iter().zip(&found.packing.chosen).find(|(unit, _)| unit.tensor == info.name);

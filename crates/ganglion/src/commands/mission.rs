@@ -14,7 +14,8 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:\n  \
                   ganglion mission examples/inspection \"open valve 3 and measure the pressure at valve 4\"\n  \
                   ganglion mission examples/inspection \"photograph valve 2\" --dry-run\n\n\
-                  !hold, !unhold, !stop and !estop may be typed meanwhile; any other command ends the mission.")]
+                  Typed meanwhile: !hold pauses before the next step (the one under way goes on), !unhold resumes; !stop and \
+                  !estop send the safe command and end the mission, as does any other command.")]
 pub struct Arguments {
     /// Folder with site.toml, or the file
     site: PathBuf,

@@ -1,6 +1,6 @@
 //! A verified plan as a table: when each step ends, and what the tags may read then.
 
-use ganglion_plan::explain::{span, time};
+use ganglion_plan::explain::{span, times};
 use ganglion_plan::{Checker, Plan};
 use ganglion_site::plan::Span;
 use ganglion_site::{Command, Site, TagKind};
@@ -20,12 +20,6 @@ struct Row {
     elapsed_s: Span,
     /// Numbers that the plan changes: tag index and what it may read after the step.
     tags: Vec<(usize, Span)>,
-}
-
-/// An interval of time for people.
-pub fn times(seconds: Span) -> String {
-    let (lo, hi) = (time(seconds.lo), time(seconds.hi));
-    if lo == hi { hi } else { format!("{lo} to {hi}") }
 }
 
 impl Forecast {

@@ -18,6 +18,14 @@ pub mod forecast;
 mod tests;
 mod text;
 
+/// Whether an instruction has the form of a mission, before anything starts for it.
+///
+/// # Errors
+/// Why it has none.
+pub fn check(instruction: &str) -> Result<(), Failure> {
+    text::split(instruction).map(drop).map_err(Failure)
+}
+
 use ganglion_guard::Mode;
 use ganglion_plan::{Plan, PlannedStep, Planner, Start, Step, Task};
 use ganglion_site::plan::{Action, PlanSpec, Takes};
@@ -81,14 +89,43 @@ impl Word {
     }
 }
 
+/// Why a command did not reach the plant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// In words.
+    pub why: String,
+    /// It is about the moment: the same command may pass a little later.
+    pub for_now: bool,
+}
+
+impl Refused {
+    /// For a reason that lasts.
+    pub fn because(why: String) -> Self {
+        Self { why, for_now: false }
+    }
+}
+
+/// What became of a step.
+enum StepEnd {
+    Done,
+    /// Another plan may help.
+    Failed(String),
+    /// It was not begun, and may be a little later.
+    NotNow(String),
+}
+
 /// What the agent reaches the world through. Time is its world's, in µs.
 pub trait Hands {
     /// Decides one clause; nothing is actuated. `Err` says why there is no command.
     fn decide(&mut self, clause: &str) -> Result<Command, String>;
     /// Hands one command to the guard, and waits until the plant has taken it: the time of that.
-    fn act(&mut self, command: &Command) -> Result<u64, String>;
+    fn act(&mut self, command: &Command) -> Result<u64, Refused>;
     /// Usable readings, if no older than `since_us`.
     fn readings(&self, since_us: u64) -> Start;
+    /// How often the plant has been lost so far: its connection, or its watchdog tripped.
+    fn link_losses(&self) -> u64;
+    /// The site with the policy that holds now.
+    fn site(&self) -> Arc<Site>;
     /// The guard's mode; `None` before its first cycle.
     fn mode(&self) -> Option<Mode>;
     /// Who else has had a command sent to the plant since the mission began.
@@ -116,6 +153,11 @@ pub struct Failure(pub String);
 
 /// Slack of every step's time, in s of real time: the plant is polled, the guard has its cycle.
 const SLACK_S: f64 = 5.0;
+/// Longest time for which a step waits that the guard refuses for the moment: a brain starts anew, a breaker closes, a command
+/// budget fills.
+const REFUSED_S_MAX: u64 = 120;
+/// Between two tries.
+const RETRY_S: u64 = 1;
 
 /// One mission at a time.
 pub struct Agent<'a, H> {
@@ -126,12 +168,31 @@ pub struct Agent<'a, H> {
     tasks: Vec<Task>,
     replanned: bool,
     acted: bool,
+    /// Since when the guard has refused the next step for the moment.
+    refused_us: Option<u64>,
 }
 
 impl<'a, H: Hands> Agent<'a, H> {
     pub fn new(site: &Arc<Site>, planner: &'a mut Planner, hands: &'a mut H) -> Self {
         let site = Arc::clone(site);
-        Self { site, planner, hands, state: State::Idle, tasks: Vec::new(), replanned: false, acted: false }
+        Self {
+            site,
+            planner,
+            hands,
+            state: State::Idle,
+            tasks: Vec::new(),
+            replanned: false,
+            acted: false,
+            refused_us: None,
+        }
+    }
+
+    /// Another policy holds for what is left of a mission, too.
+    fn follow_policy(&mut self) -> Result<(), Failure> {
+        let site = self.hands.site();
+        self.planner.follow(&site).map_err(|error| Failure(error.to_string()))?;
+        self.site = site;
+        Ok(())
     }
 
     /// From an instruction to its end. `dry_run` ends with the verified plan.
@@ -142,16 +203,32 @@ impl<'a, H: Hands> Agent<'a, H> {
             self.go(State::Idle, &format!("the mission has ended: {why}"), None);
             // An operator's stop has sent it already; a second one does no harm, and outside Execute the guard refuses it.
             if acted && self.hands.outranked().is_none() && self.hands.mode() == Some(Mode::Execute) {
-                let safe = self.site.safe;
-                let sent = self.hands.act(&safe);
-                let text = match sent {
+                let text = match self.send_safe() {
                     Ok(_) => "the safe command was sent".to_string(),
-                    Err(why) => format!("the safe command was not sent: {why}"),
+                    Err(refused) => format!("the safe command was not sent: {}", refused.why),
                 };
                 self.go(State::Idle, &text, None);
             }
         }
         result
+    }
+
+    /// Sends the safe command; the time when the plant had taken it.
+    fn send_safe(&mut self) -> Result<u64, Refused> {
+        let safe = self.hands.site().safe;
+        let begun_us = self.hands.now_us();
+        loop {
+            match self.hands.act(&safe) {
+                Err(refused) if refused.for_now && self.seconds_since(begun_us) < SLACK_S => {
+                    self.hands.pause()
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    fn seconds_since(&self, begun_us: u64) -> f64 {
+        self.hands.now_us().saturating_sub(begun_us) as f64 / 1e6
     }
 
     fn go(&mut self, state: State, text: &str, plan: Option<&Plan>) {
@@ -170,6 +247,7 @@ impl<'a, H: Hands> Agent<'a, H> {
             let command = command.map_err(|why| Failure(format!("\"{}\": {why}", clause.text)))?;
             self.tasks.push(Task { command, after_previous: clause.after_previous });
         }
+        self.follow_policy()?;
         let start = self.hands.readings(0);
         let plan =
             self.planner.plan(&start, &self.tasks.clone()).map_err(|refusal| Failure(refusal.sentence))?;
@@ -177,7 +255,7 @@ impl<'a, H: Hands> Agent<'a, H> {
         if let Some(why) = &plan.instead_of {
             self.go(State::Adjust, &format!("{why}; another plan keeps every rule"), None);
         }
-        let time = forecast::times(plan.time_s);
+        let time = ganglion_plan::explain::times(plan.time_s);
         self.go(State::Execute, &format!("the plan is verified: {steps} steps, {time}"), Some(&plan));
         if dry_run {
             return Ok(Outcome::Planned);
@@ -192,26 +270,48 @@ impl<'a, H: Hands> Agent<'a, H> {
         let mut next = 0;
         while let Some(planned) = steps.get(next).copied() {
             self.wait_for_execute()?;
+            self.follow_policy()?;
             let rest: Vec<Step> = steps.iter().skip(next).map(|planned| planned.step).collect();
             let start = self.hands.readings(0);
             let number = next + 1;
             let name = planned.step.command.describe(&self.site);
-            let done = match self.planner.checker().check(&start, &rest) {
-                Err(violation) => {
-                    Err(format!("with the present readings, {}", violation.sentence(&self.site, &rest)))
-                }
+            let end = match self.planner.checker().check(&start, &rest) {
+                Err(violation) => StepEnd::Failed(format!(
+                    "with the present readings, {}",
+                    violation.sentence(&self.site, &rest)
+                )),
                 Ok(_) => {
-                    self.go(State::Execute, &format!("step {number} of {}: {name}", steps.len()), None);
-                    self.one_step(number, &planned.step)?
+                    if self.refused_us.is_none() {
+                        self.go(State::Execute, &format!("step {number} of {}: {name}", steps.len()), None);
+                    }
+                    self.one_step(number, &planned.step, &start)?
                 }
             };
-            match done {
-                Ok(()) => next += 1,
-                Err(why) => {
+            match end {
+                StepEnd::Done => next += 1,
+                StepEnd::NotNow(why) => self.wait_out(&why)?,
+                StepEnd::Failed(why) => {
                     steps = self.adjust(&why, steps.get(next..).unwrap_or_default())?;
                     next = 0;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Waits a little for what the guard refuses for the moment; no replan could help there.
+    fn wait_out(&mut self, why: &str) -> Result<(), Failure> {
+        let now_us = self.hands.now_us();
+        if self.refused_us.is_none() {
+            self.go(self.state, &format!("waiting: {why}"), None);
+        }
+        let begun_us = *self.refused_us.get_or_insert(now_us);
+        if self.seconds_since(begun_us) >= REFUSED_S_MAX as f64 {
+            return Err(Failure(format!("{why}, for {REFUSED_S_MAX} s")));
+        }
+        while self.seconds_since(now_us) < RETRY_S as f64 {
+            self.check_rank()?;
+            self.hands.pause();
         }
         Ok(())
     }
@@ -239,18 +339,19 @@ impl<'a, H: Hands> Agent<'a, H> {
                 left.iter().rfind(|planned| planned.task.is_none()).map(|planned| planned.step.command);
             tasks.extend(added.map(|command| Task { command, after_previous: false }));
         }
+        self.follow_policy()?;
         let start = self.hands.readings(0);
         let plan = self.planner.plan(&start, &tasks);
         let plan =
             plan.map_err(|refusal| Failure(format!("{why}; and no other plan: {}", refusal.sentence)))?;
         self.tasks = tasks;
-        let (steps, time) = (plan.steps.len(), forecast::times(plan.time_s));
+        let (steps, time) = (plan.steps.len(), ganglion_plan::explain::times(plan.time_s));
         self.go(State::Execute, &format!("another plan is verified: {steps} steps, {time}"), Some(&plan));
         Ok(plan.steps)
     }
 
-    /// One step to its end: `Ok(Err(…))` when it failed and another plan may help.
-    fn one_step(&mut self, number: usize, step: &Step) -> Result<Result<(), String>, Failure> {
+    /// One step to its end.
+    fn one_step(&mut self, number: usize, step: &Step, before: &Start) -> Result<StepEnd, Failure> {
         let site = Arc::clone(&self.site);
         let missing = || Failure("the site has no plan for a step".into());
         let spec = site.plan.as_ref().ok_or_else(missing)?;
@@ -258,17 +359,22 @@ impl<'a, H: Hands> Agent<'a, H> {
         self.check_rank()?;
         self.acted = true;
         let name = step.command.describe(&site);
+        let losses = self.hands.link_losses();
         let begun_us = match self.hands.act(&step.command) {
             Ok(time_us) => time_us,
-            Err(why) => {
+            Err(Refused { why, for_now }) => {
                 self.check_rank()?;
-                return Ok(Err(format!("step {number} {name} was not carried out: {why}")));
+                let why = format!("step {number} {name} was not carried out: {why}");
+                return Ok(if for_now { StepEnd::NotNow(why) } else { StepEnd::Failed(why) });
             }
         };
+        self.refused_us = None;
         self.go(State::Monitor, &format!("step {number} {name} is under way"), None);
         let speed = site.plant.as_ref().filter(|p| p.simulator.is_some()).map_or(1.0, |p| p.simulator_speed);
         let expected_s = longest_s(spec, action, &step.command);
         let timeout_s = action.timeout_s.unwrap_or(2.0 * expected_s) / speed + SLACK_S;
+        let map = spec.map.as_ref();
+        let from = map.and_then(|map| map.place_of(before.tags.get(map.tag).copied().flatten()?.lo));
         let (mut waited_us, mut last_us) = (0, self.hands.now_us());
         loop {
             self.check_rank()?;
@@ -277,18 +383,46 @@ impl<'a, H: Hands> Agent<'a, H> {
                 self.wait_for_execute()?;
                 last_us = self.hands.now_us();
             }
+            // A plant that was on its own has made itself safe, and that looks like the end of a step.
+            if self.hands.link_losses() != losses {
+                return Ok(StepEnd::Failed(format!(
+                    "the plant was lost while step {number} {name} was under way"
+                )));
+            }
+            let now = self.hands.readings(begun_us);
+            if let Err(violation) = self.planner.checker().watch(&now, step, from) {
+                let why = format!("under way, {}", violation.sentence(&self.site, &[*step]));
+                return self.break_off(why, &now).map(StepEnd::Failed);
+            }
             if self.is_done(action, &step.command, begun_us, expected_s / speed) {
-                return Ok(Ok(()));
+                return Ok(StepEnd::Done);
             }
             if waited_us as f64 / 1e6 > timeout_s {
                 let limit = ganglion_plan::explain::time(timeout_s);
-                return Ok(Err(format!("step {number} {name} was not done within {limit}")));
+                return Ok(StepEnd::Failed(format!("step {number} {name} was not done within {limit}")));
             }
             self.hands.pause();
             let now_us = self.hands.now_us();
             waited_us += now_us.saturating_sub(last_us);
             last_us = now_us;
         }
+    }
+
+    /// Stops what is under way by the safe command, at once, and waits until the plant shows it.
+    fn break_off(&mut self, why: String, before: &Start) -> Result<String, Failure> {
+        self.check_rank()?;
+        let sent = self.send_safe();
+        let stopped_us =
+            sent.map_err(|refused| Failure(format!("{why}; and no safe command: {}", refused.why)))?;
+        self.go(self.state, &format!("{why}; the safe command was sent"), None);
+        let all = |now: &Start| {
+            now.tags.iter().zip(&before.tags).all(|(now, before)| now.is_some() || before.is_none())
+        };
+        while !all(&self.hands.readings(stopped_us)) && self.seconds_since(stopped_us) < SLACK_S {
+            self.check_rank()?;
+            self.hands.pause();
+        }
+        Ok(why)
     }
 
     /// Whether the plant says so, with readings from after the command; where it has nothing to say, whether the time is up.

@@ -21,6 +21,8 @@ struct Bench {
     /// What happens when so many commands have been sent.
     at: Vec<(usize, Event)>,
     refuse_next: bool,
+    losses: u64,
+    refusals: u32,
 }
 
 enum Event {
@@ -29,8 +31,14 @@ enum Event {
     Stop,
     Operator,
     Refuse,
+    /// So many times the guard takes nothing but the safe command, for the moment.
+    RefuseForNow(u32),
     /// The robot is told to stop by somebody else.
     Halt,
+    /// Another policy is taken over: the battery's limit, and what is safe.
+    Reload(f64, Command),
+    /// Its watchdog trips: it stops by itself, and the guard holds for a while.
+    Lose,
 }
 
 impl Bench {
@@ -50,6 +58,8 @@ impl Bench {
             outranked: None,
             at,
             refuse_next: false,
+            losses: 0,
+            refusals: 0,
         }
     }
 
@@ -92,14 +102,18 @@ impl Hands for Bench {
             .map_err(|_| "no command of the site answers this".into())
     }
 
-    fn act(&mut self, command: &Command) -> Result<u64, String> {
+    fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         if std::mem::take(&mut self.refuse_next) {
-            return Err("too many commands".into());
+            return Err(Refused::because("a limit".into()));
+        }
+        if self.refusals > 0 && *command != self.site.safe {
+            self.refusals -= 1;
+            return Err(Refused { why: "the rule controller is in control".into(), for_now: true });
         }
         for write in register_writes(&self.site, command).unwrap().iter() {
             assert_eq!(write.target, WriteTarget::Holding);
             let written = self.plant.write_holding(write.address, &[write.raw]);
-            written.map_err(|e| format!("the plant did not take it: {e:?}"))?;
+            written.map_err(|e| Refused::because(format!("the plant did not take it: {e:?}")))?;
         }
         self.sent.push(command.describe(&self.site));
         let count = self.sent.len();
@@ -107,9 +121,20 @@ impl Hands for Bench {
             match self.at.remove(place).1 {
                 Event::Heat(raw) => self.plant.write_holding(40, &[raw]).unwrap(),
                 Event::Halt => self.plant.write_holding(2, &[1]).unwrap(),
+                Event::Reload(lo, safe) => {
+                    let mut site = Site::clone(&self.site);
+                    site.limits.iter_mut().for_each(|limit| limit.lo = Some(lo));
+                    site.safe = safe;
+                    self.site = Arc::new(site);
+                }
+                Event::Lose => {
+                    self.plant.write_holding(2, &[1]).unwrap();
+                    (self.losses, self.mode) = (self.losses + 1, Mode::Held);
+                }
                 Event::Hold => self.mode = Mode::Held,
                 Event::Stop => self.mode = Mode::Stopping,
                 Event::Operator => self.outranked = Some("a command of the operator".into()),
+                Event::RefuseForNow(times) => self.refusals = times,
                 Event::Refuse => self.refuse_next = true,
             }
         }
@@ -126,6 +151,14 @@ impl Hands for Bench {
             }
         }
         start
+    }
+
+    fn link_losses(&self) -> u64 {
+        self.losses
+    }
+
+    fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site)
     }
 
     fn mode(&self) -> Option<Mode> {
@@ -206,6 +239,67 @@ fn a_step_that_does_not_end_fails_in_its_time() {
     assert!(bench.said("was not done within"), "{:#?}", bench.words);
     assert!(failure.0.contains("place reads 255, which is no place of the map"), "{failure}");
     assert!(bench.now_us < 600_000_000, "{} s", bench.now_us / 1_000_000);
+}
+
+#[test]
+fn a_step_that_the_plant_broke_off_is_not_done() {
+    let mut bench = Bench::new(Vec::new());
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    let photograph =
+        |bench: &Bench| bench.sent.iter().position(|sent| sent.starts_with("photograph")).unwrap();
+    let first = photograph(&bench);
+    let mut bench = Bench::new(vec![(first + 1, Event::Lose)]);
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    assert!(bench.said("the plant was lost while step"), "{:#?}", bench.words);
+    assert_eq!(bench.sent[first], bench.sent[first + 1], "done again: {:?}", bench.sent);
+    // A robot that was driving stands somewhere on the way.
+    let mut bench = Bench::new(vec![(1, Event::Lose)]);
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(
+        failure.0.contains("the plant was lost while step 1") && failure.0.contains("no place"),
+        "{failure}"
+    );
+    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (2, "halt"));
+}
+
+#[test]
+fn another_policy_holds_for_the_rest_of_a_mission() {
+    let mut bench = Bench::new(Vec::new());
+    let home = bench.decide("return_home").unwrap();
+    bench.at.push((2, Event::Reload(80.0, home)));
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
+    assert_eq!(
+        (bench.sent.len(), bench.sent.last().unwrap().as_str()),
+        (3, "return_home"),
+        "its safe command"
+    );
+}
+
+#[test]
+fn what_the_guard_refuses_for_the_moment_is_waited_out_and_costs_no_replan() {
+    let mut bench = Bench::new(vec![(2, Event::RefuseForNow(100)), (4, Event::Refuse)]);
+    assert_eq!(bench.run(TOUR, false), Ok(Outcome::Complete));
+    let waits = bench.words.iter().filter(|word| word.text.starts_with("waiting: step 3")).count();
+    assert!(waits == 1 && bench.refusals == 0, "{} left, {:#?}", bench.refusals, bench.words);
+    // Not for ever, and the safe command goes out at the end.
+    let mut bench = Bench::new(vec![(2, Event::RefuseForNow(u32::MAX))]);
+    let failure = bench.run(TOUR, false).unwrap_err();
+    assert!(failure.0.ends_with("the rule controller is in control, for 120 s"), "{failure}");
+    assert_eq!((bench.sent.len(), bench.sent.last().unwrap().as_str()), (3, "halt"));
+    assert!(bench.said("the safe command was sent"), "{:#?}", bench.words);
+}
+
+#[test]
+fn a_rule_that_breaks_under_way_stops_the_machine_there() {
+    let go = "go_to place=gallery then go_to place=valve_3 then return_home";
+    let mut bench = Bench::new(vec![(2, Event::Heat(1500))]);
+    let failure = bench.run(go, false).unwrap_err();
+    assert!(bench.said("would be at valve_3 while boiler_temperature > 80"), "{:#?}", bench.words);
+    assert!(bench.said("the safe command was sent"), "{:#?}", bench.words);
+    assert_eq!(bench.sent[1..3], ["go_to place=valve_3", "halt"]);
+    assert_eq!(bench.plant.input(1), Ok(255), "on the way: it never got there");
+    assert!(failure.0.contains("no place of the map"), "{failure}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! An instruction, split into clauses: one command each.
 
+use ganglion_io::lines::check_sentence;
 use ganglion_plan::limits::TASKS_MAX;
 
 /// One piece of an instruction.
@@ -46,11 +47,20 @@ pub fn split(instruction: &str) -> Result<Vec<Clause>, String> {
     match clauses.len() {
         0 => Err("the instruction is empty".into()),
         count if count > TASKS_MAX => Err(format!("{count} clauses: a mission has at most {TASKS_MAX}")),
-        _ => match clauses.iter().find(|clause| clause.text.ends_with(['?', '\u{ff1f}', '\u{61f}'])) {
-            Some(clause) => Err(format!("\"{}\" is a question, not a step", clause.text)),
-            None => Ok(clauses),
-        },
+        _ => check_sentences(&clauses).and_then(|()| {
+            match clauses.iter().find(|clause| clause.text.ends_with(['?', '\u{ff1f}', '\u{61f}'])) {
+                Some(clause) => Err(format!("\"{}\" is a question, not a step", clause.text)),
+                None => Ok(clauses),
+            }
+        }),
     }
+}
+
+/// Every clause is a sentence: not too long, and nothing in it that a terminal would obey.
+fn check_sentences(clauses: &[Clause]) -> Result<(), String> {
+    let wrong =
+        |clause: &Clause| check_sentence(&clause.text).err().map(|why| format!("{:?}: {why}", clause.text));
+    clauses.iter().find_map(wrong).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -83,6 +93,9 @@ mod tests {
     fn what_is_no_mission() {
         assert_eq!(split(" , and then . "), Err("the instruction is empty".into()));
         assert!(split("open valve 3 and is valve 4 open?").unwrap_err().contains("is a question"));
+        let escape = split("wait, go \u{1b}[31mhome").unwrap_err();
+        assert_eq!(escape, "\"go \\u{1b}[31mhome\": control character U+001B in a sentence");
+        assert!(split(&"long ".repeat(200)).unwrap_err().contains("a sentence has at most 512"));
         assert!(split(&"wait, ".repeat(25)).unwrap_err().contains("25 clauses"));
     }
 }

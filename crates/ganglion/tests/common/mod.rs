@@ -217,7 +217,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Run {
     process: Process,
     lines: Receiver<String>,
-    errors: Receiver<String>,
+    errors: Option<Receiver<String>>,
     pub seen: Vec<Value>,
 }
 
@@ -235,13 +235,26 @@ fn lines_of(reader: impl Read + Send + 'static) -> Receiver<String> {
 
 impl Run {
     pub fn of(mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
+        let mut run = Self::spawn(command);
+        run.errors = run.process.0.stderr.take().map(lines_of);
+        run
+    }
+
+    /// With a standard error of the test's own.
+    pub fn with_errors(mut command: Command, errors: Stdio) -> Self {
+        command.stderr(errors);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         // Silent, not empty: nobody types, and nobody has hung up.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own, as a shell gives a foreground job, so that Ctrl-C can be played.
         command.process_group(0);
         let mut child = command.spawn().unwrap();
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { process: Process(child), lines: lines_of(out), errors: lines_of(err), seen: Vec::new() }
+        let out = child.stdout.take().unwrap();
+        Self { process: Process(child), lines: lines_of(out), errors: None, seen: Vec::new() }
     }
 
     pub fn id(&self) -> u32 {
@@ -251,6 +264,11 @@ impl Run {
     /// Types a line.
     pub fn type_line(&mut self, line: &str) {
         writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Nothing more is typed: the end of a pipe.
+    pub fn hang_up(&mut self) {
+        drop(self.process.0.stdin.take());
     }
 
     /// Ctrl-C: the signal goes to the whole foreground group.
@@ -288,7 +306,7 @@ impl Run {
     }
 
     fn fail(&mut self, what: &str) -> ! {
-        let errors: Vec<_> = self.errors.try_iter().collect();
+        let errors: Vec<_> = self.errors.iter().flat_map(Receiver::try_iter).collect();
         let seen: Vec<_> = self.seen.iter().map(Value::to_string).collect();
         panic!(
             "{what}; standard output so far:\n{}\nstandard error:\n{}",

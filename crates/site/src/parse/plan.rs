@@ -41,6 +41,7 @@ pub(super) fn read_plan(
             "a time above 0 and at most 7 d, for example \"30 min\"",
         );
     }
+    let only = fields.flag("only", report);
     let always = read_conditions(&mut fields, "always", tags, report).into_iter().flatten().collect();
     let never = read_conditions(&mut fields, "never", tags, report);
     let end = match fields.item("end") {
@@ -74,6 +75,7 @@ pub(super) fn read_plan(
         }
     }
     Some(PlanSpec {
+        only,
         time_s_max,
         always,
         never,

@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shapes.sort_unstable();
         shapes.dedup();
     }
-    let device = measure(&shapes, &BlockFormat::ALL, arguments.threads)?;
+    let device = measure(&shapes, &BlockFormat::GGML, arguments.threads)?;
     if let Some(file) = &arguments.json {
         let text = format!("{:#}\n", to_json(&device));
         std::fs::write(file, text).with_context(|| file.display().to_string())?;

@@ -62,7 +62,7 @@ impl Desk {
     }
 
     fn deadline_ms(&self, request: &DecideRequest) -> f64 {
-        f64::from(request.deadline_ms.unwrap_or(self.identity.site.guard.deadline_ms))
+        f64::from(request.deadline_ms.unwrap_or(self.identity.current().guard.deadline_ms))
     }
 
     fn json(&self, request: &DecideRequest, record: &Record) -> Value {
@@ -103,7 +103,7 @@ impl Desk {
 
     /// Window by window, never actuated: what stands in a document is not an operator's order.
     async fn document(&self, request: &DecideRequest, text: &str) -> Result<Value, DecideError> {
-        let site = &self.identity.site;
+        let site = &*self.identity.current();
         let start = Instant::now();
         let mut windows = Windows::new(text.as_bytes());
         let mut waiting = VecDeque::with_capacity(WINDOWS_AT_ONCE);
@@ -163,7 +163,7 @@ fn sentence(text: &str) -> Result<Sentence, DecideError> {
 }
 
 async fn given(answer: Answer) -> Result<Record, DecideError> {
-    answer.await.map_err(|_| DecideError::Unavailable("the guard is ending".into()))
+    answer.await.map_err(|_| DecideError::Unavailable("the answer was lost, or the guard is ending".into()))
 }
 
 fn is_busy(record: &Record) -> bool {

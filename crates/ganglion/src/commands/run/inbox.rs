@@ -7,7 +7,7 @@ use ganglion_guard::{
 };
 use ganglion_site::{Command, Progress, Sentence, TagValues};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -69,6 +69,7 @@ pub struct Inbox {
     /// Commands that went to the plant and were no mission's: how many, and whose the last one was.
     foreign: Mutex<(u64, &'static str)>,
     written: Mutex<(u64, LastWrite)>,
+    plant_lost: AtomicU64,
     pub signals: SharedSignals,
 }
 
@@ -106,6 +107,7 @@ impl Inbox {
             held_back: AtomicBool::new(false),
             foreign: Mutex::default(),
             written: Mutex::default(),
+            plant_lost: AtomicU64::new(0),
             signals,
         }
     }
@@ -170,6 +172,11 @@ impl Inbox {
         }
     }
 
+    /// An answer was lost on its way here, and nobody knows whose: all who wait hear that theirs does not come.
+    pub fn lose_answers(&self) {
+        lock(&self.open).waiting.clear();
+    }
+
     /// Gives a field to whoever waits for it. The guard hands on a bounded number per question.
     pub fn decided(&self, field: &Field) {
         let open = lock(&self.open);
@@ -192,6 +199,16 @@ impl Inbox {
     /// How often the driver has said something, and what it said last.
     pub fn last_write(&self) -> (u64, LastWrite) {
         lock(&self.written).clone()
+    }
+
+    /// The connection broke, or the plant's watchdog has tripped.
+    pub fn lost_plant(&self) {
+        self.plant_lost.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often.
+    pub fn plant_losses(&self) -> u64 {
+        self.plant_lost.load(Ordering::Acquire)
     }
 
     /// A mode command that a person gave. Whatever holds or stops also ends the run's own start.
@@ -233,4 +250,26 @@ impl Inbox {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ganglion_guard::Channels;
+    use ganglion_site::Site;
+    use std::path::Path;
+
+    #[test]
+    fn whoever_waits_hears_that_an_answer_was_lost() {
+        let text = "name = \"s\"\n[model]\npath = \"m.gguf\"\n[[command]]\nname = \"stop\"\n";
+        let site = Site::parse(text, Path::new("site.toml")).unwrap();
+        let (_inside, outside) = Channels::new(&site, None, None);
+        let inbox = Inbox::new(outside.requests, outside.operator, outside.news, outside.signals);
+        let (reply, answer) = oneshot::channel();
+        let id = inbox.ask(Question::of_mission(), Reply { answer: Some(reply), fields: None }).unwrap();
+        assert!(inbox.is_open(id) && !inbox.is_idle());
+        inbox.lose_answers();
+        assert!(!inbox.is_open(id) && inbox.is_idle(), "the run may end, the next line is asked");
+        assert!(answer.blocking_recv().is_err(), "a mission goes on");
+    }
 }

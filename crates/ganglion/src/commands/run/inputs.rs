@@ -2,8 +2,9 @@
 
 use super::inbox::{Full, Inbox, Question, Reply};
 use super::missions::{Missions, Order};
+use super::printer::{Line, Lines};
 use anyhow::{Context, Result};
-use ganglion_guard::{OperatorCommand, Source};
+use ganglion_guard::{Mode, OperatorCommand, Source};
 use ganglion_io::lines::{Input, ModeWord, read_lines};
 use ganglion_io::script::Script;
 use ganglion_site::{Sentence, Site, TagValues};
@@ -12,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,45 +41,46 @@ impl Inputs {
     /// Starts reading. The flag is set when no more will come and that should end the run: after a script, after piped
     /// lines, at Ctrl-D. An empty standard input (a service's) does not.
     ///
-    /// Mode words act at once, on the thread that reads; questions go one after the other, on a thread of their own, so that
-    /// a stop never waits behind a sentence.
+    /// Mode words act at once, on the thread that reads; questions and missions go one after the other, on a thread of their
+    /// own, so that a stop never waits behind a sentence. Piped ones wait for Execute, as a script's do: nobody sees there
+    /// that it is too early.
     pub fn start(
         self,
         site: &Arc<Site>,
         inbox: &Arc<Inbox>,
         missions: Option<&Arc<Missions>>,
+        lines: Lines,
     ) -> Result<Arc<AtomicBool>> {
         let done = Arc::new(AtomicBool::new(false));
         let (questions, waiting) = sync_channel(QUESTIONS_MAX);
-        let (asker, flag) = (Arc::clone(inbox), Arc::clone(&done));
-        let ask_all = move || {
-            let mut any = false;
-            for question in waiting {
-                any = true;
-                ask_and_wait(&asker, question);
-            }
-            any
+        let flag = Arc::clone(&done);
+        let asker = Asker {
+            inbox: Arc::clone(inbox),
+            missions: missions.cloned(),
+            lines: lines.clone(),
+            early: !matches!(self, Self::Script(_)) && !std::io::stdin().is_terminal(),
         };
-        let (site, inbox, missions) = (Arc::clone(site), Arc::clone(inbox), missions.cloned());
+        let site = Arc::clone(site);
+        let intake = Intake { inbox: Arc::clone(inbox), asked: questions, lines };
         let read_all = move || match self {
             Self::Typed => {
                 let mut any = std::io::stdin().is_terminal();
                 // A reader that fails is one that ended.
                 let _ = read_lines(&site, std::io::stdin().lock(), |input| {
                     any = true;
-                    take(&inbox, &questions, missions.as_deref(), Source::Operator, input);
+                    intake.take(Source::Operator, input);
                     ControlFlow::Continue(())
                 });
                 any
             }
             Self::Script(script) => {
-                play(script, &inbox, &questions, missions.as_deref());
+                play(script, &intake);
                 true
             }
         };
         let reader = spawn("inputs", read_all)?;
         spawn("questions", move || {
-            let asked = ask_all();
+            let asked = asker.run(waiting);
             let ends = reader.join().unwrap_or(true);
             flag.store(asked || ends, Ordering::Release);
         })?;
@@ -91,15 +93,15 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// The script's clock starts when the plant runs, so that a slow start of the model loses no line.
-fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>, missions: Option<&Missions>) {
-    while inbox.status().is_none_or(|status| status.mode != ganglion_guard::Mode::Execute) {
+fn play(mut script: Script, intake: &Intake) {
+    while intake.inbox.status().is_none_or(|status| status.mode != Mode::Execute) {
         std::thread::sleep(RETRY);
     }
     let start = Instant::now();
     while script.next_at_ms().is_some() {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         match script.due(elapsed_ms) {
-            Some(item) => take(inbox, questions, missions, Source::Script, item.input),
+            Some(item) => intake.take(Source::Script, item.input),
             None => std::thread::sleep(RETRY),
         }
     }
@@ -108,63 +110,123 @@ fn play(mut script: Script, inbox: &Inbox, questions: &SyncSender<Question>, mis
 /// What a line begins with that is a mission.
 const MISSION: &str = "mission:";
 
-fn take(
-    inbox: &Inbox,
-    questions: &SyncSender<Question>,
-    missions: Option<&Missions>,
-    source: Source,
-    input: Input,
-) {
-    let mut tags = TagValues::NONE;
-    let sentence = match input {
-        Input::Mode(ModeWord::Estop) => {
-            inbox.signals.set_estop(true);
-            return operate(inbox, OperatorCommand::Abort);
-        }
-        Input::Mode(ModeWord::Reload) => return inbox.ask_reload(),
-        Input::Mode(word) => {
-            if word == ModeWord::Clear {
-                inbox.signals.set_estop(false);
+/// The mission in a line, if it is one; nobody has to mind the case.
+fn instruction(line: &str) -> Option<&str> {
+    let (head, rest) = line.split_at_checked(MISSION.len())?;
+    head.eq_ignore_ascii_case(MISSION).then(|| rest.trim())
+}
+
+/// Where lines go.
+struct Intake {
+    inbox: Arc<Inbox>,
+    asked: SyncSender<Asked>,
+    lines: Lines,
+}
+
+/// What goes one after the other.
+enum Asked {
+    Question(Question),
+    Mission(String),
+}
+
+impl Intake {
+    /// Never waits, not even for whoever should read what it has to say: the next line may be a stop.
+    fn take(&self, source: Source, input: Input) {
+        let mut tags = TagValues::NONE;
+        let sentence = match input {
+            Input::Mode(word) => return self.obey(word),
+            Input::Rejected { line, reason } => {
+                return self.say(format!("line {line} is not used: {reason}"));
             }
-            if let Some(command) = operator_command(word) {
-                operate(inbox, command);
-            }
-            return;
-        }
-        Input::Rejected { line, reason } => {
-            eprintln!("line {line} is not used: {reason}");
-            return;
-        }
-        Input::Sentence(text) => match (text.strip_prefix(MISSION), missions) {
-            (None, _) => text,
-            (Some(_), None) => return eprintln!("no mission: the site file has no [plan]"),
-            (Some(instruction), Some(missions)) => {
-                if !missions.order(Order::typed(instruction.trim())) {
-                    eprintln!("no mission: one is under way; stop it with a command or !stop");
+            Input::Sentence(text) => match instruction(&text) {
+                Some(instruction) => return self.hand_on(Asked::Mission(instruction.to_owned())),
+                None => text,
+            },
+            Input::Tags(values, text) => {
+                for (index, value) in values {
+                    tags.set(index, value);
                 }
-                return;
+                text.unwrap_or_default()
             }
-        },
-        Input::Tags(values, text) => {
-            for (index, value) in values {
-                tags.set(index, value);
-            }
-            text.unwrap_or_default()
+        };
+        let Some(sentence) = Sentence::new(&sentence) else { return };
+        let source =
+            if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
+        let question =
+            Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
+        self.hand_on(Asked::Question(question));
+    }
+
+    fn hand_on(&self, asked: Asked) {
+        if let Err(TrySendError::Full(asked)) = self.asked.try_send(asked) {
+            let text = match &asked {
+                Asked::Question(question) => question.sentence.as_str(),
+                Asked::Mission(instruction) => instruction,
+            };
+            self.say(format!("not asked, {QUESTIONS_MAX} questions wait already: {text}"));
         }
-    };
-    let Some(sentence) = Sentence::new(&sentence) else { return };
-    let source =
-        if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-    let question =
-        Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
-    if let Err(TrySendError::Full(_)) = questions.try_send(question) {
-        eprintln!("not asked, {QUESTIONS_MAX} questions wait already: {}", sentence.as_str());
+    }
+
+    fn obey(&self, word: ModeWord) {
+        match word {
+            ModeWord::Estop => self.inbox.signals.set_estop(true),
+            ModeWord::Clear => self.inbox.signals.set_estop(false),
+            ModeWord::Reload => return self.inbox.ask_reload(),
+            _ => {}
+        }
+        if let Some(command) = operator_command(word) {
+            if let Err(full) = self.inbox.operate_by_hand(command) {
+                self.say(format!("{command:?} is not taken: {full}"));
+            }
+        }
+    }
+
+    fn say(&self, text: String) {
+        self.lines.show(Line::Input(text));
     }
 }
 
-fn operate(inbox: &Inbox, command: OperatorCommand) {
-    if let Err(full) = inbox.operate_by_hand(command) {
-        eprintln!("{command:?} is not taken: {full}");
+/// Asks and orders.
+struct Asker {
+    inbox: Arc<Inbox>,
+    missions: Option<Arc<Missions>>,
+    lines: Lines,
+    /// What comes before Execute waits for it.
+    early: bool,
+}
+
+impl Asker {
+    /// Whether there was anything.
+    fn run(mut self, waiting: Receiver<Asked>) -> bool {
+        let mut any = false;
+        for asked in waiting {
+            any = true;
+            if std::mem::take(&mut self.early) {
+                self.wait_for_execute();
+            }
+            match asked {
+                Asked::Question(question) => ask_and_wait(&self.inbox, question),
+                Asked::Mission(instruction) => self.order(&instruction),
+            }
+        }
+        any
+    }
+
+    /// Or until somebody, or an abort, keeps the run from getting there by itself.
+    fn wait_for_execute(&self) {
+        let stays = |mode| matches!(mode, Mode::Execute | Mode::Aborted);
+        while !self.inbox.is_held_back() && self.inbox.status().is_none_or(|status| !stays(status.mode)) {
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn order(&self, instruction: &str) {
+        let why = match &self.missions {
+            None => "no mission: the site file has no [plan]",
+            Some(missions) if missions.order(Order::typed(instruction)) => return,
+            Some(_) => "no mission: one is under way; stop it with a command or !stop",
+        };
+        self.lines.show(Line::Input(why.into()));
     }
 }
 
@@ -195,4 +257,19 @@ fn operator_command(word: ModeWord) -> Option<OperatorCommand> {
         ModeWord::Estop => OperatorCommand::Abort,
         ModeWord::Reload => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mission_is_one_in_any_case() {
+        for line in ["mission: go home", "Mission:go home", "MISSION:  go home "] {
+            assert_eq!(instruction(line), Some("go home"), "{line}");
+        }
+        for line in ["missions: go home", "a mission: go home", "mission", "", "größer"] {
+            assert_eq!(instruction(line), None, "{line}");
+        }
+    }
 }

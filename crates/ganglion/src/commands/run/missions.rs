@@ -1,9 +1,10 @@
 //! Missions of a run: a thread that carries out one at a time, with the inbox as its hands.
 
 use super::inbox::{Inbox, Question, Reply};
-use crate::mission::{Agent, Failure, Hands, Outcome, Word};
+use crate::answer::Identity;
+use crate::mission::{Agent, Failure, Hands, Outcome, Refused, Word};
 use anyhow::{Context, Result};
-use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us};
+use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us, refused_for_now};
 use ganglion_plan::{PlanError, Planner, Start};
 use ganglion_site::{Command, Reason, Sentence, Site};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ const TICK: Duration = Duration::from_millis(10);
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// Time for the guard to get to Complete.
 const COMPLETE_PATIENCE: Duration = Duration::from_secs(2);
+/// Why there is no answer.
+const LOST: &str = "the answer was lost, or the guard is ending";
 /// How often a clause is asked again when time ran out.
 const TRIES: u32 = 3;
 
@@ -58,9 +61,9 @@ impl Order {
 }
 
 impl Missions {
-    /// The thread, for a site that has plans; it gets its solver when the first order comes.
+    /// The thread, for a site that has plans. It starts the solver at once: that may take its time.
     pub fn start(
-        site: &Arc<Site>,
+        identity: &Identity,
         inbox: &Arc<Inbox>,
         notes: rtrb::Producer<Reason>,
         solver: PathBuf,
@@ -70,21 +73,21 @@ impl Missions {
         let (orders, waiting) = sync_channel::<Order>(1);
         let missions =
             Arc::new(Self { orders, busy: AtomicBool::new(false), failed: AtomicBool::new(false) });
-        let (site, own) = (Arc::clone(site), Arc::clone(&missions));
+        let own = Arc::clone(&missions);
         let mut hands = InboxHands {
             inbox: Arc::clone(inbox),
-            site: Arc::clone(&site),
+            identity: identity.clone(),
             notes,
             tell,
             listener: None,
             foreign: None,
         };
         let work = move || {
-            let mut planner = None;
+            let mut planner = Planner::new(&hands.identity.current(), &solver);
             for mut order in waiting {
                 order.dry_run |= dry_run;
                 hands.listener = order.listener.take();
-                let result = carry_out(&site, &mut planner, &solver, &mut hands, &order);
+                let result = carry_out(&mut planner, &mut hands, &order);
                 own.failed.fetch_or(result.is_err(), Ordering::AcqRel);
                 // Whoever hears the end may order the next one.
                 own.busy.store(false, Ordering::Release);
@@ -111,16 +114,14 @@ impl Missions {
         !self.busy.load(Ordering::Acquire)
     }
 
-    /// One has failed.
-    pub fn any_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Every one that was ordered has come to its end, and to a good one.
+    pub fn all_done(&self) -> bool {
+        self.is_idle() && !self.failed.load(Ordering::Acquire)
     }
 }
 
 fn carry_out(
-    site: &Arc<Site>,
-    planner: &mut Option<Planner>,
-    solver: &std::path::Path,
+    planner: &mut Result<Planner, PlanError>,
     hands: &mut InboxHands,
     order: &Order,
 ) -> Result<Outcome, Failure> {
@@ -133,12 +134,12 @@ fn carry_out(
         let mode = hands.mode().map_or("not known yet", Mode::as_str);
         return Err(failed(format!("the mode is {mode}: missions are taken in Execute only"), hands));
     }
-    let made = match planner.take() {
-        Some(planner) => Ok(planner),
-        None => Planner::new(site, solver),
+    let site = hands.identity.current();
+    let ready = match planner {
+        Ok(planner) => planner,
+        Err(error) => return Err(failed(error.to_string(), hands)),
     };
-    let ready = planner.insert(made.map_err(|error: PlanError| failed(error.to_string(), hands))?);
-    let outcome = Agent::new(site, ready, hands).run(&order.instruction, order.dry_run)?;
+    let outcome = Agent::new(&site, ready, hands).run(&order.instruction, order.dry_run)?;
     if order.alone && outcome == Outcome::Complete {
         // Not taken: the mode tells.
         let _ = hands.inbox.operate(OperatorCommand::Complete);
@@ -153,7 +154,7 @@ fn carry_out(
 /// The agent's hands in a run: nothing reaches the plant but through the guard.
 struct InboxHands {
     inbox: Arc<Inbox>,
-    site: Arc<Site>,
+    identity: Identity,
     notes: rtrb::Producer<Reason>,
     tell: Sender<Word>,
     listener: Option<Listener>,
@@ -167,7 +168,7 @@ impl InboxHands {
         loop {
             let (reply, answer) = oneshot::channel();
             if self.inbox.ask(question, Reply { answer: Some(reply), fields: None }).is_ok() {
-                return answer.blocking_recv().map_err(|_| "the guard is ending".to_string());
+                return answer.blocking_recv().map_err(|_| LOST.to_string());
             }
             self.pause();
         }
@@ -184,7 +185,7 @@ impl Hands for InboxHands {
             let record = self.ask(question)?;
             use ganglion_site::Outcome as From;
             match (record.outcome, record.command) {
-                (Some(From::Model | From::Cache), Some(command)) if command.is_none(&self.site) => {
+                (Some(From::Model | From::Cache), Some(command)) if command.is_none(&self.identity.site) => {
                     return Err("no command of the site answers this".into());
                 }
                 (Some(From::Model | From::Cache), Some(command)) => return Ok(command),
@@ -195,13 +196,14 @@ impl Hands for InboxHands {
         Err(why)
     }
 
-    fn act(&mut self, command: &Command) -> Result<u64, String> {
+    fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         let before = self.inbox.last_write().0;
-        let record = self.ask(Question { command: Some(*command), ..Question::of_mission() })?;
+        let question = Question { command: Some(*command), ..Question::of_mission() };
+        let record = self.ask(question).map_err(Refused::because)?;
         if !record.actuated {
             return Err(match record.reason.as_str() {
-                "" => "the guard had another command to send".into(),
-                why => why.to_owned(),
+                "" => Refused { why: "the guard had another command to send".into(), for_now: true },
+                why => Refused { why: why.to_owned(), for_now: refused_for_now(why) },
             });
         }
         let begin = Instant::now();
@@ -210,20 +212,20 @@ impl Hands for InboxHands {
                 (count, Some((written, failure))) if count > before && written == *command => {
                     return failure.map_or_else(
                         || Ok(monotonic_us()),
-                        |why| Err(format!("the plant did not take it: {why}")),
+                        |why| Err(Refused::because(format!("the plant did not take it: {why}"))),
                     );
                 }
                 _ => self.pause(),
             }
         }
-        Err("the driver did not say whether the plant took it".into())
+        Err(Refused::because("the driver did not say whether the plant took it".into()))
     }
 
     fn readings(&self, since_us: u64) -> Start {
         let mut start = Start::UNKNOWN;
         let unusable = self.inbox.status().map_or(u64::MAX, |status| status.unusable);
         let now_us = monotonic_us();
-        for (index, tag) in self.site.tags.iter().enumerate() {
+        for (index, tag) in self.identity.current().tags.iter().enumerate() {
             let sample = self.inbox.signals.tags.read(index);
             let age_us = now_us.saturating_sub(sample.time_us);
             let fresh = sample.time_us >= since_us && age_us <= u64::from(tag.stale_ms) * 1000;
@@ -232,6 +234,14 @@ impl Hands for InboxHands {
             }
         }
         start
+    }
+
+    fn link_losses(&self) -> u64 {
+        self.inbox.plant_losses()
+    }
+
+    fn site(&self) -> Arc<Site> {
+        self.identity.current()
     }
 
     fn mode(&self) -> Option<Mode> {

@@ -14,6 +14,7 @@ mod desk;
 mod governor;
 mod inbox;
 mod inputs;
+mod latch;
 mod missions;
 mod printer;
 mod recording;
@@ -34,6 +35,7 @@ use ganglion_record::Recorded;
 use ganglion_site::{Reason, Site};
 use inbox::Inbox;
 use inputs::Inputs;
+use latch::Latch;
 use missions::{Missions, Order};
 use printer::{Line, Printer};
 use reload::Reloader;
@@ -130,6 +132,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.mission.is_some() && site.plan.is_none() {
         bail!(ganglion_plan::PlanError::NoPlan { file: site.file.clone() });
     }
+    if let Some(instruction) = &arguments.mission {
+        crate::mission::check(instruction)?;
+    }
     let inputs = Inputs::open(&site, arguments.script.as_deref(), arguments.row_ms)?;
     let (identity, bytes) = check_models(&site)?;
     let guard = Guard::new(&site)?.with_dry_run(arguments.dry_run);
@@ -137,6 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (tape, recorder) = recording::start(&guard, &identity, &text, folder, arguments.dry_run)?;
     let simulator = world::start_simulator(&site)?;
     let (sink, writer) = start_audit(arguments, &identity)?;
+    let mut latch = Latch::open(&audit_folder(arguments, &site)?, arguments.dry_run)?;
     let texts = reload::Texts::start(&audit_folder(arguments, &site)?, &text)?;
     let audit = sink.health().clone();
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
@@ -175,8 +181,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     });
     let (told, real_time) = std::sync::mpsc::channel();
     let channels = Recorded::new(channels, tape);
-    let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
     let inbox = Arc::new(Inbox::new(requests, operator, to_guard, Arc::clone(&signals)));
+    let mut start_up = StartUp::of(&inbox, &latch);
+    let guard = start_guard(guard, &site, channels, arguments.cycles, told)?;
     let governing = governor::Work {
         identity: identity.clone(),
         supervisor: Arc::clone(&supervisor),
@@ -186,7 +193,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let governing = governor::Governing::start(governing, &arguments.host_root)?;
     let reloader = Reloader::start(reload::Work {
-        site: Arc::clone(&site),
+        identity: identity.clone(),
         text,
         texts,
         recording: recorder.as_ref().map(|recorder| recorder.health().clone()),
@@ -194,23 +201,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         retired,
     })?;
     let (missions, words) = match &site.plan {
-        Some(_) => Missions::start(&site, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
+        Some(_) => Missions::start(&identity, &inbox, notes, arguments.solver.clone(), arguments.dry_run)
             .map(|(missions, words)| (Some(missions), Some(words)))?,
         None => (None, None),
     };
     let words = words.as_ref();
     let desk = desk::Desk::new(&identity, &inbox, missions.as_ref());
     let (world, news) = world::start(desk, &identity, &inbox, &signals, actuations, arguments.dry_run)?;
-    let inputs_done = inputs.start(&site, &inbox, missions.as_ref())?;
+    let inputs_done = inputs.start(&site, &inbox, missions.as_ref(), printer.lines())?;
     if let (Some(missions), Some(instruction)) = (&missions, &arguments.mission) {
         missions.order(Order { alone: true, ..Order::typed(instruction) });
     }
 
-    let mut start_up = StartUp::Reset;
     let mut stop_at_us = None;
     let mut audit_failing = false;
     let mut recording_failing = false;
     let mut taken = Vec::new();
+    let mut records_lost = 0;
     while !guard.is_finished() {
         // Taken before the fields, given after them: a field that came before its answer is there by now.
         taken.extend(std::iter::from_fn(|| records.pop().ok()));
@@ -221,10 +228,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             inbox.answered(&record);
             printer.show(Line::Record(Box::new(record)));
         }
+        let lost = signals.records_lost();
+        if std::mem::replace(&mut records_lost, lost) != lost {
+            inbox.lose_answers();
+        }
         while let Ok(status) = statuses.pop() {
             start_up.advance(&inbox, &status);
             inbox.publish(&status);
             printer.show(Line::Status(Box::new(status)));
+        }
+        if let Some(error) = inbox.status().and_then(|status| latch.follow(&status)) {
+            printer.show(Line::Latch(error));
         }
         for item in news.try_iter() {
             match &item {
@@ -280,8 +294,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(simulator);
     printer.end(Line::End { stats: Box::new(*runner.stats()), status: Box::new(*runner.guard().status()) });
     writer.close()?;
-    let failed = arguments.mission.is_some() && missions.is_some_and(|missions| missions.any_failed());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let done = arguments.mission.is_none() || missions.is_some_and(|missions| missions.all_done());
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The one start that a run gives itself: out of Stopped, then into Execute once plant and brain are ready. An operator who
@@ -294,6 +308,21 @@ enum StartUp {
 }
 
 impl StartUp {
+    /// A run that follows an aborted one begins with an Abort of its own, before the guard's first cycle.
+    fn of(inbox: &Inbox, latch: &Latch) -> Self {
+        let Some(why) = latch.left_behind() else { return Self::Reset };
+        // An abort is always taken.
+        let _ = inbox.operate(OperatorCommand::Abort);
+        let text = format!(
+            "the run before was aborted ({why}) and not cleared since: !clear, then !reset and !start"
+        );
+        inbox.tell_guard(ganglion_guard::News::Note(Notice {
+            kind: RecordKind::Mode,
+            reason: Reason::cut(&text),
+        }));
+        Self::Done
+    }
+
     fn advance(&mut self, inbox: &Inbox, status: &Status) {
         let ready = status.link.connected
             && status.link.watchdog == DeviceWatchdog::Armed

@@ -34,23 +34,42 @@ pub enum Line {
     RealTime(RtStatus),
     /// The audit log stopped, or works again.
     Audit { failing: bool, lost: u64 },
+    /// The file that keeps an abort cannot be written or removed.
+    Latch(String),
     /// The recording stopped, or works again.
     Recording { failing: bool, lost_bytes: u64 },
+    /// About a line that was typed.
+    Input(String),
     /// What the run came to.
     End { stats: Box<LoopStats>, status: Box<Status> },
 }
 
-/// The way to the printing thread.
+/// The printing thread.
 pub struct Printer {
-    lines: SyncSender<Line>,
+    lines: Lines,
     closed: Arc<AtomicBool>,
-    lost: AtomicU64,
     thread: JoinHandle<()>,
+}
+
+/// The way to it, for whoever has something to say and must not wait.
+#[derive(Clone)]
+pub struct Lines {
+    waiting: SyncSender<Line>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Lines {
+    /// Prints a line when the terminal takes it.
+    pub fn show(&self, line: Line) {
+        if let Err(TrySendError::Full(_)) = self.waiting.try_send(line) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Printer {
     pub fn start(screen: Screen) -> Result<Self> {
-        let (lines, waiting) = sync_channel(LINES_MAX);
+        let (sender, waiting) = sync_channel(LINES_MAX);
         let closed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&closed);
         let thread = std::thread::Builder::new()
@@ -62,14 +81,17 @@ impl Printer {
                 }
             })
             .context("cannot start the printing thread")?;
-        Ok(Self { lines, closed, lost: AtomicU64::new(0), thread })
+        Ok(Self { lines: Lines { waiting: sender, lost: Arc::default() }, closed, thread })
     }
 
     /// Prints a line when the terminal takes it.
     pub fn show(&self, line: Line) {
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lines.show(line);
+    }
+
+    /// For other threads.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
     }
 
     /// Nobody reads any more.
@@ -80,8 +102,7 @@ impl Printer {
     /// Prints the last line and waits for the terminal, a little.
     pub fn end(self, line: Line) {
         self.show(line);
-        let lost = self.lost.into_inner();
-        drop(self.lines);
+        let lost = self.lines.lost.load(Ordering::Relaxed);
         let start = Instant::now();
         while !self.thread.is_finished() && start.elapsed() < LAST_LINES {
             std::thread::sleep(Duration::from_millis(2));
@@ -97,7 +118,13 @@ impl Printer {
 fn print(mut screen: Screen, waiting: &Receiver<Line>) -> Result<()> {
     loop {
         match waiting.recv_timeout(TICK) {
-            Ok(line) => screen.print(&line)?,
+            Ok(line) => {
+                screen.print(&line)?;
+                // Others may still hold a way here.
+                if matches!(line, Line::End { .. }) {
+                    return Ok(());
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

@@ -2,6 +2,7 @@
 //! the guard as a whole, or refused as a whole.
 
 use super::inbox::Inbox;
+use crate::answer::Identity;
 use anyhow::{Context, Result};
 use ganglion_guard::{Fingerprint, News, Notice, Policy};
 use ganglion_record::{Health, fingerprint};
@@ -70,7 +71,7 @@ impl Drop for Reloader {
 
 /// What the thread works with.
 pub struct Work {
-    pub site: Arc<Site>,
+    pub identity: Identity,
     pub text: Arc<str>,
     pub texts: Texts,
     pub recording: Option<Health>,
@@ -117,20 +118,23 @@ impl Work {
 
     /// The new fingerprint, or nothing when the file has not changed.
     fn reload(&mut self, before: Fingerprint) -> Result<Option<Fingerprint>> {
-        let (file, text) = Site::read(&self.site.file)?;
+        let current = self.identity.current();
+        let (file, text) = Site::read(&current.file)?;
         let after = fingerprint(&text);
         if after == before {
             return Ok(None);
         }
         let site = Site::parse(&text, &file)?;
-        let policy = Policy::new((&self.site, before), (&site, after))?;
+        let policy = Policy::new((&current, before), (&site, after))?;
         self.texts.keep(&text)?;
         let text: Arc<str> = text.into();
         if let Some(recording) = &self.recording {
             recording.announce(after, Arc::clone(&text));
         }
         self.inbox.tell_guard(News::Adopt(Box::new(policy)));
-        (self.site, self.text) = (Arc::new(site), text);
+        // After the guard: nothing is verified against what does not hold yet.
+        self.identity.adopt(&Arc::new(site));
+        self.text = text;
         Ok(Some(after))
     }
 }

@@ -61,6 +61,11 @@ impl Screen {
                 let text = format!("the audit log is written again; {lost} records were lost");
                 self.line("audit", &text, json!({"failing": false, "lost": lost}))
             }
+            Line::Input(text) => self.line("input", text, json!({"text": text})),
+            Line::Latch(error) => {
+                let text = format!("A RESTART WOULD NOT KNOW OF THIS ABORT, OR OF ITS CLEAR: {error}");
+                self.line("latch", &text, json!({"error": error}))
+            }
             Line::Recording { failing, lost_bytes } => {
                 let word = if *failing { "cannot be written; still trying" } else { "is written again" };
                 let text = format!("the recording {word} ({lost_bytes} bytes lost so far)");
@@ -136,7 +141,7 @@ impl Screen {
             if let Some(trigger) = record.source.trigger(site) {
                 map.insert("trigger".to_owned(), json!(trigger));
             }
-            let deadline_ms = f64::from(site.guard.deadline_ms);
+            let deadline_ms = f64::from(self.identity.current().guard.deadline_ms);
             for part in [head, answer_of(record, deadline_ms).to_json(&self.identity)] {
                 if let Value::Object(part) = part {
                     map.extend(part);

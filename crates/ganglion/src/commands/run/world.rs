@@ -9,6 +9,7 @@ use ganglion_guard::{Actuation, DeviceWatchdog, Link as GuardLink, Record, Verdi
 use ganglion_io::modbus::{CommandSource, CycleWatch, Driver, Link, Quality, TagSink, WriteFailure};
 use ganglion_server::Server;
 use ganglion_site::{Command, Micros, Outcome, Site};
+use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -142,7 +143,13 @@ impl Everything {
         let site = Arc::clone(&self.identity.site);
         let (end_server, server_ends) = oneshot::channel::<()>();
         let server = self.serve_http(desk, server_ends);
-        let plant = PlantSide { signals: &self.signals, tell: &self.tell, dry_run: self.dry_run };
+        let plant = PlantSide {
+            inbox: &self.inbox,
+            signals: &self.signals,
+            tell: &self.tell,
+            dry_run: self.dry_run,
+            seen: Cell::default(),
+        };
         let mut commands = Commands { actuations, tell: &self.tell };
         let link = Link::default();
         let driver = async {
@@ -205,9 +212,12 @@ async fn asked_to_end(inbox: &Inbox) -> bool {
 
 /// What the driver reads from and tells the guard.
 struct PlantSide<'a> {
+    inbox: &'a Inbox,
     signals: &'a SharedSignals,
     tell: &'a Sender<News>,
     dry_run: bool,
+    /// Whether it was connected, and how often its watchdog had tripped.
+    seen: Cell<(bool, u64)>,
 }
 
 impl TagSink for PlantSide<'_> {
@@ -216,6 +226,12 @@ impl TagSink for PlantSide<'_> {
     }
 
     fn link_changed(&self, link: &Link) {
+        let now = (link.is_connected(), link.trip_count());
+        let (connected, trips) = self.seen.replace(now);
+        // Before the guard hears of it: whoever waits out a hold must see the loss when it is over.
+        if (connected && !now.0) || trips != now.1 {
+            self.inbox.lost_plant();
+        }
         if self.dry_run && link.is_connected() {
             // Nothing is ever sent in a dry run, so nothing has to be armed nor acknowledged.
             let watchdog = DeviceWatchdog::Armed;
