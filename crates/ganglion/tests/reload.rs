@@ -128,6 +128,12 @@ fn another_variant_takes_over_by_temperature_and_no_event_is_left_unanswered() {
     let lost =
         lines.iter().any(|line| line["kind"] == "brain" && line["reason"].to_string().contains("ended"));
     assert!(!lost, "the guard never lost its brain");
+    let said: Vec<_> = lines.iter().filter_map(|line| line["reason"].as_str()).collect();
+    for name in ["small", "main"] {
+        let place = |what: &str| said.iter().position(|reason| reason.ends_with(&format!("{name} {what}")));
+        let (started, answers) = (place("is being started"), place("answers from now on"));
+        assert!(started.is_some() && started < answers, "{said:?}");
+    }
     // Each variant's decisions come out again of its own file.
     let models = ["--model", text(&nano), "--model", text(&small)];
     let report = ganglion(&[["replay", text(&tape), "--json"].as_slice(), &models].concat()).json();
