@@ -26,6 +26,9 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
     let said = policy_line(&mut run, "the policy is taken over");
     assert!(said.starts_with("policy ") && said.contains(" in place of "), "{said}");
     ask("rejected");
+    // The same again.
+    run.type_line("!reload");
+    assert_eq!(policy_line(&mut run, "nothing"), "nothing has changed: the site file is as it was");
     // A file that is no site: everything stays, and the reason is said.
     let good = fs::read_to_string(site.file()).unwrap();
     fs::write(site.file(), good.replace("hi = 20", "hi = \"high\"")).unwrap();
@@ -60,7 +63,7 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
     let texts = fs::read_dir(site.audit().join("sites")).unwrap().count();
     assert_eq!(texts, 3, "each text that held is kept");
     let log = ganglion(&["audit", "show", text(&site.audit())]).out;
-    assert_eq!(log.matches("\"kind\":\"policy\"").count(), 4, "{log}");
+    assert_eq!(log.matches("\"kind\":\"policy\"").count(), 5, "{log}");
     assert!(ganglion(&["audit", "verify", text(&site.audit())]).code == 0);
     // And all of it can be run again.
     let report = ganglion(&["replay", text(&tape), "--json"]).json();
