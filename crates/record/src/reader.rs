@@ -217,8 +217,11 @@ pub(crate) fn head_checksum(size: u32, crc: u32) -> u32 {
     ganglion_site::crc32(&[size.to_le_bytes(), crc.to_le_bytes()].concat())
 }
 
+/// A frame of a block: what it is, and its content.
+pub(crate) type Frame<'a> = (Kind, &'a [u8]);
+
 /// A frame of a block and what follows it; `None` for what is none.
-pub(crate) fn first_frame(content: &[u8]) -> Option<((Kind, &[u8]), &[u8])> {
+pub(crate) fn first_frame(content: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let (size, rest) = content.split_first_chunk::<4>()?;
     let (frame, after) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
     let (kind, body) = frame.split_first()?;
