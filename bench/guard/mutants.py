@@ -173,14 +173,16 @@ def build(work, fresh):
         mutant["alone"] = numbers[name] not in done
     print(f"{len(done)} of {len(mutants)} mutants in one program", flush=True)
     work.save()
-    result, messages = work.cargo("test", "--no-run", "--examples", "--tests", "--lib")
-    if result.returncode:
-        sys.exit(result.stderr)
     programs = {}
-    for message in messages:
-        if message["reason"] == "compiler-artifact" and message.get("executable"):
-            kind = message["target"]["kind"][0]
-            programs[message["target"]["name"] + ("(example)" if kind == "example" else "")] = message["executable"]
+    for arguments in (["test", "--no-run", "--tests", "--lib"], ["build", "--examples"]):
+        result, messages = work.cargo(*arguments)
+        if result.returncode:
+            sys.exit(result.stderr)
+        for message in messages:
+            if message["reason"] == "compiler-artifact" and message.get("executable"):
+                target = message["target"]
+                example = "(example)" if target["kind"][0] == "example" else ""
+                programs[target["name"] + example] = message["executable"]
     work.state["programs"] = programs
     trace(work)
     work.save()

@@ -172,6 +172,15 @@ fn a_damaged_recording_is_never_the_same() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_recorded_in_is_refused_before_anything_starts() {
+    let site = TestSite::new("hvac");
+    let refused = ganglion(&["run", text(site.path()), "--record", text(&site.file())]);
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
+    assert!(refused.err.contains("cannot record in ") && refused.err.contains("see --record"), "{refused:?}");
+    assert!(!site.path().join("audit").exists(), "nothing had begun");
+}
+
+#[test]
 fn what_is_no_recording_is_refused_by_name() {
     let folder = Folder::new();
     let empty = ganglion(&["replay", text(folder.path())]);

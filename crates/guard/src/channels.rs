@@ -293,12 +293,18 @@ impl Port for Channels {
     }
 
     fn news(&mut self) -> Option<News> {
+        // Not more than can be handed back: freeing is none of this thread's work. Before a switch, which what is said here may
+        // have announced.
+        if !self.retired.is_full()
+            && let Ok(news) = self.news.pop()
+        {
+            return Some(news);
+        }
         if let Some(level) = self.brain.as_mut().and_then(BrainChannel::switch) {
             let name = self.variants.get(usize::from(level)).copied().unwrap_or(Reason::EMPTY);
             return Some(News::Note(Notice { kind: RecordKind::Brain, reason: name }));
         }
-        // Not more than can be handed back: freeing is none of this thread's work.
-        if self.retired.is_full() { None } else { self.news.pop().ok() }
+        None
     }
 
     fn retire(&mut self, old: Box<Policy>) {

@@ -322,6 +322,11 @@ fn invariant_31_more_than_a_policy_and_a_bad_policy_are_refused() {
     assert!(matches!(policy(&bench, &record), Err(GuardError::NeedsRestart { what: "another section" })));
     let http = SITE.to_owned() + "[http]\nlisten = \"127.0.0.1:8420\"\n";
     assert!(matches!(policy(&bench, &http), Err(GuardError::NeedsRestart { what: "[http]" })));
+    for section in ["[record]\nfolder = \"tape\"\n", "[plan]\n"] {
+        let what = section.lines().next().unwrap();
+        let refused = policy(&bench, &(SITE.to_owned() + section)).unwrap_err();
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
     let mut unsafe_one = site();
     unsafe_one.safe = command(&unsafe_one, r#"{"action":"set_temperature","celsius":40}"#);
     let refused = Policy::new((&bench.site, [1; 32]), (&unsafe_one, [2; 32])).unwrap_err();
@@ -329,6 +334,11 @@ fn invariant_31_more_than_a_policy_and_a_bad_policy_are_refused() {
     for (from, to) in [("stale_ms = 200", "stale_ms = 900"), ("deadline_ms = 20", "deadline_ms = 30")] {
         assert!(policy(&bench, &SITE.replace(from, to)).is_ok());
     }
+    // A timeout that the file leaves to the deadline goes with it; one that it names does not.
+    let implied = SITE.replace("brain_timeout_ms = 50\n", "");
+    let longer = implied.replace("deadline_ms = 20", "deadline_ms = 30");
+    let change = |old: &str, new: &str| Policy::new((&parse(old), [1; 32]), (&parse(new), [2; 32]));
+    assert!(change(&implied, &longer).is_ok() && change(SITE, &longer).is_err());
     let mut bench = Bench::running();
     bench.guard.note(Notice::refused("line 3: …"));
     let got = bench.idle();

@@ -15,6 +15,17 @@ pub enum RecordError {
         /// The system's word for it.
         source: std::io::Error,
     },
+    /// Nothing can be recorded there.
+    #[error(
+        "cannot record in {}: {source}; expected a folder that can be written: see --record, and `folder` in [record]",
+        path.display()
+    )]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
     /// Bytes that are no recording.
     #[error("{} at byte {offset}: {what}", path.display())]
     Broken {

@@ -270,10 +270,11 @@ fn a_recording_stays_within_its_size_and_its_rest_replays() {
 fn what_the_ring_has_no_room_for_is_counted_and_the_replay_goes_on_after_it() {
     let dir = Dir::new("ring");
     let guard = Guard::new(&site(&SITE)).unwrap();
-    let stuck = Arc::new(AtomicBool::new(true));
+    let stuck = Arc::new(AtomicBool::new(false));
     let store =
         Stuck { folder: Folder::new(&dir.0).unwrap(), stuck: Arc::clone(&stuck), fails: false, cuts: true };
     let (tape, writer) = Writer::start_on(store, &guard, options(&dir), about(&SITE), || 1).unwrap();
+    stuck.store(true, Ordering::Release);
     let mut plant = Plant::new(guard, site(&SITE), tape, 9);
     for _ in 0..20_000 {
         plant.step();
@@ -398,6 +399,31 @@ fn a_file_that_begins_after_a_switch_knows_its_variant() {
     };
     let report = replay(&later, Some(&mut decides)).unwrap();
     assert!(report.is_same() && asked > 5, "{report:?}");
+}
+
+#[test]
+fn what_cannot_be_written_at_the_start_is_refused_there() {
+    let dir = Dir::new("start-refused");
+    let file = dir.0.join("file");
+    std::fs::write(&file, "").unwrap();
+    let guard = Guard::new(&site(&SITE)).unwrap();
+    let start = |folder: &Path, everything| {
+        let options = Options { folder: folder.into(), everything, ..options(&dir) };
+        Writer::start(&guard, options, about(&SITE), || 1).map(drop)
+    };
+    for everything in [true, false] {
+        let refused = start(&file, everything).unwrap_err().to_string();
+        assert!(refused.contains("cannot record in ") && refused.contains("not a directory"), "{refused}");
+        // Where nobody may write, not even root.
+        assert!(matches!(start(Path::new("/proc/self"), everything), Err(RecordError::Unusable { .. })));
+        // A run that ends before its first cycle leaves nothing behind.
+        start(&dir.0, everything).unwrap();
+        assert_eq!(dir.names(), ["file"]);
+    }
+    let stuck = Arc::new(AtomicBool::new(true));
+    let store = Stuck { folder: Folder::new(&dir.0).unwrap(), stuck, fails: true, cuts: true };
+    assert!(Writer::start_on(store, &guard, options(&dir), about(&SITE), || 1).is_err(), "no room");
+    assert_eq!(dir.names(), ["file"]);
 }
 
 #[test]

@@ -112,16 +112,16 @@ impl Writer {
     /// Starts the thread; the tape is for the guard's. `wall_ms` gives the wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// [`RecordError::Io`] when the folder cannot be used.
+    /// [`RecordError::Unusable`] when there is no such folder to be had, or no file can be written in it.
     pub fn start(
         guard: &Guard,
         options: Options,
         about: About,
         wall_ms: impl FnMut() -> u64 + Send + 'static,
     ) -> Result<(Tape, Self), RecordError> {
-        let failed = |source| RecordError::Io { path: options.folder.clone(), source };
-        let folder = Folder::new(&options.folder).map_err(failed)?;
-        Self::start_on(folder, guard, options.clone(), about, wall_ms).map_err(failed)
+        let unusable = |source| RecordError::Unusable { path: options.folder.clone(), source };
+        let folder = Folder::new(&options.folder).map_err(unusable)?;
+        Self::start_on(folder, guard, options.clone(), about, wall_ms).map_err(unusable)
     }
 
     pub(crate) fn start_on(
@@ -141,7 +141,7 @@ impl Writer {
         let health = Health(Arc::clone(&shared));
         health.announce(about.site.1, Arc::clone(&about.site.0));
         let tape = Tape::new(guard, producer, Arc::clone(&shared), options.keep_text, about.site.1);
-        let work = Work {
+        let mut work = Work {
             store,
             ring,
             shared,
@@ -158,6 +158,7 @@ impl Writer {
             next_record,
             next_fault,
         };
+        work.try_out()?;
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || work.run())?;
         Ok((tape, Self { thread: Some(thread), health }))
     }
@@ -182,6 +183,8 @@ impl Drop for Writer {
 struct OpenFile {
     name: String,
     size_bytes: u64,
+    /// There is nothing behind its header.
+    is_empty: bool,
 }
 
 /// Frames from one saved state to the next.
@@ -230,7 +233,11 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
             }
             if stopping {
                 if let Some(file) = &self.file {
-                    let _ = self.store.sync(&file.name);
+                    let _ = if file.is_empty {
+                        self.store.remove(&file.name)
+                    } else {
+                        self.store.sync(&file.name)
+                    };
                 }
                 return;
             }
@@ -301,7 +308,8 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
         self.flight.push_back(Segment { site, from_us: now_us, bytes: Vec::new() });
         self.forget(now_us);
         if self.options.everything && self.file.is_none() {
-            self.begin_file();
+            // Told by `tell`, and tried again at the next state.
+            let _ = self.begin_file();
         }
         if self.site != Some(site) {
             self.write_site(site);
@@ -328,16 +336,26 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
         (file_max, self.options.size_bytes_max)
     }
 
-    fn begin_file(&mut self) {
+    /// What cannot be written at the start is an error, not something to wait for.
+    fn try_out(&mut self) -> std::io::Result<()> {
+        if self.options.everything {
+            return self.begin_file();
+        }
+        let name = format!("fault-{:06}.{EXTENSION}", self.next_fault);
+        self.store.create(&name)?;
+        self.store.remove(&name)
+    }
+
+    fn begin_file(&mut self) -> std::io::Result<()> {
         let name = format!("record-{:06}.{EXTENSION}", self.next_record);
         self.next_record += 1;
         self.make_room();
         let header = self.header(json!({"kind": "recording"}));
         let begun = self.store.create(&name).and_then(|()| self.store.append(&name, &header));
         self.tell(begun.is_ok());
-        match begun {
+        match &begun {
             Ok(()) => {
-                self.file = Some(OpenFile { name, size_bytes: header.len() as u64 });
+                self.file = Some(OpenFile { name, size_bytes: header.len() as u64, is_empty: true });
                 self.site = None;
             }
             Err(_) => {
@@ -345,6 +363,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
                 let _ = self.store.remove(&name);
             }
         }
+        begun
     }
 
     /// Removes the oldest files of the recording, so that one more stays within its size.
@@ -411,6 +430,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
         let fine = self.store.append(&file.name, &bytes).is_ok();
         if fine {
             file.size_bytes += bytes.len() as u64;
+            file.is_empty = false;
             self.shared.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         } else {
             // Half a block is one that its checksum gives away, if this fails too.

@@ -219,7 +219,8 @@ fn tensors<'a>(source: &'a Gguf, chosen: &[Chosen<'_>], ranks: &[Option<usize>])
 
 fn header<'a>(source: &Gguf, tensors: &[Tensor<'_>], ratio: f64) -> Result<GgufWriter<'a>> {
     let mut writer = GgufWriter::new();
-    for (key, value) in source.metadata().filter(|(key, _)| *key != RATIO_KEY) {
+    let replaced = [RATIO_KEY, Config::ACTIVATION_SCALES];
+    for (key, value) in source.metadata().filter(|(key, _)| !replaced.contains(key)) {
         writer.metadata(key, value.clone())?;
     }
     writer.metadata(RATIO_KEY, Value::F32(ratio as f32))?;

@@ -101,7 +101,7 @@ fn uses(
     (tied, streams): (bool, bool),
 ) -> Option<[f64; RESOURCES]> {
     let (rows, columns) = (unit.rows, unit.columns);
-    let file = format.size_bytes(columns)? * rows;
+    let file = format.matrix_bytes(rows, columns)?;
     let memory = Matrix::packed_bytes(format, rows, columns)?;
     let ns = |tokens: usize| {
         let from = device.product_ns(format, (rows, columns), tokens, streams);
@@ -329,8 +329,9 @@ fn quantized(
     let layers = ganglion_llm::Config::from_header(base.header())?.layer_count;
     let (method, threads) = (context.options.method, context.options.threads);
     let statistics = inputs.of(info, layers, method)?;
-    let mut bytes = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
-    let matrix = MatrixRef { values: &values, columns: info.shape[0] as usize };
+    let (columns, rows) = (info.shape[0] as usize, info.shape[1] as usize);
+    let mut bytes = vec![0; format.matrix_bytes(rows, columns).unwrap_or(0)];
+    let matrix = MatrixRef { values: &values, columns };
     quantize_matrix(tensor, (method, format), matrix, statistics, threads, &mut bytes)?;
     Ok(bytes)
 }

@@ -71,7 +71,8 @@ pub(super) fn write(
 /// Bytes of a file with every matrix as it is.
 pub(super) fn layout_bytes(context: &Context<'_>, base: &Gguf) -> Result<u64> {
     let options = quantize_options(context, base, &[]);
-    Ok(header(base, &file_types(base, &options)?, &options)?.layout()?.size_bytes)
+    let config = Config::from_header(base.header())?;
+    Ok(header(base, &file_types(base, &options)?, &options, &config)?.layout()?.size_bytes)
 }
 
 /// The mixture that the choices make.

@@ -175,7 +175,9 @@ impl Plan {
         }
         let mut writer = GgufWriter::new();
         for (name, value) in source.metadata() {
-            if !changed.iter().any(|(changed, _)| key(changed) == name) {
+            // Scales that were fixed for the activations of another model.
+            let stale = name == Config::ACTIVATION_SCALES;
+            if !stale && !changed.iter().any(|(changed, _)| key(changed) == name) {
                 writer.metadata(name, value.clone())?;
             }
         }

@@ -163,7 +163,7 @@ pub fn sparsify_file(
     let config = Config::from_header(source.header())?;
     let formats = formats(source, options.pattern)?;
     let mut writer = GgufWriter::new();
-    for (key, value) in source.metadata() {
+    for (key, value) in source.metadata().filter(|(key, _)| *key != Config::ACTIVATION_SCALES) {
         writer.metadata(key, value.clone())?;
     }
     for (info, (format, _)) in source.tensors().iter().zip(&formats) {

@@ -123,7 +123,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut mix = Mix::new(arguments.file_type);
     mix.pure = arguments.pure;
     mix.overrides = arguments.overrides.clone();
-    let options = QuantizeOptions { mix, method: arguments.method(), range: arguments.activations, threads: options.threads, key };
+    let options = QuantizeOptions {
+        mix,
+        method: arguments.method(),
+        range: arguments.activations,
+        threads: options.threads,
+        key,
+    };
     let mut meter = Meter::new();
     let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
     meter.end();
