@@ -24,6 +24,16 @@ MORE = {
     "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02",
     "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",
     "prune-30%": "prune {model} {out} --ffn 0.3 --calibrate {text}",
+    "t4-rtn": "quantize {model} {out} --type t4 --method rtn",
+    "t4-trellis": "quantize {model} {out} --type t4 --method trellis --calibrate {text}",
+    "t3-trellis": "quantize {model} {out} --type t3 --method trellis --calibrate {text}",
+    "t3_m-trellis": "quantize {model} {out} --type t3_m --method trellis --calibrate {text}",
+    "t2-trellis": "quantize {model} {out} --type t2 --method trellis --calibrate {text}",
+    "t2_m-trellis": "quantize {model} {out} --type t2_m --method trellis --calibrate {text}",
+    "nf4-gptq": "quantize {model} {out} --type nf4 --method gptq --calibrate {text}",
+    "fp8": "quantize {model} {out} --type fp8 --method rtn",
+    "int8-dynamic": "quantize {model} {out} --type int8 --method smoothquant --calibrate {text}",
+    "int8-static": "quantize {model} {out} --type int8 --method smoothquant --activations mse --calibrate {text}",
 }
 
 

@@ -149,8 +149,8 @@ impl Magnitudes {
         let mut divergence = 0.0;
         for (low, high, count) in self.filled() {
             let (mass, width) = steps[&of((low + high) / 2.0)];
-            let inside = if low < end { (high - low).max(f64::MIN_POSITIVE) } else { 0.0 };
-            let rounded = if width > 0.0 { mass * inside / width } else { mass };
+            let inside = if low < end { high - low } else { 0.0 };
+            let rounded = if width > 0.0 { mass * inside / width } else { 0.0 };
             // A value whose bin is empty afterwards counts as if a millionth were left there.
             divergence += count / total * (count / rounded.max(total * 1e-6)).ln();
         }
@@ -178,14 +178,15 @@ mod tests {
 
     #[test]
     fn ranges_reach_as_far_as_their_rule_says() {
-        for outlier in [5.0, 40.0] {
+        // Cutting off one value at 40 costs (40 − end)² / n, and steps end² / (12 · 127²): least together at 19.7.
+        for (outlier, squared) in [(5.0, 3.2..4.9), (40.0, 18.5..20.5)] {
             let found = magnitudes(outlier);
             let end = |range| found.scale(range) * 127.0;
             println!("{outlier}: {:?}", Range::ALL.map(end));
             // Of a normal distribution, 99.99 % are within 3.89 deviations; eight bits err least with a range of about 4.
             assert!((3.6..4.3).contains(&end(Range::Percentile)), "{}", end(Range::Percentile));
-            assert!((3.2..4.9).contains(&end(Range::Mse)), "{}", end(Range::Mse));
-            assert!((2.0..=5.2).contains(&end(Range::Kl)), "{}", end(Range::Kl));
+            assert!(squared.contains(&end(Range::Mse)), "{}", end(Range::Mse));
+            assert!((3.0..=6.5).contains(&end(Range::Kl)), "{}", end(Range::Kl));
         }
     }
 
