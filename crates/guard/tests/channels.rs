@@ -72,11 +72,11 @@ fn requests_and_operator_commands_come_out_in_their_order() {
     for id in [1, 2] {
         outside.requests.push(request(id, "x")).unwrap();
     }
-    outside.operator.push(OperatorCommand::Hold).unwrap();
-    outside.operator.push(OperatorCommand::Stop).unwrap();
+    outside.operator.send(OperatorCommand::Hold).unwrap();
+    outside.operator.send(OperatorCommand::Unhold).unwrap();
     assert_eq!([port.event(), port.event(), port.event()].map(|r| r.map(|r| r.id)), [Some(1), Some(2), None]);
     let operators = [port.operator(), port.operator(), port.operator()];
-    assert_eq!(operators, [Some(OperatorCommand::Hold), Some(OperatorCommand::Stop), None]);
+    assert_eq!(operators, [Some(OperatorCommand::Hold), Some(OperatorCommand::Unhold), None]);
     assert_eq!((port.brain(), port.message().is_none()), (BrainProcess::Absent, true), "none is configured");
 }
 

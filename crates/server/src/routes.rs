@@ -116,7 +116,6 @@ fn router<D: Decider>(app: Arc<App<D>>) -> Router {
         .route("/v1/mission", post(order::<D>))
         .route("/v1/status", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.status())))
         .route("/v1/site", get(async |State(app): State<Arc<App<D>>>| Json(app.decider.site())))
-        .route("/healthz", get(async || "ok\n"))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
         .method_not_allowed_fallback(async || {
             Refusal::new(
@@ -126,6 +125,8 @@ fn router<D: Decider>(app: Arc<App<D>>) -> Router {
             )
         })
         .layer(from_fn_with_state(requests, bounded))
+        // Whoever asks whether this process lives gets an answer also while every place is taken.
+        .route("/healthz", get(async || "ok\n"))
         .with_state(app)
 }
 

@@ -231,6 +231,9 @@ async fn too_many_requests_at_once_are_told_so_and_shutdown_lets_the_others_fini
         }
     };
     timeout(Duration::from_secs(20), busy).await.expect("never busy");
+    let alive =
+        exchange(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(alive, Some((200, "ok\n".to_owned())), "a supervisor's question finds no full house");
     stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     go_on.notify_waiters();
