@@ -109,6 +109,7 @@ pub fn request(id: u64, text: &str) -> Request {
         dry_run: false,
         stream: false,
         command: None,
+        others: 0,
     }
 }
 

@@ -152,8 +152,16 @@ impl Intake {
         let Some(sentence) = Sentence::new(&sentence) else { return };
         let source =
             if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-        let question =
-            Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
+        let question = Question {
+            source,
+            client: 0,
+            sentence,
+            tags,
+            deadline_ms: None,
+            dry_run: false,
+            command: None,
+            others: 0,
+        };
         self.hand_on(Asked::Question(question));
     }
 
