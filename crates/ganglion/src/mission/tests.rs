@@ -36,7 +36,7 @@ enum Event {
     /// The robot is told to stop by somebody else.
     Halt,
     /// Another policy is taken over: the battery's limit, and what is safe.
-    Reload(f64, Command),
+    Reload(f64, Box<Command>),
     /// Its watchdog trips: it stops by itself, and the guard holds for a while.
     Lose,
 }
@@ -124,7 +124,7 @@ impl Hands for Bench {
                 Event::Reload(lo, safe) => {
                     let mut site = Site::clone(&self.site);
                     site.limits.iter_mut().for_each(|limit| limit.lo = Some(lo));
-                    site.safe = safe;
+                    site.safe = *safe;
                     self.site = Arc::new(site);
                 }
                 Event::Lose => {
@@ -266,7 +266,7 @@ fn a_step_that_the_plant_broke_off_is_not_done() {
 fn another_policy_holds_for_the_rest_of_a_mission() {
     let mut bench = Bench::new(Vec::new());
     let home = bench.decide("return_home").unwrap();
-    bench.at.push((2, Event::Reload(80.0, home)));
+    bench.at.push((2, Event::Reload(80.0, Box::new(home))));
     let failure = bench.run(TOUR, false).unwrap_err();
     assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
     assert_eq!(
