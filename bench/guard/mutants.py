@@ -173,14 +173,16 @@ def build(work, fresh):
         mutant["alone"] = numbers[name] not in done
     print(f"{len(done)} of {len(mutants)} mutants in one program", flush=True)
     work.save()
-    result, messages = work.cargo("test", "--no-run", "--examples", "--tests", "--lib")
-    if result.returncode:
-        sys.exit(result.stderr)
     programs = {}
-    for message in messages:
-        if message["reason"] == "compiler-artifact" and message.get("executable"):
-            kind = message["target"]["kind"][0]
-            programs[message["target"]["name"] + ("(example)" if kind == "example" else "")] = message["executable"]
+    for arguments in (["test", "--no-run", "--tests", "--lib"], ["build", "--examples"]):
+        result, messages = work.cargo(*arguments)
+        if result.returncode:
+            sys.exit(result.stderr)
+        for message in messages:
+            if message["reason"] == "compiler-artifact" and message.get("executable"):
+                target = message["target"]
+                example = "(example)" if target["kind"][0] == "example" else ""
+                programs[target["name"] + example] = message["executable"]
     work.state["programs"] = programs
     trace(work)
     work.save()
@@ -241,9 +243,13 @@ def trace(work):
         file.unlink(missing_ok=True)
         arguments = ["--exact", test] if test else []
         begun = time.monotonic()
-        plain = execute(work, work.state["programs"][binary], arguments, 600)[0]
+        plain = execute(work, work.state["programs"][binary], arguments, 600, MUTANT_TRACE=str(file))[0]
         took_s = time.monotonic() - begun
-        execute(work, work.state["programs"][binary], arguments, 600, MUTANT_TRACE=str(file))
+        if plain != 0 or took_s < 1:
+            # Writing a trace takes time, and the heap.
+            begun = time.monotonic()
+            plain = execute(work, work.state["programs"][binary], arguments, 600)[0]
+            took_s = time.monotonic() - begun
         reached = sorted({int(line) for line in file.read_text().split()}) if file.exists() else []
         file.unlink(missing_ok=True)
         return {"binary": binary, "test": test, "s": round(took_s, 3), "reached": reached, "passes": plain == 0}
@@ -317,6 +323,7 @@ def run(work, missed_only, pattern):
 def alone(work, pattern, check):
     """Mutants that no switch can express: compiled one by one, the way cargo-mutants does."""
     mutants = listed(work)
+    work.copy = work.root / "alone"
     copy_tree(work)
     for name, mutant in work.mutants.items():
         if not mutant["alone"] or "outcome" in mutant or not re.search(pattern, name):

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::limits::MOMENT_COLUMNS_MAX;
 use crate::measure::Windows;
 use crate::methods::Needs;
+use crate::ranges::ByReader;
 use crate::statistics::Statistics;
 
 /// Walks through a model's layers with a text.
@@ -58,6 +59,22 @@ impl Calibrator {
                 let mut found = found.borrow_mut();
                 let fresh = || fresh(x.len() / tokens, needs);
                 found.entry(reader).or_insert_with(fresh).add(x, threads);
+            };
+            self.session.run_layer(self.layer, &mut stream.clone(), Some(&tap))?;
+        }
+        Ok(found.into_inner())
+    }
+
+    /// How large the values are that the matrices of the next layer read, each column's multiplied by the factor that its reader has.
+    ///
+    /// # Errors
+    /// If an evaluation fails.
+    pub(crate) fn magnitudes(&mut self, factors: &HashMap<Reader, Vec<f32>>) -> Result<ByReader> {
+        let found = std::cell::RefCell::new(ByReader::new());
+        for stream in &self.streams {
+            let tap = |_: usize, reader: Reader, x: &[f32]| {
+                let factors = factors.get(&reader).map(Vec::as_slice);
+                found.borrow_mut().entry(reader).or_default().add(x, factors);
             };
             self.session.run_layer(self.layer, &mut stream.clone(), Some(&tap))?;
         }

@@ -62,7 +62,7 @@ pub(crate) fn fold_layer<'s>(
         let Some(statistics) = statistics(joint.reader) else { continue };
         let names: Vec<String> = joint.readers.iter().map(|part| full(part)).collect();
         let there = joint.requires.iter().all(|part| format(&full(part)).is_some());
-        let Some(target) = format(&names[0]).filter(|format| there && format.is_quantized()) else {
+        let Some(target) = format(&names[0]).filter(|format| there && can_fold(method, *format)) else {
             continue;
         };
         let columns = statistics.columns();
@@ -96,6 +96,14 @@ pub(crate) fn fold_layer<'s>(
         }
     }
     Ok(folding)
+}
+
+/// AWQ tries factors out on blocks; in a trellis format the rotation evens out what factors would.
+fn can_fold(method: Method, format: BlockFormat) -> bool {
+    match method {
+        Method::SmoothQuant => format.is_quantized() && format.trellis_bits().is_none(),
+        _ => format.has_block_code(),
+    }
 }
 
 fn multiply(all: &mut std::collections::HashMap<String, Vec<f32>>, name: String, factors: &[f32]) {

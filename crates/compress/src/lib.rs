@@ -13,10 +13,10 @@
 //!            └──► Calibrator ─► sparsify_file: zeros; factorize_file: two factors for a matrix
 //! ```
 //! The methods ([`Method`]) only choose quants and scales, or move factors between neighbouring tensors: what comes out is an
-//! ordinary GGUF file of the same architecture, and of pruning a smaller one. Only factors are for this engine alone.
+//! ordinary GGUF file of the same architecture, and of pruning a smaller one. Only factors and the types of our own are for this engine alone.
 //!
 //! # What it does not do
-//! Nothing here runs while a plant is controlled. No training, and no formats beyond those of GGUF.
+//! Nothing here runs while a plant is controlled. No training.
 
 mod calibrate;
 mod device;
@@ -34,6 +34,7 @@ mod optimize;
 mod output;
 mod prune;
 mod quantize;
+mod ranges;
 mod scatter;
 mod statistics;
 
@@ -55,5 +56,6 @@ pub use prune::{
     sparsify_file,
 };
 pub use quantize::{Knowledge, Progress, QuantizeOptions, QuantizeReport, quantize_file};
+pub use ranges::{Magnitudes, Range};
 pub use scatter::{Point, front, scatter};
 pub use statistics::Statistics;

@@ -210,7 +210,7 @@ impl Distribution {
         f64::from(self.logits[token as usize]) - self.log_total
     }
 
-    fn best(&self) -> usize {
+    pub(crate) fn best(&self) -> usize {
         let better = |best: usize, (i, l): (usize, &f32)| if *l > self.logits[best] { i } else { best };
         self.logits.iter().enumerate().fold(0, better)
     }

@@ -31,10 +31,20 @@ pub enum FileType {
     Q5KS,
     Q5KM,
     Q6K,
+    /// Eight bits a row: the one type that takes fixed scales of activations.
+    I8Row,
+    F8E4M3,
+    Nf4,
+    T4,
+    T4M,
+    T3,
+    T3M,
+    T2,
+    T2M,
 }
 
 /// Name, other name, type of most matrices, llama.cpp's number.
-const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 20] = [
+const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 29] = [
     (FileType::F32, "f32", "", BlockFormat::F32, 0),
     (FileType::F16, "f16", "", BlockFormat::F16, 1),
     (FileType::Bf16, "bf16", "", BlockFormat::Bf16, 32),
@@ -55,7 +65,19 @@ const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 20] = [
     (FileType::Q3KS, "q3_k_s", "", BlockFormat::Q3_K, 11),
     (FileType::Q2K, "q2_k", "", BlockFormat::Q2_K, 10),
     (FileType::Q2KS, "q2_k_s", "", BlockFormat::Q2_K, 21),
+    (FileType::I8Row, "i8_row", "int8", BlockFormat::I8_ROW, OWN + 0x30),
+    (FileType::F8E4M3, "f8_e4m3", "fp8", BlockFormat::F8_E4M3, OWN + 0x20),
+    (FileType::Nf4, "nf4", "", BlockFormat::NF4, OWN + 0x10),
+    (FileType::T4, "t4", "", BlockFormat::T4, OWN + 4),
+    (FileType::T4M, "t4_m", "", BlockFormat::T4, OWN + 0x104),
+    (FileType::T3, "t3", "", BlockFormat::T3, OWN + 3),
+    (FileType::T3M, "t3_m", "", BlockFormat::T3, OWN + 0x103),
+    (FileType::T2, "t2", "", BlockFormat::T2, OWN + 2),
+    (FileType::T2M, "t2_m", "", BlockFormat::T2, OWN + 0x102),
 ];
+
+/// Numbers of what llama.cpp does not have: those of the tensor types, and 0x100 more for mixtures.
+const OWN: u32 = 0x474e_4700;
 
 impl FileType {
     /// The type of this name, in upper or lower case. `q3_k`, `q4_k` and `q5_k` are the medium mixtures.
@@ -119,25 +141,36 @@ impl Mix {
         if !is_matrix(info) {
             return None;
         }
-        let columns = info.shape[0] as usize;
+        let (columns, rows) = (info.shape[0] as usize, info.shape[1] as usize);
         let overridden = self.overrides.iter().rev().find(|(part, _)| info.name.contains(part.as_str()));
         let wanted = match overridden {
             Some((_, format)) => *format,
             None if self.pure || !self.file_type.base().is_quantized() => self.file_type.base(),
             None => self.mixed(&info.name, columns, config, tied),
         };
-        Some(fitting(wanted, columns))
+        // Parts of a tensor are rotated each by itself, but quantised together.
+        let fused = info.name.ends_with("attn_qkv.weight")
+            || config.is_gate_fused() && info.name.ends_with("ffn_up.weight");
+        Some(fitting(wanted, rows, columns, fused))
     }
 
     fn mixed(&self, name: &str, columns: usize, config: &Config, tied: bool) -> BlockFormat {
         let base = self.file_type.base();
         if name == "output.weight" || name == "token_embd.weight" && tied {
-            let plain = base == BlockFormat::MXFP4 || !columns.is_multiple_of(base.block());
+            let own = [BlockFormat::MXFP4, BlockFormat::I8_ROW, BlockFormat::F8_E4M3].contains(&base);
+            let plain = own || !columns.is_multiple_of(base.block());
             let high = base == BlockFormat::Q8_0 || plain;
             return if high { BlockFormat::Q8_0 } else { BlockFormat::Q6_K };
         }
         if name == "token_embd.weight" {
-            return if base == BlockFormat::MXFP4 { BlockFormat::Q8_0 } else { base };
+            // A row of a trellis format is as dear as all that it was rotated with.
+            return match base {
+                BlockFormat::MXFP4 | BlockFormat::I8_ROW | BlockFormat::F8_E4M3 => BlockFormat::Q8_0,
+                BlockFormat::T4 => BlockFormat::Q4_K,
+                BlockFormat::T3 => BlockFormat::Q3_K,
+                BlockFormat::T2 => BlockFormat::Q2_K,
+                _ => base,
+            };
         }
         let Some((layer, part)) = layer_part(name) else { return base };
         let layers = config.layer_count;
@@ -165,6 +198,9 @@ impl Mix {
             (FileType::Q4KM, "attn_qkv.weight") => BlockFormat::Q5_K,
             (FileType::Q5KM, "attn_qkv.weight") => BlockFormat::Q6_K,
             (FileType::Iq4Nl, "attn_v.weight") if grouped => BlockFormat::Q5_K,
+            (FileType::T4M, "attn_v.weight" | "ffn_down.weight") if more => BlockFormat::Q6_K,
+            (FileType::T3M, "attn_v.weight" | "attn_output.weight" | "ffn_down.weight") => BlockFormat::T4,
+            (FileType::T2M, "attn_v.weight" | "attn_output.weight" | "ffn_down.weight") => BlockFormat::T3,
             _ => base,
         }
     }
@@ -184,17 +220,29 @@ pub(crate) fn layer_part(name: &str) -> Option<(usize, &str)> {
     Some((layer.parse().ok()?, part))
 }
 
-/// The type, or the nearest above it whose blocks fill rows of `columns`.
-fn fitting(format: BlockFormat, columns: usize) -> BlockFormat {
+/// The type, or the nearest above it whose blocks fill a matrix of `rows` and `columns`. What is stored rotated cannot be read in
+/// parts: not what several matrices are `fused` to.
+fn fitting(format: BlockFormat, rows: usize, columns: usize, fused: bool) -> BlockFormat {
     let simpler = match format {
         BlockFormat::Q2_K | BlockFormat::Q3_K => BlockFormat::Q4_0,
         BlockFormat::Q4_K => BlockFormat::Q5_0,
         BlockFormat::Q5_K => BlockFormat::Q5_1,
-        BlockFormat::Q6_K => BlockFormat::Q8_0,
+        BlockFormat::Q6_K | BlockFormat::I8_ROW => BlockFormat::Q8_0,
+        BlockFormat::NF4 => BlockFormat::IQ4_NL,
+        BlockFormat::T2 => BlockFormat::Q2_K,
+        BlockFormat::T3 => BlockFormat::Q3_K,
+        BlockFormat::T4 => BlockFormat::Q4_K,
         other => other,
     };
-    let fits = |format: &BlockFormat| columns.is_multiple_of(format.block());
-    [format, simpler].into_iter().find(fits).unwrap_or(BlockFormat::F16)
+    let rotated = format.trellis_bits().is_some();
+    let fits = |format: &BlockFormat| {
+        format.matrix_bytes(rows, columns).is_some() && !(fused && format.trellis_bits().is_some())
+    };
+    match [format, simpler].into_iter().find(fits) {
+        Some(format) => format,
+        None if rotated => fitting(simpler, rows, columns, fused),
+        None => BlockFormat::F16,
+    }
 }
 
 #[cfg(test)]
@@ -213,10 +261,20 @@ mod tests {
 
     #[test]
     fn rows_that_are_no_whole_blocks_fall_back() {
-        assert_eq!(fitting(BlockFormat::Q4_K, 512), BlockFormat::Q4_K);
-        assert_eq!(fitting(BlockFormat::Q4_K, 96), BlockFormat::Q5_0);
-        assert_eq!(fitting(BlockFormat::Q2_K, 96), BlockFormat::Q4_0);
-        assert_eq!(fitting(BlockFormat::Q6_K, 40), BlockFormat::F16);
+        for (format, rows, columns, fused, expected) in [
+            (BlockFormat::Q4_K, 7, 512, false, BlockFormat::Q4_K),
+            (BlockFormat::Q4_K, 7, 96, false, BlockFormat::Q5_0),
+            (BlockFormat::Q2_K, 7, 96, false, BlockFormat::Q4_0),
+            (BlockFormat::Q6_K, 7, 40, false, BlockFormat::F16),
+            (BlockFormat::T3, 48, 96, false, BlockFormat::T3),
+            (BlockFormat::T3, 48, 256, true, BlockFormat::Q3_K),
+            (BlockFormat::T3, 40, 96, false, BlockFormat::Q4_0),
+            (BlockFormat::I8_ROW, 5, 96, false, BlockFormat::I8_ROW),
+            (BlockFormat::F8_E4M3, 5, 97, false, BlockFormat::F8_E4M3),
+            (BlockFormat::NF4, 5, 96, false, BlockFormat::IQ4_NL),
+        ] {
+            assert_eq!(fitting(format, rows, columns, fused), expected, "{format} {rows} x {columns}");
+        }
     }
 
     #[test]

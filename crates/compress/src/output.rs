@@ -112,6 +112,19 @@ impl Output {
         Ok(())
     }
 
+    /// Replaces bytes of the header.
+    ///
+    /// # Errors
+    /// [`CompressError::File`].
+    ///
+    /// # Panics
+    /// If they reach beyond it.
+    pub(crate) fn write_header(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        assert!(at + bytes.len() as u64 <= self.layout.header.len() as u64, "inside the header");
+        let written = self.part.seek(SeekFrom::Start(at)).and_then(|_| self.part.write_all(bytes));
+        written.map_err(|source| self.failed("write", source))
+    }
+
     /// Gives the whole file its name.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, TensorType};
-use ganglion_kernels::{BlockFormat, Matrix, dequantize};
-use ganglion_llm::{Config, FACTORED, FIRST, Reader, SECOND, block_format, tensor_type};
+use ganglion_gguf::{Array, Gguf, GgufWriter, TensorInfo, TensorType};
+use ganglion_kernels::{BlockFormat, Matrix, dequantize_matrix};
+use ganglion_llm::{Config, Reader, block_format, tensor_type};
 
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
@@ -14,6 +14,7 @@ use crate::imatrix::Imatrix;
 use crate::methods::{Folding, MatrixRef, Method, Needs, quantize_matrix};
 use crate::mix::{Mix, is_matrix, layer_part};
 use crate::output::Output;
+use crate::ranges::Range;
 use crate::statistics::Statistics;
 
 /// What to make of a model.
@@ -25,6 +26,8 @@ pub struct QuantizeOptions {
     pub method: Method,
     /// Threads that share a matrix's rows.
     pub threads: usize,
+    /// How far fixed scales of int8 activations reach; `None`: each token has a scale of its own.
+    pub range: Option<Range>,
     /// Whatever else the result depends on (the calibration text's hash): an interrupted run is only continued if it is
     /// the same.
     pub key: String,
@@ -64,26 +67,6 @@ pub struct QuantizeReport {
     pub imatrix: Imatrix,
 }
 
-/// Which of a layer's activations a tensor reads.
-pub(crate) fn reader_of(part: &str) -> Option<Reader> {
-    if let Some(name) = part.strip_suffix(SECOND) {
-        return FACTORED.into_iter().find(|known| *known == name).map(Reader::Second);
-    }
-    let whole = part.strip_suffix(FIRST).map(|name| format!("{name}.weight"));
-    Some(match whole.as_deref().unwrap_or(part) {
-        "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Reader::QueryKeyValue,
-        "attn_output.weight" => Reader::AttentionOutput,
-        "ffn_gate.weight"
-        | "ffn_up.weight"
-        | "ffn_gate_exps.weight"
-        | "ffn_up_exps.weight"
-        | "ffn_gate_shexp.weight"
-        | "ffn_up_shexp.weight" => Reader::FeedForward,
-        "ffn_down.weight" => Reader::Down,
-        _ => return None,
-    })
-}
-
 /// A stage of the work: tensors that share statistics and factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -107,13 +90,27 @@ pub fn quantize_file(
     let config = Config::from_header(source.header())?;
     let tied = source.tensor("output.weight").is_err();
     let types = file_types(source, options)?;
-    let layout = header(source, &types, options)?.layout()?;
+    let layout = header(source, &types, options, &config)?.layout()?;
+    let scales_at = options.range.map(|_| place_of_scales(&layout.header));
     let size_bytes = layout.size_bytes;
-    let key = format!("{} {:?} {:?} {}", source_key(source), options.mix, options.method, options.key);
+    let key = format!(
+        "{} {:?} {:?} {:?} {}",
+        source_key(source),
+        options.mix,
+        options.method,
+        options.range,
+        options.key
+    );
     let output = Output::open(path, layout, &key)?;
     let total = source.tensors().iter().map(TensorInfo::element_count).sum();
-    let mut work = Work { source, config: &config, options, types: &types, output, done: 0, total, progress };
+    let scales = Vec::new();
+    let mut work =
+        Work { source, config: &config, options, types: &types, output, done: 0, total, scales, progress };
     let imatrix = work.run(knowledge, tied)?;
+    if let Some(at) = scales_at {
+        let bytes: Vec<u8> = work.scales.iter().flatten().flat_map(|scale| scale.to_le_bytes()).collect();
+        work.output.write_header(at, &bytes)?;
+    }
     work.output.finish()?;
     let mut counts: Vec<(TensorType, usize)> = Vec::new();
     for dtype in &types {
@@ -147,7 +144,7 @@ pub(crate) fn converted(source: &Gguf, info: &TensorInfo, dtype: TensorType) -> 
         return Ok(bytes.to_vec());
     }
     let mut values = vec![0.0; info.element_count() as usize];
-    dequantize(block_format(info)?, bytes, &mut values)?;
+    dequantize_matrix(block_format(info)?, info.shape[0] as usize, bytes, &mut values)?;
     let format = format_of(dtype);
     let mut out = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
     ganglion_kernels::quantize(format, &values, &mut out)?;
@@ -165,19 +162,38 @@ pub(crate) fn header<'a>(
     source: &Gguf,
     types: &[TensorType],
     options: &QuantizeOptions,
+    config: &Config,
 ) -> Result<GgufWriter<'a>> {
     let mut writer = GgufWriter::new();
-    let replaced = ["general.file_type", "general.quantization_version", "ganglion.quantize.method"];
+    let replaced = [
+        "general.file_type",
+        "general.quantization_version",
+        "ganglion.quantize.method",
+        Config::ACTIVATION_SCALES,
+    ];
     for (key, value) in source.metadata().filter(|(key, _)| !replaced.contains(key)) {
         writer.metadata(key, value.clone())?;
     }
     writer.metadata(replaced[0], options.mix.file_type.number())?;
     writer.metadata(replaced[1], 2u32)?;
     writer.metadata(replaced[2], options.method.name())?;
+    if options.range.is_some() {
+        // Their values follow when they are known: the place of everything else depends on their number only.
+        let count = config.layer_count * Reader::ALL.len();
+        writer.metadata(replaced[3], Array::F32(vec![0.0; count]))?;
+    }
     for (info, dtype) in source.tensors().iter().zip(types) {
         writer.tensor_with(info.name.clone(), &info.shape, *dtype, |_| Ok(()))?;
     }
     Ok(writer)
+}
+
+/// Where the fixed scales of activations lie in a header that has them.
+fn place_of_scales(header: &[u8]) -> u64 {
+    let key = Config::ACTIVATION_SCALES.as_bytes();
+    let at = header.windows(key.len()).position(|bytes| bytes == key);
+    // Behind the key: the type of the value, that of its elements, and their number.
+    at.map_or(0, |at| (at + key.len() + 4 + 4 + 8) as u64)
 }
 
 struct Work<'a> {
@@ -188,6 +204,8 @@ struct Work<'a> {
     output: Output,
     done: u64,
     total: u64,
+    /// By layer, if there are to be fixed ones.
+    scales: Vec<[f32; Reader::ALL.len()]>,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
@@ -233,7 +251,8 @@ impl Work<'_> {
                 for (name, statistics) in imatrix.iter() {
                     match (stage, layer_part(name)) {
                         (Stage::Layer(layer), Some((of, part))) if layer == of => {
-                            reader_of(part).and_then(|reader| known.insert(Some(reader), statistics.clone()));
+                            Reader::of_tensor(part)
+                                .and_then(|reader| known.insert(Some(reader), statistics.clone()));
                         }
                         (Stage::Head, None) if name == "output.weight" || name == "token_embd.weight" => {
                             known.insert(None, statistics.clone());
@@ -255,7 +274,7 @@ impl Work<'_> {
     ) -> Option<&'s Statistics> {
         let info = &self.source.tensors()[index];
         let reader = match layer_part(&info.name) {
-            Some((_, part)) => Some(reader_of(part)?),
+            Some((_, part)) => Some(Reader::of_tensor(part)?),
             None => None,
         };
         let statistics = known.get(&reader).filter(|_| is_matrix(info))?;
@@ -273,6 +292,11 @@ impl Work<'_> {
             Stage::Layer(layer) => self.folding(layer, indices, known)?,
             Stage::Before | Stage::Head => Folding::default(),
         };
+        if let (Some(range), Stage::Layer(layer), Knowledge::Text(calibrator)) =
+            (self.options.range, stage, &mut *knowledge)
+        {
+            self.scales.push(fixed_scales(range, layer, calibrator, &folding)?);
+        }
         let mut replaced = Vec::new();
         for index in indices {
             let statistics = self.known(*index, known);
@@ -320,7 +344,8 @@ impl Work<'_> {
     fn values(&self, index: usize) -> Result<Vec<f32>> {
         let info = &self.source.tensors()[index];
         let mut values = vec![0.0; info.element_count() as usize];
-        dequantize(block_format(info)?, self.source.tensor_bytes(&info.name)?, &mut values)?;
+        let columns = info.shape.first().map_or(1, |n| *n as usize);
+        dequantize_matrix(block_format(info)?, columns, self.source.tensor_bytes(&info.name)?, &mut values)?;
         Ok(values)
     }
 
@@ -362,7 +387,8 @@ impl Work<'_> {
             let inverse: Vec<f32> = factors.iter().map(|f| 1.0 / f).collect();
             statistics.scaled(&inverse)
         });
-        let mut bytes = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
+        let rows = values.len() / columns;
+        let mut bytes = vec![0; format.matrix_bytes(rows, columns).unwrap_or(0)];
         quantize_matrix(
             &info.name,
             (self.options.method, format),
@@ -382,11 +408,29 @@ impl Work<'_> {
             return Ok(Matrix::pack(&info.name, format_of(self.types[index]), rows, columns, bytes)?);
         }
         let mut values = vec![0.0; rows * columns];
-        dequantize(format_of(self.types[index]), bytes, &mut values)?;
+        dequantize_matrix(format_of(self.types[index]), columns, bytes, &mut values)?;
         folding.undo(&info.name, &mut values, columns);
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(Matrix::pack(&info.name, BlockFormat::F32, rows, columns, &bytes)?)
     }
+}
+
+/// The scales of what a layer's matrices will read once `folding` is done.
+fn fixed_scales(
+    range: Range,
+    layer: usize,
+    calibrator: &mut Calibrator,
+    folding: &Folding,
+) -> Result<[f32; Reader::ALL.len()]> {
+    let mut inverse = HashMap::new();
+    for (name, factors) in &folding.columns {
+        let part = layer_part(name).filter(|(of, _)| *of == layer).map(|(_, part)| part);
+        if let Some(reader) = part.and_then(Reader::of_tensor) {
+            inverse.insert(reader, factors.iter().map(|f| 1.0 / f).collect());
+        }
+    }
+    let found = calibrator.magnitudes(&inverse)?;
+    Ok(Reader::ALL.map(|reader| found.get(&reader).map_or(0.0, |magnitudes| magnitudes.scale(range))))
 }
 
 fn format_of(dtype: TensorType) -> BlockFormat {

@@ -25,7 +25,7 @@ const LOGARITHMIC_FROM: f64 = 4.0;
 const RADIUS: f64 = 4.0;
 /// Height of a label's line and width of its characters, on average.
 const LINE: f64 = 13.0;
-const CHARACTER: f64 = 6.0;
+const CHARACTER: f64 = 6.8;
 /// Distances from its point at which a label is tried, in lines.
 const DISTANCES: i32 = 24;
 

@@ -57,6 +57,7 @@ fn options(budget: Budget, goal: Goal) -> OptimizeOptions {
         budget,
         goal,
         workload,
+        predicted_only: false,
         prunings: Vec::new(),
         swaps: 4,
         threads: 1,

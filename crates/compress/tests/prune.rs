@@ -149,7 +149,7 @@ fn sparse_models_hold_their_pattern_and_error_feedback_stays_nearest() {
     // Stored in 8 bits, zeros are still zeros.
     let eight = folder.join("eight.gguf");
     let mix = Mix::new(FileType::from_name("q8_0").unwrap());
-    let options = QuantizeOptions { mix, method: Method::Rtn, threads: 1, key: String::new() };
+    let options = QuantizeOptions { mix, method: Method::Rtn, threads: 1, range: None, key: String::new() };
     let gguf = Gguf::open(&path).unwrap();
     quantize_file(&gguf, &eight, &options, Knowledge::None, &mut |_| ()).unwrap();
     let half = |values: &[f32]| values.iter().filter(|v| **v == 0.0).count() * 2 >= values.len();
@@ -188,7 +188,7 @@ fn factors_run_keep_their_budget_and_can_be_quantised() {
             let eight = folder.join("eight.gguf");
             for method in [Method::Rtn, Method::Gptq] {
                 let mix = Mix::new(FileType::from_name("q8_0").unwrap());
-                let options = QuantizeOptions { mix, method, threads: 1, key: String::new() };
+                let options = QuantizeOptions { mix, method, threads: 1, range: None, key: String::new() };
                 let knowledge = match method {
                     Method::Rtn => Knowledge::None,
                     _ => {

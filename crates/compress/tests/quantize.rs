@@ -15,7 +15,7 @@ use ganglion_tokenizer::Tokenizer;
 
 fn options(file_type: &str, method: Method) -> QuantizeOptions {
     let mix = Mix::new(FileType::from_name(file_type).unwrap());
-    QuantizeOptions { mix, method, threads: 1, key: String::new() }
+    QuantizeOptions { mix, method, threads: 1, range: None, key: String::new() }
 }
 
 fn text(gguf: &Gguf, bytes: usize) -> (Knowledge, Windows) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
-use common::{golden, greedy, nano, session, stories};
+use common::{factored, golden, greedy, nano, session, stories};
 use ganglion_export::{COptions, CReport, write_c};
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{BlockFormat, exp};
@@ -140,6 +140,22 @@ fn every_supported_architecture_has_the_engines_bits() {
             let found = exported.on_host(flags);
             assert_eq!(found, expected(&gguf, kv, &prompt, 10), "{name}, {}, {}", format.name(), kv.name());
         }
+    }
+}
+
+#[test]
+fn matrices_in_two_factors_have_the_engines_bits() {
+    if !exists("cc") {
+        return;
+    }
+    for (name, format) in
+        [("qwen3", BlockFormat::Q8_0), ("mistral", BlockFormat::Q4_0), ("gemma3", BlockFormat::F32)]
+    {
+        let gguf = factored(&converted(&golden(name), Some(format)), format);
+        let (prompt, kv) = (tokens(20, 96), KvType::Int8);
+        let kept = (format == BlockFormat::F32).then_some(format);
+        let exported = Exported::new(&gguf, COptions { format: kept, ..options(kv, 40) }, &prompt, 8);
+        assert_eq!(exported.on_host(&SANITISED), expected(&gguf, kv, &prompt, 8), "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
-use common::{golden, greedy, logits, nano, session};
+use common::{factored, golden, greedy, logits, nano, session};
 use ganglion_export::{ExportError, OnnxOptions, write_onnx};
 use ganglion_gguf::{Gguf, GgufWriter, TensorType};
 use ganglion_kernels::{BlockFormat, dequantize};
@@ -169,6 +169,11 @@ fn every_type_of_weights_holds_its_values() {
     ] {
         let gguf = converted(&golden(name), Some(format));
         cases.push(Case::new(name, &gguf, None, &tokens(24, 96), 16));
+    }
+    // In two factors.
+    for (name, format) in [("mistral", BlockFormat::F32), ("qwen3", BlockFormat::Q8_0)] {
+        let gguf = factored(&converted(&golden(name), Some(format)), format);
+        cases.push(Case::new(&format!("{name} in factors"), &gguf, None, &tokens(24, 96), 16));
     }
     // Asked for, from a file that already has these values.
     let gguf = converted(&golden("llama"), Some(BlockFormat::Q4_0));

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -10,7 +11,16 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// Writes `values` to a file; a value is divided by `per_unit` before it is printed.
 pub fn write_file(path: &Path, values: &Histogram<u64>, per_unit: f64) -> Result<()> {
-    let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
+    write_to(create(path)?, path, values, per_unit)
+}
+
+/// The file, before there is anything to write: what takes a day to measure should not be lost for want of one.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// As [`write_file`], into a file that is open.
+pub fn write_to(file: File, path: &Path, values: &Histogram<u64>, per_unit: f64) -> Result<()> {
     let mut out = BufWriter::new(file);
     write(&mut out, values, per_unit).and_then(|()| out.flush()).with_context(|| path.display().to_string())
 }

@@ -24,3 +24,13 @@ fn it_measures_and_prints_cyclictests_form() {
     let rows: Vec<_> = percentiles.lines().skip(2).take_while(|line| !line.starts_with('#')).collect();
     assert!(rows.last().is_some_and(|row| row.contains(" 1.000000000000        500")), "{percentiles}");
 }
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_measurement() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ganglion"));
+    let output =
+        command.args(["doctor", "--seconds", "20", "--hgrm", "/nowhere/at/all.hgrm"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot write /nowhere/at/all.hgrm"), "{error}");
+}

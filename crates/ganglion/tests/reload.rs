@@ -26,6 +26,9 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
     let said = policy_line(&mut run, "the policy is taken over");
     assert!(said.starts_with("policy ") && said.contains(" in place of "), "{said}");
     ask("rejected");
+    // The same again.
+    run.type_line("!reload");
+    assert_eq!(policy_line(&mut run, "nothing"), "nothing has changed: the site file is as it was");
     // A file that is no site: everything stays, and the reason is said.
     let good = fs::read_to_string(site.file()).unwrap();
     fs::write(site.file(), good.replace("hi = 20", "hi = \"high\"")).unwrap();
@@ -60,7 +63,7 @@ fn invariant_31_a_policy_is_taken_over_or_refused_while_running() {
     let texts = fs::read_dir(site.audit().join("sites")).unwrap().count();
     assert_eq!(texts, 3, "each text that held is kept");
     let log = ganglion(&["audit", "show", text(&site.audit())]).out;
-    assert_eq!(log.matches("\"kind\":\"policy\"").count(), 4, "{log}");
+    assert_eq!(log.matches("\"kind\":\"policy\"").count(), 5, "{log}");
     assert!(ganglion(&["audit", "verify", text(&site.audit())]).code == 0);
     // And all of it can be run again.
     let report = ganglion(&["replay", text(&tape), "--json"]).json();
@@ -148,6 +151,12 @@ fn another_variant_takes_over_by_temperature_and_no_event_is_left_unanswered() {
     let lost =
         lines.iter().any(|line| line["kind"] == "brain" && line["reason"].to_string().contains("ended"));
     assert!(!lost, "the guard never lost its brain");
+    let said: Vec<_> = lines.iter().filter_map(|line| line["reason"].as_str()).collect();
+    for name in ["small", "main"] {
+        let place = |what: &str| said.iter().position(|reason| reason.ends_with(&format!("{name} {what}")));
+        let (started, answers) = (place("is being started"), place("answers from now on"));
+        assert!(started.is_some() && started < answers, "{said:?}");
+    }
     // Each variant's decisions come out again of its own file.
     let models = ["--model", text(&nano), "--model", text(&small)];
     let report = ganglion(&[["replay", text(&tape), "--json"].as_slice(), &models].concat()).json();

@@ -3,6 +3,7 @@
 mod common;
 use common::*;
 use std::fs;
+use std::path::Path;
 
 fn model() -> String {
     text(&repository().join("models/nano/nano.gguf")).to_owned()
@@ -104,6 +105,79 @@ fn without_keep_text_the_guard_is_replayed_and_no_sentence_is_on_disk() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(13).any(|window| window == b"kitchen to 21"));
     }
+}
+
+#[test]
+fn a_folder_with_two_runs_is_the_same() {
+    let site = TestSite::new("hvac");
+    let tape = site.path().join("tape");
+    for _ in 0..2 {
+        let mut run = site.run(&["--record", text(&tape)]);
+        live(&mut run, &site);
+        run.press_ctrl_c();
+        assert!(run.end().0.success());
+    }
+    let both = ganglion(&["replay", text(&tape), "--json"]);
+    let report = both.json();
+    assert_eq!((both.code, &report["same"], &report["runs"]), (0, &true.into(), &2.into()), "{report}");
+    assert_eq!((&report["events"], &report["gaps"]), (&8.into(), &0.into()), "{report}");
+}
+
+/// The one file of a recording, as another that `change` has been at, and what a replay says to it.
+fn changed(tape: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Output {
+    let mut bytes = fs::read(tape.join("record-000001.grec")).unwrap();
+    change(&mut bytes);
+    let file = tape.join("changed.grec");
+    fs::write(&file, bytes).unwrap();
+    ganglion(&["replay", text(&file)])
+}
+
+#[test]
+fn a_damaged_recording_is_never_the_same() {
+    let site = TestSite::new("hvac");
+    let tape = site.path().join("tape");
+    let mut run = site.run(&["--record", text(&tape)]);
+    live(&mut run, &site);
+    run.press_ctrl_c();
+    assert!(run.end().0.success());
+    let sound = changed(&tape, |_| {});
+    assert_eq!(
+        (sound.code, sound.out.ends_with("everything is the same, bit for bit\n")),
+        (0, true),
+        "{sound:?}"
+    );
+    for part in [2, 3, 10] {
+        let flipped = changed(&tape, |bytes| {
+            let at = bytes.len() * (part - 1) / part;
+            bytes[at] ^= 4;
+        });
+        assert_eq!(flipped.code, 1, "{flipped:?}");
+        assert!(
+            flipped.out.contains("DAMAGED at byte ") && !flipped.out.contains("everything"),
+            "{flipped:?}"
+        );
+    }
+    let torn = changed(&tape, |bytes| bytes.truncate(bytes.len() - 3));
+    assert!(torn.code == 0 && torn.out.contains("torn end") && !torn.out.contains("everything"), "{torn:?}");
+    let none = changed(&tape, |bytes| {
+        let size = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+        bytes.truncate(16 + size);
+    });
+    assert!(
+        none.code == 1 && none.out.ends_with("nothing to compare: no cycle can be run again\n"),
+        "{none:?}"
+    );
+    let unbegun = changed(&tape, Vec::clear);
+    assert!(unbegun.code == 1 && unbegun.err.contains("interrupted before the first cycle"), "{unbegun:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_recorded_in_is_refused_before_anything_starts() {
+    let site = TestSite::new("hvac");
+    let refused = ganglion(&["run", text(site.path()), "--record", text(&site.file())]);
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
+    assert!(refused.err.contains("cannot record in ") && refused.err.contains("see --record"), "{refused:?}");
+    assert!(!site.path().join("audit").exists(), "nothing had begun");
 }
 
 #[test]

@@ -214,6 +214,23 @@ fn the_repository_holds_no_big_files_and_no_paths_of_one_machine() {
 }
 
 #[test]
+fn the_service_writes_where_it_may_and_is_stopped_by_its_guard() {
+    let unit = text("packaging/systemd/ganglion.service").unwrap();
+    let value = |key: &str| {
+        let found = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        found.unwrap_or_else(|| panic!("no {key}")).to_owned()
+    };
+    assert_eq!((value("ProtectSystem"), value("StateDirectory")), ("strict".into(), "ganglion".into()));
+    let mut folders = Vec::new();
+    for option in ["--audit ", "--record ", "folder = \""] {
+        folders
+            .extend(unit.split(option).skip(1).filter_map(|rest| rest.split([' ', '"', '`', '\n']).next()));
+    }
+    assert!(folders.len() >= 3 && folders.iter().all(|f| f.starts_with("/var/lib/ganglion/")), "{folders:?}");
+    assert_eq!((value("KillMode"), value("ExecReload")), ("mixed".into(), "/bin/kill -HUP $MAINPID".into()));
+}
+
+#[test]
 fn the_changelog_says_what_is_new() {
     let changelog = text("CHANGELOG.md").expect("CHANGELOG.md");
     let version = format!("## [{}]", env!("CARGO_PKG_VERSION"));

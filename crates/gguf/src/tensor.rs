@@ -4,9 +4,10 @@ use std::fmt;
 
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $block_size:literal, $block_bytes:literal;)*) => {
-        /// Element type of a tensor: a plain number or a block format of ggml.
+        /// Element type of a tensor: a plain number, a block format of ggml, or one of this project's own.
         ///
-        /// Ids, block sizes and byte sizes are those of ggml's `ggml_type` table.
+        /// Ids, block sizes and byte sizes are those of ggml's `ggml_type` table. Own types have ids from 0x474e4700 on (`GNG` and a
+        /// zero), far from ggml's: programs that do not know them refuse the file. What they hold is said in ADR 0026.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(non_camel_case_types, missing_docs)] // the field's own names
@@ -26,12 +27,12 @@ macro_rules! tensor_types {
                 match self { $(TensorType::$variant => $id),* }
             }
 
-            /// ggml's name: `F32`, `Q4_0`, …
+            /// ggml's name, or the own one: `F32`, `Q4_0`, `T3`, …
             pub const fn name(self) -> &'static str {
                 match self { $(TensorType::$variant => $name),* }
             }
 
-            /// Elements per block; 1 for plain numbers.
+            /// Elements of a row in one block; 1 for plain numbers.
             pub const fn block_size(self) -> usize {
                 match self { $(TensorType::$variant => $block_size),* }
             }
@@ -77,10 +78,37 @@ tensor_types! {
     TQ1_0 = 34, "TQ1_0", 256, 54;
     TQ2_0 = 35, "TQ2_0", 256, 66;
     MXFP4 = 39, "MXFP4", 32, 17;
+    T2 = 0x474e_4702, "T2", 32, 130;
+    T3 = 0x474e_4703, "T3", 32, 194;
+    T4 = 0x474e_4704, "T4", 32, 258;
+    NF4 = 0x474e_4710, "NF4", 256, 134;
+    F8_E4M3 = 0x474e_4720, "F8_E4M3", 1, 1;
+    I8_ROW = 0x474e_4730, "I8_ROW", 32, 32;
 }
 
 impl TensorType {
-    /// Bytes of a tensor of `shape` (innermost dimension first); `None` when the innermost dimension is not a
+    /// Rows per block.
+    pub const fn block_rows(self) -> usize {
+        match self {
+            Self::T2 | Self::T3 | Self::T4 => 16,
+            _ => 1,
+        }
+    }
+
+    /// Bytes in front of each row.
+    pub const fn row_bytes(self) -> usize {
+        match self {
+            Self::F8_E4M3 | Self::I8_ROW => 4,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is one of this project's own, which no other program reads.
+    pub const fn is_own(self) -> bool {
+        self.id() >= 0x474e_4700
+    }
+
+    /// Bytes of a tensor of `shape` (innermost dimension first); `None` when the innermost dimension, or that of rows, is not a
     /// whole number of blocks, a dimension is zero, or the size overflows.
     pub fn size_bytes(self, shape: &[u64]) -> Option<u64> {
         let block_size = self.block_size() as u64;
@@ -88,8 +116,15 @@ impl TensorType {
         if innermost % block_size != 0 || shape.contains(&0) {
             return None;
         }
-        let element_count = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n))?;
-        (element_count / block_size).checked_mul(self.block_bytes() as u64)
+        let rows_in_block = self.block_rows() as u64;
+        let rows = shape.iter().skip(1).try_fold(1u64, |product, &n| product.checked_mul(n))?;
+        if shape.get(1).copied().unwrap_or(1) % rows_in_block != 0 {
+            return None;
+        }
+        // The number of elements has to fit too.
+        rows.checked_mul(innermost)?;
+        let row_bytes = (innermost / block_size).checked_mul(self.block_bytes() as u64)?;
+        row_bytes.checked_add(self.row_bytes() as u64)?.checked_mul(rows / rows_in_block)
     }
 }
 
@@ -149,5 +184,12 @@ mod tests {
         assert_eq!(TensorType::Q4_K.size_bytes(&[256, 0]), None);
         assert_eq!(TensorType::F32.size_bytes(&[u64::MAX, 2]), None);
         assert_eq!(TensorType::F32.size_bytes(&[u64::MAX]), None);
+        assert_eq!(TensorType::T2.size_bytes(&[64, 48]), Some(2 * 3 * 130));
+        assert_eq!(TensorType::T2.size_bytes(&[64, 40]), None);
+        assert_eq!(TensorType::T2.size_bytes(&[64]), None);
+        assert_eq!(TensorType::T4.size_bytes(&[32, 16, 3]), Some(3 * 258));
+        assert_eq!(TensorType::I8_ROW.size_bytes(&[64, 3]), Some(3 * 68));
+        assert_eq!(TensorType::F8_E4M3.size_bytes(&[7, 2, 2]), Some(4 * 11));
+        assert_eq!(TensorType::I8_ROW.size_bytes(&[48, 3]), None);
     }
 }

@@ -195,7 +195,7 @@ fn write(metadata: &[(String, Value)], tensors: &[AnyTensor], alignment: Option<
     }
     for (index, &(dtype, blocks, rows, fill)) in tensors.iter().enumerate() {
         let dtype = TensorType::ALL[dtype % TensorType::ALL.len()];
-        let shape = [blocks * dtype.block_size() as u64, rows];
+        let shape = [blocks * dtype.block_size() as u64, rows * dtype.block_rows() as u64];
         let data = vec![fill; dtype.size_bytes(&shape).unwrap() as usize];
         writer.tensor(format!("t{index}"), &shape, dtype, data).unwrap();
     }

@@ -37,6 +37,12 @@ impl BrainWatch {
         }
     }
 
+    /// Another policy's timeout. A longer one holds at once, a shorter one from the next run on: the brain that runs gives its
+    /// signs of life at the pace of the text that it was started with.
+    pub fn adopt(&mut self, spec: &GuardSpec) {
+        self.timeout_us = self.timeout_us.max(Micros::from(spec.brain_timeout_ms) * 1000);
+    }
+
     pub fn state(&self) -> BrainState {
         self.state
     }
@@ -125,5 +131,33 @@ impl BrainWatch {
     pub fn shape(&self, age: impl Fn(Micros) -> u64) -> impl std::fmt::Debug {
         let heard = if self.state == BrainState::Ready { age(self.heard_us) } else { 0 };
         (self.process, self.state, self.announced, heard, self.due_us.map(age), self.kill)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_timeout_holds_at_once_and_a_shorter_one_not_in_this_run() {
+        let site = ganglion_site::Site::parse(
+            include_str!("../../../examples/hvac/site.toml"),
+            std::path::Path::new("site.toml"),
+        );
+        let mut spec = site.unwrap().guard;
+        let lost_after_ms = |adopted: &[u32], spec: &mut GuardSpec| {
+            spec.brain_timeout_ms = 100;
+            let mut watch = BrainWatch::new(spec);
+            for timeout_ms in adopted {
+                spec.brain_timeout_ms = *timeout_ms;
+                watch.adopt(spec);
+            }
+            watch.follow(0, BrainProcess::Running { generation: 1 });
+            assert!(watch.hear(0, None));
+            (1..).find(|ms| watch.watch(ms * 1000).is_some())
+        };
+        assert_eq!(lost_after_ms(&[], &mut spec), Some(101));
+        assert_eq!(lost_after_ms(&[150], &mut spec), Some(151));
+        assert_eq!(lost_after_ms(&[150, 50], &mut spec), Some(151));
     }
 }

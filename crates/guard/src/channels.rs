@@ -236,6 +236,10 @@ impl Port for Channels {
         self.brain.as_mut().map_or(BrainProcess::Absent, BrainChannel::process)
     }
 
+    fn variant(&mut self) -> u8 {
+        self.brain.as_ref().map_or(0, BrainChannel::level)
+    }
+
     fn message(&mut self) -> Option<BrainMessage> {
         self.brain.as_mut()?.receive()
     }
@@ -289,13 +293,18 @@ impl Port for Channels {
     }
 
     fn news(&mut self) -> Option<News> {
+        // Not more than can be handed back: freeing is none of this thread's work. Before a switch, which what is said here may
+        // have announced.
+        if !self.retired.is_full()
+            && let Ok(news) = self.news.pop()
+        {
+            return Some(news);
+        }
         if let Some(level) = self.brain.as_mut().and_then(BrainChannel::switch) {
             let name = self.variants.get(usize::from(level)).copied().unwrap_or(Reason::EMPTY);
-            let notice = Notice { kind: RecordKind::Brain, reason: name };
-            return Some(News::Variant { level, notice });
+            return Some(News::Note(Notice { kind: RecordKind::Brain, reason: name }));
         }
-        // Not more than can be handed back: freeing is none of this thread's work.
-        if self.retired.is_full() { None } else { self.news.pop().ok() }
+        None
     }
 
     fn retire(&mut self, old: Box<Policy>) {

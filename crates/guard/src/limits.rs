@@ -6,10 +6,12 @@ use ganglion_site::Micros;
 pub const PI_PERIODS_MAX: u64 = 4;
 /// Pause between two tries to become the plant's writer.
 pub const LEASE_RETRY_US: Micros = 1_000_000;
-/// Bytes of a pending event in a saved state: two sentences, two sets of readings, an answer.
-pub const PENDING_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a saved state without the histories of arguments and conditions.
-pub const STATE_BYTES_MIN: usize = 32 * 1024;
+/// Bytes of a pending event in a saved state: two sentences, two sets of readings, two commands, a reason.
+pub const PENDING_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of what was last sent for an argument, of a condition's term or of an output in a saved state.
+pub const HISTORY_BYTES_MAX: usize = 32;
+/// Bytes of a saved state without those.
+pub const STATE_BYTES_MIN: usize = 12 * 1024;
 /// Buckets of 1 µs in a measurement of wake-up delays.
 pub const WAKE_HISTOGRAM_US: usize = 100_000;
 /// Events that the brain may be thinking about at once; one more is refused as busy.

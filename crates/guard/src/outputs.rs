@@ -44,6 +44,11 @@ impl Outputs {
         }
     }
 
+    /// Registers and commands.
+    pub fn count(&self) -> usize {
+        self.of_registers.len() + self.of_commands.len()
+    }
+
     /// A command of this event went out.
     pub fn note(&mut self, site: &Site, command: &Command, epoch: Epoch) {
         if let Some(of) = self.of_commands.get_mut(usize::from(command.verb)) {

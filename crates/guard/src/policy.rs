@@ -14,7 +14,7 @@ use crate::guard::{Guard, Times};
 use crate::rules::ActiveRule;
 use crate::text::reason;
 use ganglion_audit::RecordKind;
-use ganglion_site::{Command, Reason, Site};
+use ganglion_site::{Command, GuardSpec, Reason, Site};
 use serde::{Deserialize, Serialize};
 
 /// SHA-256 of a site file's text.
@@ -51,13 +51,6 @@ pub enum News {
     Adopt(Box<Policy>),
     /// To be logged.
     Note(Notice),
-    /// Another variant of the model answers from now on.
-    Variant {
-        /// Its place in the site's list; 0 is the first choice.
-        level: u8,
-        /// To be logged.
-        notice: Notice,
-    },
 }
 
 impl Policy {
@@ -99,6 +92,14 @@ impl Notice {
         let text = reason!("the policy stays as it was; the new one is refused: {why}");
         Self { kind: RecordKind::Policy, reason: text }
     }
+
+    /// A file that says what it said before.
+    pub fn unchanged() -> Self {
+        Self {
+            kind: RecordKind::Policy,
+            reason: Reason::cut("nothing has changed: the site file is as it was"),
+        }
+    }
 }
 
 impl Guard {
@@ -114,6 +115,7 @@ impl Guard {
         std::mem::swap(&mut self.safe, &mut policy.safe);
         std::mem::swap(&mut self.times, &mut policy.times);
         self.breaker.adopt(&self.site.guard);
+        self.brain.adopt(&self.site.guard);
         self.bucket = Bucket::after(self.bucket, self.site.guard.commands);
         self.last_rule = None;
         self.active = ActiveRule::NONE;
@@ -138,6 +140,12 @@ fn same_identity(old: &Site, new: &Site) -> Result<(), GuardError> {
         policy_of_old.triggers.clone_from(&old.triggers);
     }
     let (mine, its) = (&mut policy_of_old.guard, &old.guard);
+    // What follows from the deadline may go with it.
+    let by_default =
+        |spec: &GuardSpec| spec.brain_timeout_ms == GuardSpec::brain_timeout_default_ms(spec.deadline_ms);
+    if by_default(mine) && by_default(its) {
+        mine.brain_timeout_ms = its.brain_timeout_ms;
+    }
     mine.deadline_ms = its.deadline_ms;
     mine.breaker_failures = its.breaker_failures;
     mine.breaker_open_ms = its.breaker_open_ms;
@@ -156,6 +164,8 @@ fn same_identity(old: &Site, new: &Site) -> Result<(), GuardError> {
         ("[prompt]", old.prompt != new.prompt),
         ("[plant]", old.plant != new.plant),
         ("[http]", old.http != new.http),
+        ("[record]", old.record != new.record),
+        ("[plan]", old.plan != new.plan),
         ("[[tag]]", policy_of_old.tags != old.tags),
         ("[[command]]", old.commands != new.commands),
         ("[[trigger]] names", policy_of_old.triggers != old.triggers),

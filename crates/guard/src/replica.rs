@@ -11,7 +11,7 @@ use crate::condition::Moment;
 use crate::envelope::Sent;
 use crate::error::GuardError;
 use crate::guard::Guard;
-use crate::limits::{PENDING_BYTES_MAX, STATE_BYTES_MIN};
+use crate::limits::{HISTORY_BYTES_MAX, PENDING_BYTES_MAX, STATE_BYTES_MIN};
 use crate::mode::Mode;
 use crate::outputs::Outputs;
 use crate::pending::Pending;
@@ -171,9 +171,10 @@ impl Serialize for SentBefore<'_> {
 impl Guard {
     /// Room that [`Guard::save`] needs at most.
     pub fn state_bytes_max(&self) -> usize {
-        let histories = self.envelope.history().len() + self.conditions.moments().len();
+        let histories =
+            self.envelope.history().len() + self.conditions.moments().len() + self.outputs.count();
         let pending = self.pending.places(true).len();
-        STATE_BYTES_MIN + histories * 48 + pending * PENDING_BYTES_MAX
+        STATE_BYTES_MIN + histories * HISTORY_BYTES_MAX + pending * PENDING_BYTES_MAX
     }
 
     /// Writes the state between two cycles; how many bytes it took, or `None` when there is no room. No heap. Without

@@ -40,6 +40,10 @@ pub trait Port {
     fn operator(&mut self) -> Option<OperatorCommand>;
     /// The brain's process.
     fn brain(&mut self) -> BrainProcess;
+    /// The place of the model's variant that this process runs.
+    fn variant(&mut self) -> u8 {
+        0
+    }
     /// The next message of the brain; what is no message is counted and skipped.
     fn message(&mut self) -> Option<BrainMessage>;
     /// Sends an event to the brain.
@@ -190,7 +194,7 @@ impl Runner {
                 guard.adopt(&mut policy);
                 port.retire(policy);
             }
-            Some(News::Note(notice) | News::Variant { notice, .. }) => guard.note(notice),
+            Some(News::Note(notice)) => guard.note(notice),
             None => {}
         }
         port.tags(samples);

@@ -31,6 +31,8 @@ pub struct BrainChannel {
     retired: Option<Parcel>,
     /// The generation that the guard knows the current one by: a successor goes by its predecessor's.
     known_as: (u32, u32),
+    /// Of the current one, or of the one before.
+    level: u8,
     out: [u8; EVENT_FRAME_BYTES],
     /// One byte more than a frame, so that a longer message is seen as such.
     frame: [u8; DECISION_FRAME_BYTES + 1],
@@ -82,6 +84,7 @@ impl BrainChannel {
         if self.current.as_ref().is_none_or(|current| current.generation != generation) {
             self.current = self.successor.take_if(is_asked).or_else(|| self.retired.take_if(is_asked));
         }
+        self.level = self.current.as_ref().map_or(self.level, |current| current.level);
         match &self.current {
             None => BrainProcess::Restarting,
             Some(current) if current.generation == self.known_as.0 => {
@@ -89,6 +92,11 @@ impl BrainChannel {
             }
             Some(current) => BrainProcess::Running { generation: current.generation },
         }
+    }
+
+    /// The variant of the model that is asked, however it came to that: as a successor, or started after another's death.
+    pub fn level(&self) -> u8 {
+        self.level
     }
 
     /// Has the successor asked from now on, if there is one that is ready. Returns its level.
@@ -103,7 +111,8 @@ impl BrainChannel {
         self.shared.generation.compare_exchange(old, new, order, Ordering::Acquire).ok()?;
         self.retired = std::mem::replace(&mut self.current, self.successor.take());
         self.known_as = (new, known_as);
-        self.current.as_ref().map(|current| current.level)
+        self.level = self.current.as_ref()?.level;
+        Some(self.level)
     }
 
     /// Sends an event; one that cannot be sent is simply not answered.
@@ -202,6 +211,7 @@ impl Supervisor {
             successor: None,
             retired: None,
             known_as: (0, 0),
+            level: 0,
             out: [0; EVENT_FRAME_BYTES],
             frame: [0; DECISION_FRAME_BYTES + 1],
         };

@@ -44,6 +44,10 @@ name = "aim"
 arguments = [{ name = "x", number = [0, 3276.7], step = 0.1 }, { name = "y", number = [0, 50], step = 0.5 }]
 writes = [{ holding = 3, value = "x", scale = 0.1 }, { holding = 4, value = "y", scale = 0.5 }]
 [[command]]
+name = "far"
+arguments = [{ name = "z", number = [0, 6553.4], step = 0.2 }]
+writes = [{ holding = 6, value = "z", scale = 0.2 }]
+[[command]]
 name = "gear"
 arguments = [{ name = "way", choices = ["off", "low", "high"] }]
 writes = [{ holding = 5, value = "way" }]
@@ -83,7 +87,8 @@ fn pump(percent: u32) -> String {
 fn every_kind_of_argument_takes_what_the_site_declares_and_no_more() {
     let mut bench = bench("");
     // The largest one is 32767 counts of 0.1, which is not 3276.7 to the last bit.
-    for json in [pump(0), pump(100), aim(3276.7, 50.0), aim(0.0, 0.0)] {
+    let far = r#"{"action":"far","z":6553.4}"#.to_owned();
+    for json in [pump(0), pump(100), aim(3276.7, 50.0), aim(0.0, 0.0), far] {
         assert_eq!(verdict(&mut bench, &json).0, Verdict::Approved, "{json}");
     }
     for on in [true, false] {
@@ -207,6 +212,16 @@ fn a_loop_stays_at_its_bound_as_long_as_the_error_drives_it_there() {
         assert_eq!(under_rule(&mut bench, 600), Some(pump(bottom)), "{limit}");
         assert_eq!(under_rule(&mut bench, 300), None, "{limit}");
     }
+}
+
+#[test]
+fn a_loop_that_cannot_see_makes_way_for_the_next_rule() {
+    let rules = LOOP.replace("[[rule]]\n", "[[rule]]\nwhen = \"heat < 100\"\n")
+        + "[[rule]]\ndo = { action = \"pump\", percent = 7 }\n";
+    let mut bench = bench(&rules);
+    assert_ne!(under_rule(&mut bench, 10), Some(pump(7)));
+    bench.values[0] = f64::NAN;
+    assert_eq!(under_rule(&mut bench, 10), Some(pump(7)));
 }
 
 #[test]

@@ -279,6 +279,28 @@ impl Drop for Brain {
 }
 
 #[test]
+fn a_brain_is_heard_at_any_point_of_a_sleep() {
+    let life = Brain::new("chatter");
+    let file = life.0.join("life");
+    let (_supervisor, channel) = Supervisor::start(move || {
+        let mut command = Command::new("sh");
+        let says = format!("dd if={} bs={DECISION_FRAME_BYTES} count=1 >&0", file.display());
+        command.args(["-c", &format!("exec 2>/dev/null; while {says}; do sleep 0.3; done")]);
+        command
+    })
+    .unwrap();
+    let (mut port, _outside) = Channels::new(&site_of("chatter"), Some(channel), None);
+    wait_for("it runs", || port.brain() == BrainProcess::Running { generation: 1 });
+    let mut early = 0;
+    for _ in 0..4 {
+        while port.message().is_some() {}
+        let at = port.now() + 950_000;
+        early += u32::from(port.sleep_until(at, true) && port.now() < at);
+    }
+    assert!(early >= 3, "{early} of 4");
+}
+
+#[test]
 fn the_brain_is_heard_asked_and_replaced_through_the_port() {
     let brain = Brain::new("port");
     let command = brain.command();

@@ -230,7 +230,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     let running = BrainProcess::Running { generation: 1 };
     wait_for("the first one runs", || channel.process() == running);
     wait_for("it is heard", || channel.receive().is_some());
-    assert_eq!(channel.switch(), None);
+    assert_eq!((channel.switch(), channel.level()), (None, 0));
     let first = supervisor.pid().unwrap();
     supervisor.want(3);
     let mut level = None;
@@ -243,7 +243,7 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
         }
         level.is_some()
     });
-    assert_eq!(level, Some(3));
+    assert_eq!((level, channel.level()), (Some(3), 3));
     assert_eq!(channel.process(), running, "it goes by its predecessor's number");
     wait_for("the supervisor follows", || supervisor.level() == 3);
     let second = supervisor.pid().unwrap();
@@ -261,6 +261,15 @@ fn a_successor_takes_over_without_a_word_to_the_guard_and_late_answers_arrive() 
     wait_for("another start", || channel.process() == BrainProcess::Running { generation: 3 });
     assert_eq!(supervisor.level(), 3, "of the same variant");
     assert_ne!(supervisor.pid(), Some(second));
+    // Another variant by death: nobody is switched to, and yet it is known who is asked.
+    supervisor.want(1);
+    channel.kill(3);
+    wait_for(
+        "the wanted variant",
+        || matches!(channel.process(), BrainProcess::Running { generation } if generation > 3),
+    );
+    assert_eq!(channel.level(), 1);
+    wait_for("the supervisor follows", || supervisor.level() == 1);
 }
 
 #[test]
@@ -310,6 +319,7 @@ fn a_retired_brains_signs_of_life_say_nothing_about_its_successor() {
     let (supervisor, mut channel) =
         Supervisor::start_variants(move |level| chatter(&folder, level), 3000).unwrap();
     assert_eq!((supervisor.level(), supervisor.start_failures(), supervisor.garbage()), (0, 0, 0));
+    assert_eq!(supervisor.successor_failures(), 0);
     wait_for("it runs", || channel.process() == BrainProcess::Running { generation: 1 });
     wait_for("it is heard", || channel.receive().is_some());
     supervisor.want(4);
@@ -326,6 +336,52 @@ fn a_retired_brains_signs_of_life_say_nothing_about_its_successor() {
     });
     assert!(heard.iter().all(|confidence| *confidence == 0.4), "{heard:?}");
     assert_eq!(supervisor.garbage(), 0);
+}
+
+/// Switches to another variant; the process that is retired by it.
+fn retire(supervisor: &Supervisor, channel: &mut BrainChannel) -> u32 {
+    wait_for("it runs", || matches!(channel.process(), BrainProcess::Running { .. }));
+    wait_for("it is heard", || channel.receive().is_some());
+    let (pid, level) = (supervisor.pid().unwrap(), supervisor.level());
+    supervisor.want(level + 1);
+    wait_for("the change", || {
+        while channel.receive().is_some() {}
+        channel.switch().is_some()
+    });
+    wait_for("the supervisor follows", || supervisor.level() == level + 1);
+    pid
+}
+
+#[test]
+fn a_retired_brain_has_its_time_and_no_more() {
+    let exists = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
+    let machine = Machine::new("retired");
+    let folder = machine.0.clone();
+    let (supervisor, mut channel) =
+        Supervisor::start_variants(move |level| chatter(&folder, level), 400).unwrap();
+    let (pid, begun) = (retire(&supervisor, &mut channel), Instant::now());
+    wait_for("it is ended", || !exists(pid));
+    // The supervisor counts in its own rounds, none of which is shorter than it says.
+    assert!(begun.elapsed() > Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(20));
+    // One that ends by itself is not waited for.
+    let machine = Machine::new("retired-early");
+    let folder = machine.0.clone();
+    let (supervisor, mut channel) =
+        Supervisor::start_variants(move |level| chatter(&folder, level), 60_000).unwrap();
+    let pid = retire(&supervisor, &mut channel);
+    assert!(exists(pid));
+    Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status().unwrap();
+    wait_for("it is reaped", || !exists(pid));
+}
+
+#[test]
+fn each_failed_start_is_followed_by_a_longer_pause() {
+    let begun = Instant::now();
+    let (supervisor, _channel) =
+        Supervisor::start_variants(|_| Command::new("/nonexistent/brain"), 100).unwrap();
+    wait_for("the fourth failure", || supervisor.start_failures() == 4);
+    // 100, 200 and 400 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -355,6 +411,7 @@ fn a_successor_that_does_not_start_leaves_everything_as_it_was() {
         "it takes the place",
         || matches!(channel.process(), BrainProcess::Running { generation } if generation > 1),
     );
-    assert_eq!(supervisor.level(), 1);
+    assert_eq!(channel.level(), 1);
+    wait_for("the supervisor follows", || supervisor.level() == 1);
     assert_eq!(channel.process(), BrainProcess::Running { generation: 3 });
 }

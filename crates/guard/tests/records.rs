@@ -79,6 +79,16 @@ fn of_an_answer_that_was_clamped() {
 }
 
 #[test]
+fn verdicts_are_counted_one_by_one() {
+    let mut bench = Bench::running();
+    for count in 1..=3 {
+        let got = bench.ask(r#"{"action":"set_temperature","celsius":35}"#);
+        assert_eq!((got.status.counters.rejected, got.status.counters.approved), (count, count - 1));
+        assert_eq!(bench.ask(WARM).status.counters.approved, count);
+    }
+}
+
+#[test]
 fn of_an_answer_that_is_no_command_of_the_site() {
     let mut bench = Bench::running();
     let asked = bench.go(Some(full(5)), &[], None).event.unwrap();

@@ -246,6 +246,23 @@ fn invariant_31_breaker_and_budget_take_the_new_numbers_and_keep_their_state() {
     assert_eq!(bench.guard.status().breaker, BreakerState::Closed, "three of four");
     miss(&mut bench);
     assert_eq!(bench.guard.status().breaker, BreakerState::Open, "two of before count");
+    // From now on it rests 50 ms and takes one probe.
+    let text =
+        SITE.replace("failures = 3, open_ms = 100, probes = 2", "failures = 1, open_ms = 50, probes = 1");
+    let mut bench = Bench::running();
+    bench.guard.adopt(&mut policy(&bench, &text).unwrap());
+    bench.go(Some(request(1, "x")), &[], None);
+    while bench.idle().status.breaker == BreakerState::Closed {}
+    let opened = bench.ms;
+    let mut asked = None;
+    while asked.is_none() {
+        assert_eq!(bench.guard.status().breaker, BreakerState::Open);
+        asked = bench.idle().event;
+    }
+    assert_eq!(bench.ms, opened + 50);
+    let none = command(&bench.site, r#"{"action":"none"}"#);
+    let got = bench.go(None, &[decision(asked.unwrap().epoch, Some(none))], None);
+    assert_eq!(got.status.breaker, BreakerState::Closed);
     let budget = SITE.replace("safe = {", "commands = { burst = 1, per_minute = 1 }\nsafe = {");
     let mut bench = Bench::running();
     let mut new = policy(&bench, &budget).unwrap();
@@ -294,8 +311,22 @@ fn invariant_31_more_than_a_policy_and_a_bad_policy_are_refused() {
         let refused = policy(&bench, &SITE.replace(from, to)).unwrap_err();
         assert!(matches!(refused, GuardError::NeedsRestart { what: found } if found == what), "{refused}");
     }
+    let trigger = |name: &str| format!("{SITE}[[trigger]]\nname = \"{name}\"\nevery_ms = 1000\n");
+    let of_triggers = |old: &str, new: &str| {
+        Policy::new((&parse(&trigger(old)), [1; 32]), (&parse(&trigger(new)), [2; 32])).map(|_| ())
+    };
+    assert!(of_triggers("a", "a").is_ok());
+    let refused = of_triggers("a", "b").unwrap_err();
+    assert!(matches!(refused, GuardError::NeedsRestart { what: "[[trigger]] names" }), "{refused}");
+    let record = SITE.to_owned() + "[record]\nfolder = \"tape\"\n";
+    assert!(matches!(policy(&bench, &record), Err(GuardError::NeedsRestart { what: "another section" })));
     let http = SITE.to_owned() + "[http]\nlisten = \"127.0.0.1:8420\"\n";
     assert!(matches!(policy(&bench, &http), Err(GuardError::NeedsRestart { what: "[http]" })));
+    for section in ["[record]\nfolder = \"tape\"\n", "[plan]\n"] {
+        let what = section.lines().next().unwrap();
+        let refused = policy(&bench, &(SITE.to_owned() + section)).unwrap_err();
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
     let mut unsafe_one = site();
     unsafe_one.safe = command(&unsafe_one, r#"{"action":"set_temperature","celsius":40}"#);
     let refused = Policy::new((&bench.site, [1; 32]), (&unsafe_one, [2; 32])).unwrap_err();
@@ -303,6 +334,11 @@ fn invariant_31_more_than_a_policy_and_a_bad_policy_are_refused() {
     for (from, to) in [("stale_ms = 200", "stale_ms = 900"), ("deadline_ms = 20", "deadline_ms = 30")] {
         assert!(policy(&bench, &SITE.replace(from, to)).is_ok());
     }
+    // A timeout that the file leaves to the deadline goes with it; one that it names does not.
+    let implied = SITE.replace("brain_timeout_ms = 50\n", "");
+    let longer = implied.replace("deadline_ms = 20", "deadline_ms = 30");
+    let change = |old: &str, new: &str| Policy::new((&parse(old), [1; 32]), (&parse(new), [2; 32]));
+    assert!(change(&implied, &longer).is_ok() && change(SITE, &longer).is_err());
     let mut bench = Bench::running();
     bench.guard.note(Notice::refused("line 3: …"));
     let got = bench.idle();
@@ -360,6 +396,18 @@ fn invariant_28_a_replica_follows_policies_and_notices_too() {
     assert!(both(None, Some(notice)).contains("something"));
 }
 
+/// As many events as may wait, with as much in them as there may be.
+fn fill_pending(bench: &mut Bench) {
+    let long = "x".repeat(ganglion_site::limits::SENTENCE_BYTES_MAX);
+    let mut tags = TagValues::NONE;
+    tags.set(0, 20.123_456_7);
+    for id in 0..limits::PENDING_MAX as u64 {
+        bench.ms -= 9;
+        let request = Request { id: u64::MAX - id, client: u64::MAX, tags, ..request(0, &long) };
+        assert!(bench.go(Some(request), &[], None).event.is_some());
+    }
+}
+
 #[test]
 fn a_state_fits_the_room_that_is_asked_for_and_wastes_little_of_it() {
     // Every history of many is filled, and every place for an event with the longest sentences.
@@ -384,16 +432,36 @@ fn a_state_fits_the_room_that_is_asked_for_and_wastes_little_of_it() {
             assert!(got.actuation.is_some(), "{}", got.decisions()[0].reason.as_str());
         }
     }
-    let long = "x".repeat(ganglion_site::limits::SENTENCE_BYTES_MAX);
-    let mut tags = TagValues::NONE;
-    tags.set(0, 20.123_456_7);
-    for id in 0..limits::PENDING_MAX as u64 {
-        bench.ms -= 9;
-        let request = Request { id: u64::MAX - id, client: u64::MAX, tags, ..request(0, &long) };
-        assert!(bench.go(Some(request), &[], None).event.is_some());
-    }
+    fill_pending(&mut bench);
     let mut bytes = vec![0; room];
     let used = bench.guard.save(&mut bytes, true).expect("there is room");
     assert!(used * 4 > room, "{used} of {room}");
     assert!(bench.guard.save(&mut bytes[..used - 1], true).is_none(), "and no less would do");
+    // Where there is little to remember, the events take the most of it.
+    let mut small =
+        Bench::of(parse(&SITE.replace("deadline_ms = 20", "deadline_ms = 50")), &[20.0, 30.0]).started();
+    fill_pending(&mut small);
+    let mut bytes = vec![0; small.guard.state_bytes_max()];
+    assert!(small.guard.save(&mut bytes, true).is_some(), "{}", bytes.len());
+}
+
+#[test]
+fn a_state_with_as_many_registers_as_a_site_can_have_fits_too() {
+    let choices: Vec<String> = (0..64).map(|i| format!("\"c{i}\"")).collect();
+    let mut text = SITE.to_owned();
+    for number in 0..55u32 {
+        let writes: Vec<String> = (0..8)
+            .map(|i| {
+                format!("{{ holding = {}, select = \"which\", value = \"a\" }}", 1000 + 64 * (8 * number + i))
+            })
+            .collect();
+        text += &format!(
+            "[[command]]\nname = \"m{number}\"\narguments = [{{ name = \"which\", choices = [{}] }}, {{ name = \"a\", integer = [0, 9] }}]\nwrites = [{}]\n",
+            choices.join(", "),
+            writes.join(", ")
+        );
+    }
+    let guard = Guard::new(&parse(&text)).unwrap();
+    let mut bytes = vec![0; guard.state_bytes_max()];
+    assert!(guard.save(&mut bytes, true).is_some(), "{}", bytes.len());
 }

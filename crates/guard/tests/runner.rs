@@ -163,7 +163,7 @@ fn answers_that_come_together_are_settled_one_after_the_other_at_once() {
 #[test]
 fn a_cycle_takes_a_bounded_number_of_messages_and_leaves_the_others() {
     let mut port = Fake { parts: 20, ..fake() };
-    port.answers = (0..20).map(|_| (1_000_000, decision(0, None))).collect();
+    port.answers = (1..=20).map(|epoch| (1_000_000, decision(epoch, None))).collect();
     runner().run(&mut port, Some(8));
     let most = limits::DECISIONS_PER_CYCLE_MAX;
     assert!(port.given.iter().all(|(answers, parts)| *answers <= most && *parts <= most), "{:?}", port.given);

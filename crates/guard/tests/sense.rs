@@ -92,6 +92,11 @@ fn a_reading_that_jumps_is_an_alarm_for_as_long_as_it_jumps() {
     // Another value under the same time is no newer reading.
     bench.frozen_tags = Some(bench.ms);
     assert_eq!(alarm(&mut bench, 60.0), None);
+    // Also where there is a bound as well, which is not the one that is passed.
+    for limits in ["lo = 5\nrate_per_s = 100\n", "hi = 40\nrate_per_s = 100\n"] {
+        let mut bench = self::bench(limits);
+        assert_eq!(alarm(&mut bench, 22.0), fast(22.0), "{limits}");
+    }
     // The first reading ever has nothing to be compared with.
     let mut first = Bench::of(parse(&SITE.replace(LIMITS, "rate_per_s = 100\n")), &[20.0, 30.0]);
     first.values[0] = 80.0;

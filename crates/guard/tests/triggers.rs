@@ -258,3 +258,19 @@ fn a_plant_that_cannot_be_seen_is_nothing_to_ask_about() {
     bench.values[0] = 20.0;
     assert_eq!(bench.idle().status.counters.triggers[0], 1, "it has waited");
 }
+
+#[test]
+fn a_condition_without_an_until_begins_anew_when_it_has_ended() {
+    let mut bench = bench("[[trigger]]\nname = \"hot\"\nwhen = \"temperature > 30\"\npause_ms = 1\n");
+    cycles(&mut bench, 3);
+    bench.values[0] = 31.0;
+    assert_eq!(names(&cycles(&mut bench, 20)), ["hot"], "once, however long it lasts");
+    bench.values[0] = f64::NAN;
+    cycles(&mut bench, 3);
+    bench.values[0] = 31.0;
+    assert!(cycles(&mut bench, 5).is_empty(), "what cannot be read has not ended");
+    bench.values[0] = 30.0;
+    cycles(&mut bench, 1);
+    bench.values[0] = 31.0;
+    assert_eq!(names(&cycles(&mut bench, 20)), ["hot"]);
+}

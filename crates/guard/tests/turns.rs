@@ -283,3 +283,19 @@ fn an_events_own_trip_finds_the_cycles_place_taken_and_is_refused() {
     let got = bench.go(Some(trip), &[decision(0, None)], None);
     assert_eq!((got.actuation.unwrap().outcome, got.status.counters.busy), (Outcome::Safe, 1));
 }
+
+#[test]
+fn a_rules_answer_finds_the_cycles_place_taken_but_for_a_dry_run() {
+    for dry_run in [false, true] {
+        let mut bench = Bench::running();
+        let epoch = asked(&mut bench, 1, 50);
+        // Its own reading cannot be used, so that the model is not asked.
+        let mut tags = ganglion_site::TagValues::NONE;
+        tags.set(1, 900.0);
+        let event = Request { dry_run, tags, ..request(2, "warm it") };
+        let got = bench.go(Some(event), &[answer(&bench, epoch, WARM)], None);
+        let record = got.decisions().into_iter().find(|record| record.request == 2).unwrap();
+        assert_eq!(record.reason.as_str().starts_with("busy: another command"), !dry_run, "{record:?}");
+        assert_eq!((record.actuated, got.actuation.unwrap().outcome), (false, Outcome::Model));
+    }
+}

@@ -1,10 +1,55 @@
 //! Activations as int8 blocks: quantised once per norm output, shared by all matrices that read it.
 
+use crate::block::BlockFormat;
 use crate::isa::{Isa, multiversion};
-use crate::limits::BLOCK;
+use crate::limits::{BLOCK, ROTATION_MAX};
 use crate::math::round_even;
+use crate::matrix::Matrix;
 use crate::pool::Pool;
+use crate::rotation::{Side, rotate, rotation_width};
 use crate::shared::SharedSlice;
+
+/// How the activations lie that a format reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A scale for each block of 32.
+    Blocks,
+    /// The same after a rotation ([`rotate`]): trellis formats.
+    Rotated,
+    /// One scale for a whole token, or a fixed one: I8_ROW.
+    Token,
+}
+
+/// A set of forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forms([bool; 3]);
+
+impl Forms {
+    /// With what a format reads.
+    pub const fn with(mut self, format: BlockFormat) -> Self {
+        if format.is_quantized() {
+            self.0[format.form() as usize] = true;
+        }
+        self
+    }
+
+    const fn has(self, form: Form) -> bool {
+        self.0[form as usize]
+    }
+}
+
+impl BlockFormat {
+    /// The form of the activations that its products read. Floats read floats.
+    pub const fn form(self) -> Form {
+        match self {
+            Self::T2 | Self::T3 | Self::T4 => Form::Rotated,
+            Self::I8_ROW => Form::Token,
+            _ => Form::Blocks,
+        }
+    }
+}
+
+const FORMS: [Form; 3] = [Form::Blocks, Form::Rotated, Form::Token];
 
 /// What a product needs to know of a block of 32 activations besides their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -52,10 +97,16 @@ pub(crate) struct Block {
 /// of one.
 #[derive(Debug)]
 pub struct ActivationBuffer {
-    blocks: Vec<Block>,
+    /// By [`Form`]; empty until a form is wanted.
+    forms: [Content; FORMS.len()],
     tokens_max: usize,
     k_max: usize,
-    /// Shape of the current content.
+}
+
+/// The blocks of one form, and the shape of what they hold.
+#[derive(Debug, Default)]
+struct Content {
+    blocks: Vec<Block>,
     tokens: usize,
     k: usize,
 }
@@ -68,37 +119,90 @@ fn group_of(tokens: usize) -> usize {
 }
 
 impl ActivationBuffer {
-    /// Blocks that a buffer holds.
+    /// Blocks that a buffer holds of each form.
     fn blocks_max(tokens_max: usize, k_max: usize) -> usize {
         tokens_max.next_multiple_of(GROUP) * k_max.div_ceil(BLOCK)
     }
 
-    /// Bytes that [`ActivationBuffer::new`] allocates.
-    pub fn scratch_bytes(tokens_max: usize, k_max: usize) -> usize {
-        Self::blocks_max(tokens_max, k_max) * size_of::<Block>()
+    /// Bytes that [`ActivationBuffer::with_forms`] allocates.
+    pub fn scratch_bytes(tokens_max: usize, k_max: usize, forms: Forms) -> usize {
+        let count = FORMS.into_iter().filter(|form| forms.has(*form)).count();
+        count * Self::blocks_max(tokens_max, k_max) * size_of::<Block>()
     }
 
     /// A buffer for up to `tokens_max` rows of up to `k_max` values.
     pub fn new(tokens_max: usize, k_max: usize) -> Self {
-        let blocks = vec![Block::default(); Self::blocks_max(tokens_max, k_max)];
-        Self { blocks, tokens_max, k_max, tokens: 0, k: 0 }
+        Self::with_forms(tokens_max, k_max, Forms::default().with(BlockFormat::Q8_0))
     }
 
-    /// Fills the buffer from `x`, a (tokens, k) matrix. Rows that are not whole blocks are not quantised: no
+    /// As [`ActivationBuffer::new`], with memory for these forms. A form that is wanted later takes its memory then.
+    pub fn with_forms(tokens_max: usize, k_max: usize, forms: Forms) -> Self {
+        let mut buffer = Self { forms: Default::default(), tokens_max, k_max };
+        for form in FORMS.into_iter().filter(|form| forms.has(*form)) {
+            buffer.reserve(form);
+        }
+        buffer
+    }
+
+    fn reserve(&mut self, form: Form) {
+        let blocks = Self::blocks_max(self.tokens_max, self.k_max);
+        self.forms[form as usize].blocks.resize(blocks, Block::default());
+    }
+
+    /// Fills the buffer from `x`, a (tokens, k) matrix, in blocks of 32. Rows that are not whole blocks are not quantised: no
     /// quantised weight has such rows.
     ///
     /// # Panics
     /// If `x` is not (tokens, k) or exceeds the capacity.
     pub fn quantize(&mut self, isa: Isa, pool: &Pool, x: &[f32], tokens: usize, k: usize) {
+        self.fill(isa, pool, Form::Blocks, x, (tokens, k), None);
+    }
+
+    /// Fills the buffer from `x`, a (tokens, k) matrix, in every form that one of `matrices` reads.
+    ///
+    /// # Panics
+    /// If `x` is not (tokens, k) or exceeds the capacity, or two matrices ask for different fixed scales.
+    pub fn prepare(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        x: &[f32],
+        (tokens, k): (usize, usize),
+        matrices: &[&Matrix],
+    ) {
+        let quantized = || matrices.iter().filter(|matrix| matrix.format().is_quantized());
+        let wanted = quantized().fold(Forms::default(), |forms, matrix| forms.with(matrix.format()));
+        let mut fixed = quantized().filter(|matrix| matrix.format().form() == Form::Token);
+        let scale = fixed.next().and_then(|matrix| matrix.input_scale());
+        assert!(fixed.all(|matrix| matrix.input_scale() == scale), "one activation, two scales");
+        for form in FORMS {
+            if wanted.has(form) {
+                self.fill(isa, pool, form, x, (tokens, k), scale);
+            } else {
+                self.forms[form as usize].k = 0;
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        form: Form,
+        x: &[f32],
+        (tokens, k): (usize, usize),
+        scale: Option<f32>,
+    ) {
         assert!(x.len() == tokens * k, "activations are not (tokens, k)");
-        self.set_shape(tokens, k);
+        self.set_shape(form, tokens, k);
+        let content = &mut self.forms[form as usize];
         if !k.is_multiple_of(BLOCK) {
-            self.k = 0;
+            content.k = 0;
             return;
         }
         let group = group_of(tokens);
         let size = group * (k / BLOCK);
-        let blocks = SharedSlice::new(&mut self.blocks);
+        let blocks = SharedSlice::new(&mut content.blocks);
         pool.split(tokens.div_ceil(group), &|groups| {
             for index in groups {
                 #[allow(unsafe_code)]
@@ -106,7 +210,12 @@ impl ActivationBuffer {
                 let blocks = unsafe { blocks.part(index * size, size) };
                 let rows = &x[index * group * k..((index + 1) * group * k).min(x.len())];
                 for (token, row) in rows.chunks_exact(k).enumerate() {
-                    quantize_row(isa, row, &mut blocks[token..], group);
+                    let blocks = &mut blocks[token..];
+                    match form {
+                        Form::Blocks => quantize_row(isa, row, blocks, group),
+                        Form::Rotated => rotate_row(isa, row, blocks, group),
+                        Form::Token => quantize_token(isa, row, scale, blocks, group),
+                    }
                 }
             }
         });
@@ -122,26 +231,33 @@ impl ActivationBuffer {
             k.is_multiple_of(BLOCK) && values.len() == tokens * k && scales.len() * BLOCK == values.len()
         );
         assert!(!values.contains(&i8::MIN), "activations are -127 to 127");
-        self.set_shape(tokens, k);
+        self.set_shape(Form::Blocks, tokens, k);
         let (group, blocks) = (group_of(tokens), k / BLOCK);
         for (i, (block, scale)) in values.as_chunks::<BLOCK>().0.iter().zip(scales).enumerate() {
             let (token, block_index) = (i / blocks, i % blocks);
             let at = (token / group * blocks + block_index) * group + token % group;
-            self.blocks[at] = Block { values: *block, meta: BlockMeta::new(block, *scale) };
+            self.forms[Form::Blocks as usize].blocks[at] =
+                Block { values: *block, meta: BlockMeta::new(block, *scale) };
         }
     }
 
-    fn set_shape(&mut self, tokens: usize, k: usize) {
+    fn set_shape(&mut self, form: Form, tokens: usize, k: usize) {
         assert!(tokens <= self.tokens_max && k <= self.k_max, "activations exceed the buffer");
-        (self.tokens, self.k) = (tokens, k);
+        if self.forms[form as usize].blocks.is_empty() {
+            self.reserve(form);
+        }
+        let content = &mut self.forms[form as usize];
+        (content.tokens, content.k) = (tokens, k);
     }
 
-    pub(crate) fn holds(&self, tokens: usize, k: usize) -> bool {
-        self.tokens == tokens && self.k == k
+    pub(crate) fn holds(&self, form: Form, tokens: usize, k: usize) -> bool {
+        let content = &self.forms[form as usize];
+        content.tokens == tokens && content.k == k
     }
 
-    pub(crate) fn tokens(&self) -> QuantTokens<'_> {
-        QuantTokens { row: self.k / BLOCK, group: group_of(self.tokens), blocks: &self.blocks }
+    pub(crate) fn tokens(&self, form: Form) -> QuantTokens<'_> {
+        let Content { blocks, tokens, k } = &self.forms[form as usize];
+        QuantTokens { row: k / BLOCK, group: group_of(*tokens), blocks }
     }
 }
 
@@ -178,6 +294,40 @@ fn quantize_row(isa: Isa, row: &[f32], blocks: &mut [Block], stride: usize) {
         // SAFETY: the token proves the features.
         Isa::Avx512(_) => unsafe { x86::quantize_row(row, blocks, stride) },
         _ => quantize_row_plain(isa, row, blocks, stride),
+    }
+}
+
+/// [`quantize_row`] of a rotated row.
+fn rotate_row(isa: Isa, row: &[f32], blocks: &mut [Block], stride: usize) {
+    let width = rotation_width(row.len());
+    let mut rotated = [0.0; ROTATION_MAX];
+    let rotated = &mut rotated[..width];
+    for (group, values) in row.chunks_exact(width).enumerate() {
+        rotated.copy_from_slice(values);
+        rotate(isa, Side::Input, rotated, width);
+        quantize_row(isa, rotated, &mut blocks[group * (width / BLOCK) * stride..], stride);
+    }
+}
+
+/// A row of k values with one scale: `scale`, or as large as its largest magnitude needs. Values beyond a given scale are cut off; a
+/// NaN or an infinity becomes the scale of its block.
+fn quantize_token(isa: Isa, row: &[f32], scale: Option<f32>, blocks: &mut [Block], stride: usize) {
+    let amax = || row.iter().fold(0, |amax: u32, v| amax.max(v.to_bits() & 0x7fff_ffff));
+    let d = scale.unwrap_or_else(|| step(f32::from_bits(amax())).0);
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    quantize_with(isa, row, d, inverse, blocks, stride);
+}
+
+multiversion! {
+    fn quantize_with(isa, row: &[f32], d: f32, inverse: f32, blocks: &mut [Block], stride: usize) {
+        for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
+            for (q, v) in to.values.iter_mut().zip(block) {
+                *q = round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8;
+            }
+            // Zero for numbers, NaN for all else.
+            let fault = block.iter().fold(0.0, |fault, v| fault + v * 0.0);
+            to.meta = BlockMeta::new(&to.values, d + fault);
+        }
     }
 }
 
@@ -270,8 +420,8 @@ mod tests {
             x[40] = bad;
             let mut buffer = ActivationBuffer::new(1, 64);
             buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-            assert_eq!(buffer.blocks[0].meta.scale, 1.0 / 127.0);
-            assert!(!buffer.blocks[1].meta.scale.is_finite());
+            assert_eq!(buffer.forms[0].blocks[0].meta.scale, 1.0 / 127.0);
+            assert!(!buffer.forms[0].blocks[1].meta.scale.is_finite());
         }
     }
 
@@ -282,7 +432,7 @@ mod tests {
         x[32] = 1e-44;
         let mut buffer = ActivationBuffer::new(1, 64);
         buffer.quantize(Isa::detect(), &pool, &x, 1, 64);
-        assert!(buffer.blocks.iter().all(|block| block.meta.scale.is_finite()));
-        assert_eq!(buffer.blocks[0].meta.sum_negated, 0);
+        assert!(buffer.forms[0].blocks.iter().all(|block| block.meta.scale.is_finite()));
+        assert_eq!(buffer.forms[0].blocks[0].meta.sum_negated, 0);
     }
 }

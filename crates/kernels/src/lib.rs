@@ -5,7 +5,7 @@
 //! ```text
 //! GGUF bytes ──Matrix::pack──► tiles of 16 rows ─┐
 //!                                                ├─► matmul ──► (tokens, rows) f32
-//! f32 rows ──ActivationBuffer::quantize──► int8 ─┘
+//! f32 rows ──ActivationBuffer::prepare──► int8 ──┘
 //!      rms_norm · layer_norm · RopeTable::apply · KvCache::{write, attend} · activate_gated · argmax
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! the position alone. Batch size, tile size, thread count and instruction set choose *which* lanes are computed
 //! together, never the order inside one:
 //! * int8 block dots are exact in i32; blocks are joined by `acc = fma(f32(isum), dw * da, acc)` in ascending order;
+//! * rotations add and subtract in the order of a butterfly, for a fixed group of values;
 //! * float weights use four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`;
 //! * sums over one row (norm, softmax) use 16 virtual lanes and one fixed tree;
 //! * `exp`, `tanh`, `sin`, `cos`, `ln` are polynomials of this crate; fused multiply-add is part of the definition.
@@ -55,12 +56,15 @@ mod packed;
 mod pool;
 pub mod probe;
 mod rope;
+mod rotation;
 mod shared;
 mod tile;
 
-pub use activation::{ActivationBuffer, Input};
+pub use activation::{ActivationBuffer, Form, Forms, Input};
 pub use argmax::argmax;
-pub use block::{BlockCode, BlockFormat, Target, dequantize, quantize};
+pub use block::{
+    BlockCode, BlockFormat, Target, TrellisSearch, dequantize, dequantize_matrix, quantize, quantize_rows,
+};
 pub use error::KernelError;
 pub use isa::{Avx2, Avx512, AvxVnni, Isa, Neon, NeonDot, NeonI8mm};
 pub use kv::{AttentionBatch, KvCache, KvPlan, KvRing, KvShape, KvSpill, KvType};
@@ -71,3 +75,4 @@ pub use norm::{add_bias, add_rows, add_scaled, layer_norm, rms_norm, rms_norm_in
 pub use packed::PackedBytes;
 pub use pool::Pool;
 pub use rope::{RopeOrder, RopeScaling, RopeTable, Rotation};
+pub use rotation::{Side, rotate, rotate_back, rotate_columns, rotate_columns_back, rotation_width};

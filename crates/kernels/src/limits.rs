@@ -23,6 +23,8 @@ pub const SHARES_MAX: usize = 1 << 16;
 pub const SHARES_PER_THREAD: usize = 8;
 /// Multiply-adds of a share that are worth taking it apart from the next one.
 pub const SHARE_WORK_MIN: usize = 1 << 18;
+/// Most values that are rotated together: what a Hadamard matrix of a trellis format mixes.
+pub const ROTATION_MAX: usize = 128;
 /// Most matrices in one fork: Q, K, V and one to spare.
 pub const PRODUCTS_MAX: usize = 4;
 /// Positions in one block of a KV cache: what attention joins at a time, and what moves to the spill at a time.

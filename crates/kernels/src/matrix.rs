@@ -4,20 +4,22 @@
 //! 16 output rows form a tile; rows beyond the last are zero.
 //! * Quantised formats: blocks of 32 k in lines of 64 bytes, 16 rows × 4 k of 8 bits (or 8 k of 4 bits …), and their scales in a
 //!   plane of its own behind them, so that the lines stay aligned. `tile/layout.rs` has the details.
-//! * F32, F16, BF16: 16 rows of one k side by side.
+//! * F32, F16, BF16, F8_E4M3: 16 rows of one k side by side; scales of whole rows behind them.
 
 use std::ops::Range;
 
 use crate::activation::Input;
-use crate::block::BlockFormat;
+use crate::block::{BlockFormat, f8_to_f32};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::limits::{
-    BLOCK, LANES, MATRIX_SIDE_MAX, PARALLEL_WORK_MIN, PRODUCTS_MAX, SHARE_WORK_MIN, SHARES_PER_THREAD,
+    BLOCK, LANES, MATRIX_SIDE_MAX, PARALLEL_WORK_MIN, PRODUCTS_MAX, ROTATION_MAX, SHARE_WORK_MIN,
+    SHARES_PER_THREAD,
 };
 use crate::math::{bf16_to_f32, f16_to_f32};
 use crate::packed::{PackedBytes, lines_of};
 use crate::pool::Pool;
+use crate::rotation::{Side, one_row_back, rotate_back, rotation_width};
 use crate::shared::SharedSlice;
 use crate::tile::layout::{Layout, Record};
 use crate::tile::{self, QuantTiles, Target, Tiles, pack};
@@ -37,6 +39,11 @@ pub(crate) struct Lanes32(pub(crate) [f32; LANES]);
 #[repr(C, align(32))]
 pub(crate) struct Lanes16(pub(crate) [u16; LANES]);
 
+/// One byte for each row of a tile.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
+pub(crate) struct Lanes8(pub(crate) [u8; LANES]);
+
 /// A (rows, k) weight matrix in the kernels' layout.
 #[derive(Debug)]
 pub struct Matrix {
@@ -44,16 +51,22 @@ pub struct Matrix {
     k: usize,
     format: BlockFormat,
     packed: PackedBytes,
+    /// Of I8_ROW: the scale of its activations, if it was measured beforehand.
+    input_scale: Option<f32>,
 }
+
+/// 32 columns of a group of rows that are rotated together.
+type Strip = [[f32; BLOCK]; ROTATION_MAX];
 
 /// Lines of the quants (or floats) and of the scales; `None` on overflow or partial blocks.
 fn plane_lines(format: BlockFormat, rows: usize, k: usize) -> Option<(usize, usize)> {
-    // Nothing below overflows where the padded tensor itself does not: scales are smaller than quants.
-    let bytes = format.size_bytes(k)?.checked_mul(rows.checked_next_multiple_of(LANES)?)?.checked_mul(2)? / 2;
+    // Nothing below overflows where the padded tensor itself, as floats, does not: scales are smaller than quants.
+    format.matrix_bytes(rows, k)?;
+    rows.checked_next_multiple_of(LANES)?.checked_mul(k)?.checked_mul(2 * size_of::<f32>())?;
     let tiles = rows.div_ceil(LANES);
     Some(match Layout::of(format) {
         Some(layout) => (layout.quant_lines(tiles, k / BLOCK), layout.scale_lines(tiles, k / BLOCK)),
-        None => (bytes.div_ceil(size_of::<Line>()), 0),
+        None => (pack::float_lines(format, rows, k), if format.row_bytes() > 0 { tiles } else { 0 }),
     })
 }
 
@@ -78,7 +91,7 @@ impl Matrix {
         let count = check(name, format, rows, k, bytes)?;
         let mut lines = vec![Line([0; 64]); count];
         pack::pack(format, rows, k, bytes, &mut lines);
-        Ok(Self { rows, k, format, packed: PackedBytes::owned(lines) })
+        Ok(Self { rows, k, format, packed: PackedBytes::owned(lines), input_scale: None })
     }
 
     /// As [`Matrix::pack`], into `out`: zeros, aligned to [`PackedBytes::ALIGNMENT`], exactly [`Matrix::packed_bytes`] long.
@@ -119,7 +132,18 @@ impl Matrix {
             let found = packed.as_bytes().len();
             return Err(KernelError::ByteLength { name: name.to_owned(), found, expected });
         }
-        Ok(Self { rows, k, format, packed })
+        Ok(Self { rows, k, format, packed, input_scale: None })
+    }
+
+    /// With a fixed scale for what an I8_ROW matrix reads, in place of one for each token; no other format heeds it.
+    pub fn with_input_scale(mut self, scale: Option<f32>) -> Self {
+        self.input_scale = scale;
+        self
+    }
+
+    /// The fixed scale of what it reads.
+    pub fn input_scale(&self) -> Option<f32> {
+        self.input_scale
     }
 
     /// Output rows.
@@ -142,7 +166,8 @@ impl Matrix {
         &self.packed
     }
 
-    /// One row as f32: `out` is (k,). The values are those of [`crate::dequantize`], bit for bit.
+    /// One row as f32: `out` is (k,). The values are those of [`crate::dequantize_matrix`], bit for bit. A row of a trellis format
+    /// takes as long as all rows that it was rotated with.
     ///
     /// # Panics
     /// If `row` or the length of `out` is wrong.
@@ -150,15 +175,45 @@ impl Matrix {
         assert!(row < self.rows && out.len() == self.k, "row {row} of {} x {}", self.rows, self.k);
         let tiles = self.tiles();
         if let Some(layout) = Layout::of(self.format) {
-            return QuantTiles::new(&layout, &tiles).dequantize_row(&layout, row, out);
+            let quant_tiles = QuantTiles::new(&layout, &tiles);
+            if self.format.trellis_bits().is_some() {
+                return self.rotated_row(&layout, &quant_tiles, row, out);
+            }
+            return quant_tiles.dequantize_row(&layout, row, 0, out);
         }
         let (first, lane) = (row / LANES * self.k, row % LANES);
         for (i, value) in out.iter_mut().enumerate() {
             *value = match self.format {
                 BlockFormat::F32 => Lanes32::view(tiles.lines)[first + i].0[lane],
                 BlockFormat::F16 => f16_to_f32(Lanes16::view(tiles.lines)[first + i].0[lane]),
+                BlockFormat::F8_E4M3 => {
+                    let scale = Lanes32::view(tiles.lines)[tiles.quant_lines + row / LANES].0[lane];
+                    scale * f8_to_f32(Lanes8::view(tiles.lines)[first + i].0[lane])
+                }
                 _ => bf16_to_f32(Lanes16::view(tiles.lines)[first + i].0[lane]),
             };
+        }
+    }
+
+    /// A row of a matrix that is stored rotated.
+    fn rotated_row(&self, layout: &Layout, tiles: &QuantTiles<'_>, row: usize, out: &mut [f32]) {
+        let width = rotation_width(self.rows);
+        let first = row / width * width;
+        for (block, values) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let mut strip: Strip = [[0.0; BLOCK]; ROTATION_MAX];
+            for (i, row) in strip[..width].iter_mut().enumerate() {
+                tiles.dequantize_row(layout, first + i, block, row);
+            }
+            *values = one_row_back(Side::Output, &mut strip[..width], row - first);
+        }
+        rotate_back(Isa::Scalar, Side::Input, out, rotation_width(self.k));
+    }
+
+    /// Tiles whose rows are rotated together; 1 without rotation.
+    fn unit(&self) -> usize {
+        match self.format.trellis_bits() {
+            Some(_) => rotation_width(self.rows) / LANES,
+            None => 1,
         }
     }
 
@@ -176,7 +231,7 @@ impl Matrix {
         let tokens = input.values.len() / self.k;
         if Layout::of(self.format).is_some() {
             assert!(
-                input.quantised.holds(tokens, self.k),
+                input.quantised.holds(self.format.form(), tokens, self.k),
                 "activations were not quantised from these values"
             );
         }
@@ -200,7 +255,7 @@ fn check_shape(name: &str, format: BlockFormat, rows: usize, k: usize) -> Result
 
 fn check(name: &str, format: BlockFormat, rows: usize, k: usize, bytes: &[u8]) -> Result<usize, KernelError> {
     let lines = check_shape(name, format, rows, k)?;
-    let expected = format.size_bytes(k).unwrap_or(0) * rows;
+    let expected = format.matrix_bytes(rows, k).unwrap_or(0);
     if bytes.len() != expected {
         return Err(KernelError::ByteLength { name: name.to_owned(), found: bytes.len(), expected });
     }
@@ -226,12 +281,23 @@ pub fn matmul(isa: Isa, pool: &Pool, input: &Input<'_>, products: &mut [(&Matrix
     }
     let share = |index: usize, of: usize| {
         for (matrix, out) in shared.iter().flatten() {
-            let range = matrix.tile_count() * index / of..matrix.tile_count() * (index + 1) / of;
+            let unit = matrix.unit();
+            let units = matrix.tile_count() / unit;
+            let range = units * index / of * unit..units * (index + 1) / of * unit;
             let target = Target { out: *out, stride: matrix.rows, first_row: 0, rows: matrix.rows };
             #[allow(unsafe_code)]
             // SAFETY: the tile ranges of the threads are disjoint.
             unsafe {
-                tile::drive(isa, &matrix.tiles(), input, range, target);
+                tile::drive(isa, &matrix.tiles(), input, range.clone(), target);
+            }
+            if matrix.format.trellis_bits().is_some() && !range.is_empty() {
+                for token in 0..input.values.len() / matrix.k {
+                    let (first, count) = (token * matrix.rows + range.start * LANES, range.len() * LANES);
+                    #[allow(unsafe_code)]
+                    // SAFETY: these rows are this thread's own, and nobody holds them any more.
+                    let part = unsafe { out.part(first, count) };
+                    rotate_back(isa, Side::Output, part, rotation_width(matrix.rows));
+                }
             }
         }
     };
@@ -254,26 +320,31 @@ pub fn matmul_rows(isa: Isa, pool: &Pool, input: &Input<'_>, matrix: &Matrix, ro
     let out = SharedSlice::new(out);
     let tiles = matrix.tiles();
     let share = |range: Range<usize>| {
+        let unit = matrix.unit();
+        let height = unit * LANES;
         let mut current = usize::MAX;
-        let mut values = [0.0f32; LANES];
+        let mut values = [0.0f32; ROTATION_MAX];
         for i in range {
             let row = rows[i] as usize;
             assert!(row < matrix.rows, "row {row} of {}", matrix.rows);
-            if row / LANES != current {
-                current = row / LANES;
-                let first_row = current * LANES;
-                let out = SharedSlice::new(&mut values);
-                let target = Target { out, stride: LANES, first_row, rows: first_row + LANES };
+            if row / height != current {
+                current = row / height;
+                let first_row = current * height;
+                let out = SharedSlice::new(&mut values[..height]);
+                let target = Target { out, stride: height, first_row, rows: first_row + height };
                 #[allow(unsafe_code)]
                 // SAFETY: the target is this thread's own.
                 unsafe {
-                    tile::drive(isa, &tiles, input, current..current + 1, target);
+                    tile::drive(isa, &tiles, input, current * unit..(current + 1) * unit, target);
+                }
+                if matrix.format.trellis_bits().is_some() {
+                    rotate_back(isa, Side::Output, &mut values[..height], height);
                 }
             }
             #[allow(unsafe_code)]
             // SAFETY: `split` gives every index to one thread.
             let place = unsafe { out.part(i, 1) };
-            place[0] = values[row % LANES];
+            place[0] = values[row % height];
         }
     };
     if rows.len() * matrix.k < PARALLEL_WORK_MIN {

@@ -4,7 +4,7 @@
 use ganglion_kernels::*;
 use proptest::prelude::*;
 
-const FORMATS: [BlockFormat; 15] = BlockFormat::ALL;
+const FORMATS: [BlockFormat; 21] = BlockFormat::ALL;
 
 /// A small generator, so that sizes and seeds shrink while contents stay arbitrary.
 struct Noise(u64);
@@ -27,7 +27,11 @@ impl Noise {
 
 /// A (rows, k) tensor of any format: floats in -1..1, or arbitrary quants and sub-scales under small scales.
 fn tensor(noise: &mut Noise, format: BlockFormat, rows: usize, k: usize) -> Vec<u8> {
-    let mut bytes = vec![0; format.size_bytes(k).unwrap() * rows];
+    let mut bytes = vec![0; format.matrix_bytes(rows, k).unwrap()];
+    if format.row_bytes() > 0 {
+        quantize_rows(format, k, &noise.floats(rows * k), &mut bytes).unwrap();
+        return bytes;
+    }
     if format.block() == 1 {
         quantize(format, &noise.floats(rows * k), &mut bytes).unwrap();
         return bytes;
@@ -46,6 +50,7 @@ fn tensor(noise: &mut Noise, format: BlockFormat, rows: usize, k: usize) -> Vec<
 fn set_scales(format: BlockFormat, block: &mut [u8], scale: &mut dyn FnMut(usize) -> half::f16) {
     let halves: &[usize] = match format {
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4_K | BlockFormat::Q5_K => &[0, 2],
+        BlockFormat::I8_ROW | BlockFormat::F8_E4M3 => &[],
         BlockFormat::Q2_K => &[80, 82],
         BlockFormat::Q3_K => &[108],
         BlockFormat::Q6_K => &[208],
@@ -71,11 +76,21 @@ fn product(isa: Isa, threads: usize, matrix: &Matrix, x: &[f32], batch: usize) -
     let mut result = Vec::new();
     for part in x.chunks(batch * k) {
         let mut out = vec![0.0; part.len() / k * matrix.rows()];
-        buffer.quantize(isa, &pool, part, part.len() / k, k);
+        buffer.prepare(isa, &pool, part, (part.len() / k, k), &[matrix]);
         matmul(isa, &pool, &Input::new(part, &buffer), &mut [(matrix, &mut out)]);
         result.extend(out);
     }
     result
+}
+
+/// How far int8 activations may move a product of rotated ones: `‖w‖·‖δ‖`, δ being half a step of each block.
+fn rotated_bound(w: &[f32], x: &[f32]) -> f64 {
+    let mut turned = x.to_vec();
+    rotate(Isa::Scalar, Side::Input, &mut turned, rotation_width(x.len()));
+    let square = |x: &[f32]| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let step = |x: &[f32]| x.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 0.51 / 127.0;
+    let steps: f64 = turned.chunks(32).map(|x| 32.0 * f64::from(step(x)).powi(2)).sum();
+    (square(w) * steps).sqrt()
 }
 
 /// 60 cases, or as many as `PROPTEST_CASES` says: under emulation fewer must do.
@@ -91,6 +106,7 @@ proptest! {
     fn products_have_one_result(
         format in prop::sample::select(&FORMATS[..]),
         rows in 1usize..100,
+        strips in 1usize..13,
         units in 1usize..6,
         tokens in 1usize..30,
         batch in 1usize..30,
@@ -99,9 +115,10 @@ proptest! {
         let mut noise = Noise(seed);
         // Float formats take any row length, with tails.
         let k = if format.block() == 1 { units * 7 + tokens } else { units * format.block() };
+        let rows = if format.block_rows() > 1 { strips * format.block_rows() } else { rows };
         let bytes = tensor(&mut noise, format, rows, k);
         let mut stored = vec![0.0; rows * k];
-        dequantize(format, &bytes, &mut stored).unwrap();
+        dequantize_matrix(format, k, &bytes, &mut stored).unwrap();
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
         let x = noise.floats(tokens * k);
 
@@ -117,7 +134,11 @@ proptest! {
                 let exact: f64 = w.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 // int8 activations: half a step of at most 1/127 each.
                 let magnitude: f64 = w.iter().map(|w| f64::from(w.abs())).sum();
-                let bound = if format.block() == 1 { 1e-5 } else { 1e-5 + magnitude * 0.51 / 127.0 };
+                let bound = match format.form() {
+                    _ if format.block() == 1 => 1e-5 * magnitude.max(1.0),
+                    Form::Blocks | Form::Token => 1e-5 + magnitude * 0.51 / 127.0,
+                    Form::Rotated => 1e-4 + rotated_bound(w, x),
+                };
                 let found = f64::from(reference[token * rows + row]);
                 prop_assert!((found - exact).abs() <= bound, "{} is not {}", found, exact);
             }
@@ -131,6 +152,31 @@ proptest! {
     }
 
     #[test]
+    fn a_fixed_scale_is_met_within_half_of_it(rows in 1usize..40, units in 1usize..6, seed in 1u64..) {
+        let mut noise = Noise(seed);
+        let (k, tokens, scale) = (units * 32, 5, 0.7 / 127.0);
+        let bytes = tensor(&mut noise, BlockFormat::I8_ROW, rows, k);
+        let matrix = Matrix::pack("w", BlockFormat::I8_ROW, rows, k, &bytes).unwrap();
+        let matrix = matrix.with_input_scale(Some(scale));
+        let x = noise.floats(tokens * k);
+        let reference = product(Isa::Scalar, 1, &matrix, &x, 1);
+        for isa in Isa::available() {
+            prop_assert_eq!(bits(&reference), bits(&product(isa, 2, &matrix, &x, tokens)), "{:?}", isa);
+        }
+        let mut row = vec![0.0; k];
+        for index in 0..rows {
+            matrix.dequantize_row(index, &mut row);
+            for (token, x) in x.chunks(k).enumerate() {
+                let cut = x.iter().map(|x| x.clamp(-127.0 * scale, 127.0 * scale));
+                let exact: f64 = row.iter().zip(cut).map(|(w, x)| f64::from(*w) * f64::from(x)).sum();
+                let magnitude: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+                let found = f64::from(reference[token * rows + index]);
+                prop_assert!((found - exact).abs() <= magnitude * f64::from(scale) * 0.51 + 1e-5);
+            }
+        }
+    }
+
+    #[test]
     fn chosen_rows_have_the_bits_of_the_whole(
         format in prop::sample::select(&FORMATS[..]),
         rows in 1usize..200,
@@ -139,6 +185,7 @@ proptest! {
     ) {
         let mut noise = Noise(seed);
         let k = 256;
+        let rows = rows.next_multiple_of(format.block_rows());
         let bytes = tensor(&mut noise, format, rows, k);
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
         let x = noise.floats(k);
@@ -147,7 +194,7 @@ proptest! {
         for isa in Isa::available() {
             let pool = Pool::new(2).unwrap();
             let mut buffer = ActivationBuffer::new(1, k);
-            buffer.quantize(isa, &pool, &x, 1, k);
+            buffer.prepare(isa, &pool, &x, (1, k), &[&matrix]);
             let mut out = vec![0.0; picks.len()];
             matmul_rows(isa, &pool, &Input::new(&x, &buffer), &matrix, &picks, &mut out);
             let expected: Vec<u32> = picks.iter().map(|p| whole[*p as usize].to_bits()).collect();
@@ -214,7 +261,8 @@ proptest! {
 #[test]
 fn extreme_quants_are_exact() {
     let (rows, tokens) = (33, 13);
-    for format in FORMATS.into_iter().filter(|format| format.block() > 1) {
+    // Rotations do not keep integers, and scales of rows are floats of four bytes.
+    for format in FORMATS.into_iter().filter(|format| format.has_block_code()) {
         let k = format.block().max(96);
         for fill in [0x00u8, 0x7f, 0x80, 0xff, 0xf0, 0x0f] {
             let mut bytes = vec![fill; format.size_bytes(rows * k).unwrap()];
@@ -263,10 +311,11 @@ fn every_set_of_this_processor_has_a_name() {
 #[test]
 fn shared_products_have_one_result() {
     let mut noise = Noise(7);
-    let (rows, k) = (333, 1024);
+    let (some_rows, k) = (333usize, 1024);
     let x = noise.floats(k);
     let picks: Vec<u32> = (0..300).map(|i| i * 7 % 333).collect();
     for format in FORMATS {
+        let rows = some_rows.next_multiple_of(format.block_rows());
         let bytes = tensor(&mut noise, format, rows, k);
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
         let whole = product(Isa::Scalar, 1, &matrix, &x, 1);
@@ -275,7 +324,7 @@ fn shared_products_have_one_result() {
                 assert_eq!(bits(&whole), bits(&product(isa, threads, &matrix, &x, 1)));
                 let pool = Pool::new(threads).unwrap();
                 let mut buffer = ActivationBuffer::new(1, k);
-                buffer.quantize(isa, &pool, &x, 1, k);
+                buffer.prepare(isa, &pool, &x, (1, k), &[&matrix]);
                 let mut out = vec![0.0; picks.len()];
                 matmul_rows(isa, &pool, &Input::new(&x, &buffer), &matrix, &picks, &mut out);
                 assert!(picks.iter().zip(&out).all(|(p, v)| whole[*p as usize].to_bits() == v.to_bits()));

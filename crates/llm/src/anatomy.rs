@@ -4,10 +4,10 @@ use ganglion_gguf::Gguf;
 use ganglion_kernels::RopeTable;
 
 use crate::config::Config;
-use crate::error::{LlmError, Result};
+use crate::error::Result;
 use crate::model::{Loader, rope_tables};
 use crate::parts::{self, MatrixPart};
-use crate::tensors::{FIRST, Weights, check_tensors};
+use crate::tensors::{Weights, check_tensors};
 
 /// What a model consists of: how its parts are joined, and where their weights are. Nothing is packed or evaluated.
 #[derive(Debug)]
@@ -22,13 +22,10 @@ impl Anatomy {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// As [`crate::Model::load`], and [`LlmError::Factors`] for matrices that the file holds in two factors: no other form knows them.
+    /// As [`crate::Model::load`].
     pub fn read(gguf: &Gguf) -> Result<Self> {
         let config = Config::from_header(gguf.header())?;
         check_tensors(gguf.header(), &config)?;
-        if let Some(info) = gguf.tensors().iter().find(|info| info.name.ends_with(FIRST)) {
-            return Err(LlmError::Factors { tensor: info.name.clone() });
-        }
         let matrices = parts::list(gguf.header(), &config)?.into_iter();
         let weights = Weights::read(&mut Loader { gguf, matrices }, &config)?;
         Ok(Self { config, weights })

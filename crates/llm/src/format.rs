@@ -1,12 +1,12 @@
 //! Tensor types of files and block formats of the kernels: the same formats under two crates' names.
 
-use ganglion_gguf::{TensorInfo, TensorType};
-use ganglion_kernels::BlockFormat;
+use ganglion_gguf::{Header, TensorInfo, TensorType};
+use ganglion_kernels::{BlockFormat, Forms};
 
 use crate::error::{LlmError, Result};
 
 /// What a matrix may be stored as.
-const FORMATS: [(TensorType, BlockFormat); 15] = [
+const FORMATS: [(TensorType, BlockFormat); 21] = [
     (TensorType::F32, BlockFormat::F32),
     (TensorType::F16, BlockFormat::F16),
     (TensorType::BF16, BlockFormat::Bf16),
@@ -22,10 +22,16 @@ const FORMATS: [(TensorType, BlockFormat); 15] = [
     (TensorType::Q6_K, BlockFormat::Q6_K),
     (TensorType::IQ4_NL, BlockFormat::IQ4_NL),
     (TensorType::MXFP4, BlockFormat::MXFP4),
+    (TensorType::NF4, BlockFormat::NF4),
+    (TensorType::I8_ROW, BlockFormat::I8_ROW),
+    (TensorType::F8_E4M3, BlockFormat::F8_E4M3),
+    (TensorType::T2, BlockFormat::T2),
+    (TensorType::T3, BlockFormat::T3),
+    (TensorType::T4, BlockFormat::T4),
 ];
 
 /// Why a type is refused, for matrices and for vectors (norms), which only come as plain floats.
-const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL or MXFP4";
+const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, MXFP4, NF4, I8_ROW, F8_E4M3 or T2 to T4";
 const EXPECTED_VECTOR: &str = "F32, F16 or BF16";
 
 /// The kernels' name of a stored type.
@@ -36,7 +42,9 @@ pub fn block_format(info: &TensorInfo) -> Result<BlockFormat> {
     let vector = info.shape.len() == 1;
     FORMATS
         .into_iter()
-        .find(|(dtype, format)| *dtype == info.dtype && (!vector || format.block() == 1))
+        .find(|(dtype, format)| {
+            *dtype == info.dtype && (!vector || format.block() == 1 && format.is_blockwise())
+        })
         .map(|(_, format)| format)
         .ok_or_else(|| LlmError::TensorType {
             tensor: info.name.clone(),
@@ -54,6 +62,12 @@ pub fn tensor_type(format: BlockFormat) -> TensorType {
     dtype
 }
 
+/// The forms of activations that the matrices of a file read.
+pub(crate) fn forms(header: &Header) -> Forms {
+    let formats = header.tensors().iter().filter_map(|info| block_format(info).ok());
+    formats.fold(Forms::default(), Forms::with)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +78,10 @@ mod tests {
             let dtype = tensor_type(format);
             assert_eq!(dtype.name(), format.name());
             assert_eq!((dtype.block_size(), dtype.block_bytes()), (format.block(), format.block_bytes()));
+            assert_eq!((dtype.block_rows(), dtype.row_bytes()), (format.block_rows(), format.row_bytes()));
+            let size = dtype.size_bytes(&[512, 48]).map(|bytes| bytes as usize);
+            assert_eq!(size, format.matrix_bytes(48, 512));
+            assert_eq!(dtype.is_own(), BlockFormat::OWN.contains(&format));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A loaded model: checked, repacked weights and the threads that multiply them.
 
 use ganglion_gguf::{Gguf, Header};
-use ganglion_kernels::{Isa, Matrix, Pool, RopeTable};
+use ganglion_kernels::{Forms, Isa, Matrix, Pool, RopeTable};
 
 use crate::arch::Gate;
 use crate::config::Config;
 use crate::error::{LlmError, Result};
-use crate::format::block_format;
+use crate::format::{block_format, forms};
 use crate::packed_file::{Loaded, PackedFolder};
 use crate::parts;
 use crate::plan::MemoryPlan;
@@ -37,6 +37,8 @@ pub struct Model {
     pub(crate) isa: Isa,
     pub(crate) pool: Pool,
     pub(crate) weights: Weights<Matrix, Vec<f32>>,
+    /// Of the activations that the matrices read.
+    pub(crate) forms: Forms,
 }
 
 /// Hands out matrices that are there already, and reads vectors from the file.
@@ -113,7 +115,8 @@ impl Model {
             },
         };
         let weights = Weights::read(&mut Loader { gguf, matrices: matrices.into_iter() }, &config)?;
-        Ok((Self { isa: options.isa, pool, weights, config }, loaded))
+        let forms = forms(gguf.header());
+        Ok((Self { isa: options.isa, pool, weights, forms, config }, loaded))
     }
 
     /// What loading the file and one session with these options will take, from the header alone.

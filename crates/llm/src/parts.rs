@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ganglion_gguf::{Gguf, Header};
-use ganglion_kernels::{BlockFormat, Matrix, PackedBytes, Pool};
+use ganglion_kernels::{BlockFormat, Matrix, PackedBytes, Pool, rotation_width};
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{LlmError, Result};
 use crate::format::block_format;
 use crate::tensors::{Source, Wanted, Weights};
 
 /// One matrix of the model: a tensor, or some of its rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MatrixPart {
     /// Name of the tensor.
     pub tensor: String,
@@ -27,6 +27,7 @@ pub struct MatrixPart {
     source: Range<usize>,
     /// Where it is among the packed bytes of all parts.
     pub(crate) packed: Range<usize>,
+    input_scale: Option<f32>,
 }
 
 impl MatrixPart {
@@ -40,18 +41,21 @@ impl MatrixPart {
 
     /// Its weights in the kernels' layout.
     pub(crate) fn pack(&self, gguf: &Gguf) -> Result<Matrix> {
-        Ok(Matrix::pack(&self.tensor, self.format, self.rows, self.k, self.bytes(gguf)?)?)
+        let matrix = Matrix::pack(&self.tensor, self.format, self.rows, self.k, self.bytes(gguf)?)?;
+        Ok(matrix.with_input_scale(self.input_scale))
     }
 
     /// A matrix over weights that were packed before.
     pub(crate) fn over(&self, packed: PackedBytes) -> Result<Matrix> {
-        Ok(Matrix::from_packed(&self.tensor, self.format, self.rows, self.k, packed)?)
+        let matrix = Matrix::from_packed(&self.tensor, self.format, self.rows, self.k, packed)?;
+        Ok(matrix.with_input_scale(self.input_scale))
     }
 }
 
 /// Lists the parts in the order in which [`Weights::read`] asks for them.
 struct Lister<'a> {
     header: &'a Header,
+    config: &'a Config,
     parts: Vec<MatrixPart>,
 }
 
@@ -67,9 +71,20 @@ impl Source for Lister<'_> {
         let Some(info) = tensor.find(self.header)? else { return Ok(None) };
         let (format, k) = (block_format(info)?, info.shape[0] as usize);
         let (mut first, mut packed) = (0, self.parts.last().map_or(0, |part| part.packed.end));
+        // The rows of a part are rotated by themselves.
+        let width = |rows: usize| rotation_width(rows);
+        let whole = info.shape.get(1).map_or(1, |rows| *rows as usize);
+        if format.trellis_bits().is_some() && rows.iter().any(|rows| width(*rows) != width(whole)) {
+            let expected = "another type: its parts are not whole rotations";
+            return Err(LlmError::TensorType {
+                tensor: info.name.clone(),
+                found: info.dtype.name(),
+                expected,
+            });
+        }
         for rows in rows {
             // `check_tensors` has found all sizes in bounds.
-            let bytes = format.size_bytes(k).unwrap_or(0) * rows;
+            let bytes = format.matrix_bytes(*rows, k).unwrap_or(0);
             let length = Matrix::packed_bytes(format, *rows, k).unwrap_or(0);
             self.parts.push(MatrixPart {
                 tensor: tensor.name.clone(),
@@ -78,6 +93,7 @@ impl Source for Lister<'_> {
                 k,
                 source: first..first + bytes,
                 packed: packed..packed + length,
+                input_scale: self.config.activation_scale(&tensor.name),
             });
             (first, packed) = (first + bytes, packed + length);
         }
@@ -91,7 +107,7 @@ impl Source for Lister<'_> {
 
 /// Every matrix of a file that [`crate::tensors::check_tensors`] has accepted.
 pub(crate) fn list(header: &Header, config: &Config) -> Result<Vec<MatrixPart>> {
-    let mut lister = Lister { header, parts: Vec::new() };
+    let mut lister = Lister { header, config, parts: Vec::new() };
     Weights::read(&mut lister, config)?;
     Ok(lister.parts)
 }

@@ -6,6 +6,7 @@ use ganglion_kernels::{KvPlan, KvRing, KvShape, RopeTable};
 use crate::blocks::Buffers;
 use crate::config::Config;
 use crate::error::{LlmError, Result};
+use crate::format::forms;
 use crate::session::{Overflow, SessionOptions};
 use crate::tensors::check_tensors;
 
@@ -39,7 +40,7 @@ impl MemoryPlan {
         let kv = kv_plan(&config, options);
         let SessionOptions { context_tokens, batch_tokens, .. } = *options;
         let rotation = RopeTable::size_bytes(context_tokens, config.ropes.dimensions());
-        let scratch = Buffers::size_bytes(&config, batch_tokens.min(context_tokens))
+        let scratch = Buffers::size_bytes(&config, forms(header), batch_tokens.min(context_tokens))
             + options.sequences * kv.scratch_bytes(threads)
             + config.ropes.rotations().len() * rotation;
         Ok(Self {

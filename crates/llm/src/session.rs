@@ -119,7 +119,7 @@ impl Session {
             (0..options.sequences).map(|_| Sequence::new(&model, &options)).collect::<Result<_>>()?;
         Ok(Self {
             ropes: model.rope_tables(options.context_tokens),
-            buffers: Buffers::new(config, options.batch_tokens),
+            buffers: Buffers::new(config, model.forms, options.batch_tokens),
             model,
             sequences,
             options,

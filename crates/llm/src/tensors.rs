@@ -145,6 +145,13 @@ pub struct Linear<M, V> {
     pub bias: Option<V>,
 }
 
+impl<M, V> Linear<M, V> {
+    /// The matrix that reads the input.
+    pub(crate) fn reader(&self) -> &M {
+        self.first.as_ref().unwrap_or(&self.matrix)
+    }
+}
+
 /// The attention sub-layer.
 #[derive(Debug)]
 pub struct Attention<M, V> {

@@ -240,6 +240,8 @@ fn what_a_folder_cannot_say_is_refused() {
         |name, bytes| Some((name.to_owned(), bytes)),
     );
     assert!(refused(&factor, PLAIN).contains("the rotation"), "{}", refused(&factor, PLAIN));
+    let factors = finish(common::factored(&gguf, BlockFormat::F32, ""));
+    assert!(refused(&factors, PLAIN).contains("is a factor of a matrix"), "{}", refused(&factors, PLAIN));
     assert!(refused(&gguf, ExportOptions { format: BlockFormat::Q8_0, ..PLAIN }).contains("Q8_0"));
 
     let out = Temporary::new();

@@ -15,6 +15,17 @@ pub enum RecordError {
         /// The system's word for it.
         source: std::io::Error,
     },
+    /// Nothing can be recorded there.
+    #[error(
+        "cannot record in {}: {source}; expected a folder that can be written: see --record, and `folder` in [record]",
+        path.display()
+    )]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
     /// Bytes that are no recording.
     #[error("{} at byte {offset}: {what}", path.display())]
     Broken {
@@ -24,6 +35,12 @@ pub enum RecordError {
         offset: u64,
         /// What is wrong there.
         what: String,
+    },
+    /// A file that ends before its first cycle.
+    #[error("{}: it ends within its header: the writer was interrupted before the first cycle", path.display())]
+    Unbegun {
+        /// The file.
+        path: PathBuf,
     },
     /// A folder without a recording.
     #[error("{}: no recording there; expected files named record-000001.grec or fault-000001.grec", path.display())]
@@ -48,7 +65,11 @@ pub enum RecordError {
         source: ganglion_guard::GuardError,
     },
     /// The recording was made by a version that decides differently.
-    #[error("{}: written by version {found} of the format, this program reads {expected}", path.display())]
+    #[error(
+        "{}: written in version {found} of the format by Ganglion {program}; this program reads version {expected}: replay it \
+         with the program that wrote it",
+        path.display()
+    )]
     Version {
         /// The recording.
         path: PathBuf,
@@ -56,5 +77,7 @@ pub enum RecordError {
         found: u16,
         /// As known.
         expected: u16,
+        /// Version of the program that wrote it.
+        program: String,
     },
 }

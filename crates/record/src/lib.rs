@@ -31,6 +31,6 @@ mod writer;
 pub use error::RecordError;
 pub use port::Recorded;
 pub use reader::{Header, Recording, files};
-pub use replay::{Again, Decides, Difference, ModelReport, Report, replay};
+pub use replay::{Again, Damage, Decides, Difference, ModelReport, Report, replay};
 pub use tape::{Fault, Tape};
 pub use writer::{About, Health, Options, Writer, fingerprint};

@@ -19,6 +19,10 @@ pub const RETRY_MS: u64 = 1_000;
 pub const FILE_BYTES: (u64, u64) = (64 * 1024, 16 << 20);
 /// Largest block of a file.
 pub const BLOCK_BYTES_MAX: usize = 64 << 20;
+/// Size from which on the writer begins another block, so that damage costs no more than this.
+pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Largest header of a file.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that the flight recorder keeps at most, however few minutes that is.
 pub const FLIGHT_BYTES_MAX: usize = 32 << 20;
 /// Time that a fault's file goes on after the fault.

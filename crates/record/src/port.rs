@@ -58,6 +58,10 @@ impl<P: Port> Port for Recorded<P> {
         self.port.brain()
     }
 
+    fn variant(&mut self) -> u8 {
+        self.port.variant()
+    }
+
     fn message(&mut self) -> Option<BrainMessage> {
         self.port.message()
     }
@@ -96,10 +100,6 @@ impl<P: Port> Port for Recorded<P> {
             match news {
                 News::Adopt(policy) => tape.adopted(policy.fingerprint()),
                 News::Note(notice) => tape.noted(notice),
-                News::Variant { level, notice } => {
-                    tape.varied(*level);
-                    tape.noted(notice);
-                }
             }
         }
         news
@@ -112,6 +112,7 @@ impl<P: Port> Port for Recorded<P> {
     fn begins(&mut self, guard: &Guard, now: Micros, input: &Input<'_>) {
         self.port.begins(guard, now, input);
         if let Some(tape) = &mut self.tape {
+            tape.varied(self.port.variant());
             tape.begins(guard, now, input);
         }
     }

@@ -3,18 +3,18 @@
 use crate::error::RecordError;
 use crate::frame::{Adopt, Before, Given, Kind, OwnedBegin, OwnedEnd, read_begin, unfold, write_end};
 use crate::limits::{CYCLE_BYTES_MAX, LISTED_MAX, STATE_BYTES_MAX};
-use crate::reader::{Header, Recording};
+use crate::reader::{Header, Piece, Recording, first_frame};
 use crate::tape::Fault;
 use crate::writer::fingerprint;
 use ganglion_guard::{Fingerprint, Notice, Policy, Replica, Seen, Verdict};
 use ganglion_site::{Decision, Event, Micros, Site};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Decides a recorded event again: the site, the place of the variant that was asked, the event, what came of it then.
-pub type Decides<'d> = dyn FnMut(&Arc<Site>, u8, &Event, &Decision) -> Again + 'd;
+/// Decides a recorded event again: the site, the SHA-256 of the model that was asked, the event, what came of it then.
+pub type Decides<'d> = dyn FnMut(&Arc<Site>, &str, &Event, &Decision) -> Again + 'd;
 
 /// What a model says to a recorded event.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +24,7 @@ pub enum Again {
     Decided(Decision),
     /// The recorded decision was cut off by its deadline; time is not replayed.
     CutByDeadline,
-    /// There is no such variant here.
+    /// There is no such model here.
     NotHere,
 }
 
@@ -65,6 +65,8 @@ pub struct ModelReport {
 pub struct Report {
     /// Files read.
     pub files: u64,
+    /// Runs that they are of.
+    pub runs: u64,
     /// Cycles run again.
     pub cycles: u64,
     /// Saved states that the replay's own was compared with.
@@ -83,12 +85,34 @@ pub struct Report {
     pub lost_cycles: u64,
     /// Files whose end is torn: the writer was interrupted.
     pub torn: u64,
+    /// Places where a file is not what was written; the replay went on at the next saved state.
+    pub damaged: u64,
+    /// The first of them.
+    pub damages: Vec<Damage>,
     /// Faults, the first ones by cycle and kind.
     pub faults: Vec<(u64, &'static str)>,
     /// With a model: how its decisions compared.
     pub model: Option<ModelReport>,
-    /// `None`: everything was the same, bit for bit.
+    /// The first thing that was not the same, bit for bit.
     pub difference: Option<Difference>,
+}
+
+/// A place where a file is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// What cannot be read there.
+    pub what: &'static str,
+}
+
+impl Report {
+    /// Something was compared, nothing was different, and no file was damaged.
+    pub fn is_same(&self) -> bool {
+        self.difference.is_none() && self.damaged == 0 && self.cycles > 0
+    }
 }
 
 /// Runs the recordings again, in this order. Stops at the first difference.
@@ -103,6 +127,10 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
         site: None,
         replica: None,
         whole: false,
+        damaged: false,
+        at_border: true,
+        run: None,
+        runs: BTreeSet::new(),
         before: Before::NOTHING,
         given: None,
         level: 0,
@@ -110,18 +138,13 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
         encoded: Vec::new(),
     };
     for file in files {
-        player.report.files += 1;
-        let (frames, torn) = file.frames();
-        for (kind, body) in frames {
-            let place = Place { file };
-            if let Some(difference) = player.take(&place, kind, body)? {
+        player.enter(file.header());
+        let mut pieces = file.pieces()?;
+        while let Some((offset, piece)) = pieces.next()? {
+            if let Some(difference) = player.take_piece(&Place { file, offset }, piece)? {
                 player.report.difference = Some(difference);
                 return Ok(player.report);
             }
-        }
-        if torn.is_some() {
-            player.report.torn += 1;
-            player.whole = false;
         }
     }
     Ok(player.report)
@@ -129,11 +152,13 @@ pub fn replay(files: &[Recording], decides: Option<&mut Decides<'_>>) -> Result<
 
 struct Place<'f> {
     file: &'f Recording,
+    /// Of the block.
+    offset: u64,
 }
 
 impl Place<'_> {
     fn broken(&self, what: impl Into<String>) -> RecordError {
-        RecordError::Broken { path: self.file.path().to_owned(), offset: 0, what: what.into() }
+        RecordError::Broken { path: self.file.path().to_owned(), offset: self.offset, what: what.into() }
     }
 
     fn header(&self) -> &Header {
@@ -149,6 +174,13 @@ struct Player<'d, 'f> {
     replica: Option<Replica>,
     /// No cycle is missing since the last saved state.
     whole: bool,
+    /// A piece of a file could not be read.
+    damaged: bool,
+    /// No state of this file was read yet.
+    at_border: bool,
+    /// Of the file before, unless the flight recorder wrote it.
+    run: Option<String>,
+    runs: BTreeSet<String>,
     before: Before,
     given: Option<Given>,
     level: u8,
@@ -160,6 +192,49 @@ struct Player<'d, 'f> {
 type Found = Result<Option<Difference>, RecordError>;
 
 impl Player<'_, '_> {
+    /// Another file: it goes on from the one before, or has a beginning of its own.
+    fn enter(&mut self, header: &Header) {
+        self.report.files += 1;
+        self.at_border = true;
+        // What the flight recorder wrote down may overlap with the file before.
+        let goes_on = header.fault.is_none() && self.run.as_ref() == Some(&header.run);
+        if !goes_on {
+            (self.replica, self.whole) = (None, false);
+        }
+        self.run = header.fault.is_none().then(|| header.run.clone());
+        self.runs.insert(header.run.clone());
+        self.report.runs = self.runs.len() as u64;
+    }
+
+    fn take_piece(&mut self, place: &Place<'_>, piece: Piece) -> Found {
+        let content = match piece {
+            Piece::Block(content) => content,
+            Piece::Damaged(what) => {
+                self.report.damaged += 1;
+                if self.report.damages.len() < LISTED_MAX {
+                    let file = place.file.path().to_owned();
+                    self.report.damages.push(Damage { file, offset: place.offset, what });
+                }
+                (self.whole, self.damaged) = (false, true);
+                return Ok(None);
+            }
+            Piece::Torn => {
+                self.report.torn += 1;
+                self.whole = false;
+                return Ok(None);
+            }
+        };
+        let mut rest = content.as_slice();
+        while !rest.is_empty() {
+            let ((kind, body), after) = first_frame(rest).ok_or_else(|| place.broken("no frame"))?;
+            if let Some(difference) = self.take(place, kind, body)? {
+                return Ok(Some(difference));
+            }
+            rest = after;
+        }
+        Ok(None)
+    }
+
     fn take(&mut self, place: &Place<'_>, kind: Kind, folded: &[u8]) -> Found {
         let bytes_max = if kind == Kind::State { STATE_BYTES_MAX } else { CYCLE_BYTES_MAX * 4 };
         let body = unfold(folded, bytes_max).ok_or_else(|| place.broken("a frame that does not unfold"))?;
@@ -181,9 +256,8 @@ impl Player<'_, '_> {
                 Ok(None)
             }
             Kind::Gap => {
-                let lost: u64 = read(place, &body)?;
-                self.report.gaps += 1;
-                self.report.lost_cycles += lost;
+                // The state behind it says how many cycles are missing.
+                let _: u64 = read(place, &body)?;
                 self.whole = false;
                 Ok(None)
             }
@@ -207,6 +281,9 @@ impl Player<'_, '_> {
         if fingerprint(text) != *print {
             return Err(place.broken("a site whose text is not the one of its fingerprint"));
         }
+        if self.sites.contains_key(print) {
+            return Ok(());
+        }
         let site = Site::parse(text, &place.header().site_file)
             .map_err(|source| RecordError::Site { path: place.file.path().to_owned(), source })?;
         self.sites.insert(*print, Arc::new(site));
@@ -219,39 +296,60 @@ impl Player<'_, '_> {
     }
 
     fn at_state(&mut self, place: &Place<'_>, body: &[u8]) -> Found {
-        let (print, state) = body.split_first_chunk::<32>().ok_or_else(|| place.broken("no state"))?;
+        let parts = body.split_first_chunk::<32>().and_then(|(p, rest)| Some((p, rest.split_first()?)));
+        let (print, (level, state)) = parts.ok_or_else(|| place.broken("no state"))?;
+        self.level = *level;
         self.before = Before::NOTHING;
-        if self.whole
-            && let Some(replica) = &self.replica
-        {
-            self.encoded.resize(replica.state_bytes_max(), 0);
-            let size = replica.save(&mut self.encoded, place.header().keep_text).unwrap_or(0);
-            let own = self.encoded.get(..size).unwrap_or(&[]);
-            self.report.states += 1;
-            if own != state || self.site.as_ref().is_none_or(|(of, _)| of != print) {
-                let at = own.iter().zip(state).position(|(a, b)| a != b).unwrap_or(size.min(state.len()));
-                return Ok(Some(Difference {
-                    file: place.file.path().to_owned(),
-                    cycle: self.cycle(),
-                    time_us: replica.status().time_us,
-                    what: "the guard's state after this cycle".into(),
-                    recorded: format!("{} bytes, at {at}: {:?}", state.len(), state.get(at)),
-                    replayed: format!("{size} bytes, at {at}: {:?}", own.get(at)),
-                }));
-            }
+        self.given = None;
+        if self.damaged && !self.sites.contains_key(print) {
+            // Its text was in what is damaged.
+            self.whole = false;
             return Ok(None);
         }
         let site = self.site_of(place, print)?;
         let restored = Replica::restore(&site, state)
             .map_err(|source| RecordError::Guard { path: place.file.path().to_owned(), source })?;
-        if self.replica.is_none() || !self.whole {
-            self.asked.clear();
+        let cycles = restored.status().counters.cycles;
+        // What could not be written between two files is missing there without a word.
+        let at_border = std::mem::take(&mut self.at_border);
+        if self.whole && !(at_border && cycles != self.cycle()) {
+            return Ok(self.compare_state(place, print, state));
         }
+        if self.replica.is_some() {
+            let missing = cycles.saturating_sub(self.cycle());
+            self.report.gaps += u64::from(missing > 0);
+            self.report.lost_cycles += missing;
+        }
+        self.asked.clear();
         (self.replica, self.site, self.whole) = (Some(restored), Some((*print, site)), true);
         Ok(None)
     }
 
+    /// The state that the cycles led to, against the recorded one.
+    fn compare_state(&mut self, place: &Place<'_>, print: &Fingerprint, state: &[u8]) -> Option<Difference> {
+        let replica = self.replica.as_ref()?;
+        self.encoded.resize(replica.state_bytes_max(), 0);
+        let size = replica.save(&mut self.encoded, place.header().keep_text).unwrap_or(0);
+        let own = self.encoded.get(..size).unwrap_or(&[]);
+        self.report.states += 1;
+        if own == state && self.site.as_ref().is_some_and(|(of, _)| of == print) {
+            return None;
+        }
+        let at = own.iter().zip(state).position(|(a, b)| a != b).unwrap_or(size.min(state.len()));
+        Some(Difference {
+            file: place.file.path().to_owned(),
+            cycle: self.cycle(),
+            time_us: replica.status().time_us,
+            what: "the guard's state after this cycle".into(),
+            recorded: format!("{} bytes, at {at}: {:?}", state.len(), state.get(at)),
+            replayed: format!("{size} bytes, at {at}: {:?}", own.get(at)),
+        })
+    }
+
     fn at_adopt(&mut self, place: &Place<'_>, body: &[u8]) -> Result<(), RecordError> {
+        if !self.whole {
+            return Ok(());
+        }
         let Adopt { before, after } = read(place, body)?;
         let (old, new) = (self.site_of(place, &before)?, self.site_of(place, &after)?);
         let policy = Policy::new((&old, before), (&new, after));
@@ -328,7 +426,8 @@ impl Player<'_, '_> {
             return None;
         }
         let (_, site) = self.site.as_ref()?;
-        let again = match decides(site, level, &event, recorded) {
+        let model = place.header().models.get(usize::from(level)).map_or("", String::as_str);
+        let again = match decides(site, model, &event, recorded) {
             Again::Decided(again) => again,
             Again::CutByDeadline => {
                 report.cut_by_deadline += 1;

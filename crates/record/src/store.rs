@@ -30,6 +30,9 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub fn new(path: &Path) -> io::Result<Self> {
+        if path.exists() && !path.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         fs::create_dir_all(path)?;
         Ok(Self { path: path.to_owned(), open: None })
     }

@@ -76,6 +76,8 @@ pub struct Tape {
     before: Before,
     keep_text: bool,
     policy: Fingerprint,
+    /// The variant of the model that is asked.
+    level: u8,
     state_due_us: Micros,
     /// Nothing is written until a state is: frames were lost, or none was written yet.
     broken: bool,
@@ -100,6 +102,7 @@ impl Tape {
             before: Before::NOTHING,
             keep_text,
             policy,
+            level: 0,
             state_due_us: 0,
             broken: true,
             lost_cycles: 0,
@@ -151,9 +154,11 @@ impl Tape {
         self.write(Kind::Note, notice);
     }
 
-    /// Another variant of the model answers what is asked from the next cycle on.
+    /// Which variant of the model answers what is asked from the next cycle on.
     pub fn varied(&mut self, level: u8) {
-        self.write(Kind::Variant, &level);
+        if std::mem::replace(&mut self.level, level) != level {
+            self.write(Kind::Variant, &level);
+        }
     }
 
     #[cfg(test)]
@@ -184,7 +189,7 @@ impl Tape {
         let written = guard
             .save(encoded, self.keep_text)
             .and_then(|size| encoded.get(..size))
-            .is_some_and(|state| push(ring, folded, Kind::State, &[&self.policy, state]));
+            .is_some_and(|state| push(ring, folded, Kind::State, &[&self.policy, &[self.level], state]));
         self.broken = !written;
         self.before = Before::NOTHING;
         self.state_due_us = now.saturating_add(STATE_EVERY_US);

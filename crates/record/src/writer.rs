@@ -1,12 +1,14 @@
 //! The writer's thread: from the ring to files, and to the flight recorder's memory.
 //!
-//! A file is the eight bytes `GANGREC1` and then blocks: size (u32, little-endian), CRC-32 of the content, content. The
-//! first block is the header, a JSON object; all others hold frames, each preceded by its size (u32) and kind (one byte).
+//! A file is the eight bytes `GANGREC1`, the header and then blocks. The header is size (u32, little-endian), CRC-32 of the
+//! content, and content, a JSON object, whatever the format's version. A block is size, CRC-32 of the content, CRC-32 of these
+//! eight bytes, and content: frames, each preceded by its size (u32) and kind (one byte).
 //! Every file begins with the site's text and a saved state, so that each can be replayed by itself.
 
 use crate::error::RecordError;
 use crate::frame::{Adopt, Kind, fold, unfold};
 use crate::limits::*;
+use crate::reader::{first_frame, head_checksum};
 use crate::store::{Folder, Store};
 use crate::tape::{Fault, Tape};
 use ganglion_guard::{Fingerprint, Guard};
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 pub(crate) const MAGIC: &[u8; 8] = b"GANGREC1";
 /// Of frames and states; another one is refused by a reader.
-pub(crate) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 2;
 pub(crate) const EXTENSION: &str = "grec";
 
 /// What to keep of a run, and where.
@@ -110,16 +112,16 @@ impl Writer {
     /// Starts the thread; the tape is for the guard's. `wall_ms` gives the wall-clock time in milliseconds since 1970.
     ///
     /// # Errors
-    /// [`RecordError::Io`] when the folder cannot be used.
+    /// [`RecordError::Unusable`] when there is no such folder to be had, or no file can be written in it.
     pub fn start(
         guard: &Guard,
         options: Options,
         about: About,
         wall_ms: impl FnMut() -> u64 + Send + 'static,
     ) -> Result<(Tape, Self), RecordError> {
-        let failed = |source| RecordError::Io { path: options.folder.clone(), source };
-        let folder = Folder::new(&options.folder).map_err(failed)?;
-        Self::start_on(folder, guard, options.clone(), about, wall_ms).map_err(failed)
+        let unusable = |source| RecordError::Unusable { path: options.folder.clone(), source };
+        let folder = Folder::new(&options.folder).map_err(unusable)?;
+        Self::start_on(folder, guard, options.clone(), about, wall_ms).map_err(unusable)
     }
 
     pub(crate) fn start_on(
@@ -139,13 +141,14 @@ impl Writer {
         let health = Health(Arc::clone(&shared));
         health.announce(about.site.1, Arc::clone(&about.site.0));
         let tape = Tape::new(guard, producer, Arc::clone(&shared), options.keep_text, about.site.1);
-        let work = Work {
+        let mut work = Work {
             store,
             ring,
             shared,
             options,
             about,
             wall_ms,
+            run: run_id(),
             file: None,
             block: Vec::new(),
             site: None,
@@ -155,6 +158,7 @@ impl Writer {
             next_record,
             next_fault,
         };
+        work.try_out()?;
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || work.run())?;
         Ok((tape, Self { thread: Some(thread), health }))
     }
@@ -179,6 +183,8 @@ impl Drop for Writer {
 struct OpenFile {
     name: String,
     size_bytes: u64,
+    /// There is nothing behind its header.
+    is_empty: bool,
 }
 
 /// Frames from one saved state to the next.
@@ -195,6 +201,8 @@ struct Work<S, W> {
     options: Options,
     about: About,
     wall_ms: W,
+    /// Tells this run from every other one whose files lie in the same folder.
+    run: String,
     /// `None` until the next saved state.
     file: Option<OpenFile>,
     block: Vec<u8>,
@@ -225,7 +233,11 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
             }
             if stopping {
                 if let Some(file) = &self.file {
-                    let _ = self.store.sync(&file.name);
+                    let _ = if file.is_empty {
+                        self.store.remove(&file.name)
+                    } else {
+                        self.store.sync(&file.name)
+                    };
                 }
                 return;
             }
@@ -296,7 +308,8 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
         self.flight.push_back(Segment { site, from_us: now_us, bytes: Vec::new() });
         self.forget(now_us);
         if self.options.everything && self.file.is_none() {
-            self.begin_file();
+            // Told by `tell`, and tried again at the next state.
+            let _ = self.begin_file();
         }
         if self.site != Some(site) {
             self.write_site(site);
@@ -323,16 +336,26 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
         (file_max, self.options.size_bytes_max)
     }
 
-    fn begin_file(&mut self) {
+    /// What cannot be written at the start is an error, not something to wait for.
+    fn try_out(&mut self) -> std::io::Result<()> {
+        if self.options.everything {
+            return self.begin_file();
+        }
+        let name = format!("fault-{:06}.{EXTENSION}", self.next_fault);
+        self.store.create(&name)?;
+        self.store.remove(&name)
+    }
+
+    fn begin_file(&mut self) -> std::io::Result<()> {
         let name = format!("record-{:06}.{EXTENSION}", self.next_record);
         self.next_record += 1;
         self.make_room();
         let header = self.header(json!({"kind": "recording"}));
         let begun = self.store.create(&name).and_then(|()| self.store.append(&name, &header));
         self.tell(begun.is_ok());
-        match begun {
+        match &begun {
             Ok(()) => {
-                self.file = Some(OpenFile { name, size_bytes: header.len() as u64 });
+                self.file = Some(OpenFile { name, size_bytes: header.len() as u64, is_empty: true });
                 self.site = None;
             }
             Err(_) => {
@@ -340,6 +363,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
                 let _ = self.store.remove(&name);
             }
         }
+        begun
     }
 
     /// Removes the oldest files of the recording, so that one more stays within its size.
@@ -385,25 +409,28 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
     fn header(&mut self, more: serde_json::Value) -> Vec<u8> {
         let mut header = json!({
             "format": FORMAT, "program": env!("CARGO_PKG_VERSION"), "site_file": self.about.site_file,
-            "models": self.about.models, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
+            "models": self.about.models, "run": self.run, "dry_run": self.about.dry_run, "keep_text": self.options.keep_text,
             "wall_ms": (self.wall_ms)(), "monotonic_us": ganglion_guard::monotonic_us(),
         });
         if let (Some(header), serde_json::Value::Object(more)) = (header.as_object_mut(), more) {
             header.extend(more);
         }
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(block(header.to_string().as_bytes()));
-        bytes
+        let header = header.to_string();
+        let size = u32::try_from(header.len()).unwrap_or(u32::MAX);
+        let crc = ganglion_site::crc32(header.as_bytes());
+        let words = [size, crc].into_iter().flat_map(u32::to_le_bytes);
+        MAGIC.iter().copied().chain(words).chain(header.bytes()).collect()
     }
 
-    /// What has come since the last time, as one block. On failure it is lost, and so is what follows up to the next saved
+    /// What has come since the last time. On failure it is lost, and so is what follows up to the next saved
     /// state, where a new file begins.
     fn commit(&mut self) -> bool {
         let Some(file) = self.file.as_mut().filter(|_| !self.block.is_empty()) else { return true };
-        let bytes = block(&self.block);
+        let bytes = blocks(&self.block);
         let fine = self.store.append(&file.name, &bytes).is_ok();
         if fine {
             file.size_bytes += bytes.len() as u64;
+            file.is_empty = false;
             self.shared.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         } else {
             // Half a block is one that its checksum gives away, if this fails too.
@@ -430,7 +457,7 @@ impl<S: Store, W: FnMut() -> u64> Work<S, W> {
             frames.extend_from_slice(&with_sites(&segment.bytes, |site| self.site_frame(site)));
         }
         let mut bytes = self.header(json!({"kind": "fault", "fault": fault.as_str()}));
-        bytes.extend(block(&frames));
+        bytes.extend(blocks(&frames));
         let fine = self.store.create(&name).and_then(|()| self.store.append(&name, &bytes));
         let fine = fine.and_then(|()| self.store.sync(&name)).is_ok();
         self.tell(fine);
@@ -473,13 +500,31 @@ fn with_sites(frames: &[u8], text: impl Fn(Fingerprint) -> Option<Vec<u8>>) -> V
     out
 }
 
-/// Size, checksum, content.
-pub(crate) fn block(content: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    let mut bytes = size.to_le_bytes().to_vec();
-    bytes.extend(ganglion_site::crc32(content).to_le_bytes());
-    bytes.extend_from_slice(content);
+/// Frames as blocks.
+pub(crate) fn blocks(frames: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(frames.len() + 64);
+    let mut rest = frames;
+    while !rest.is_empty() {
+        let mut end = 0;
+        while end < BLOCK_BYTES
+            && let Some((_, after)) = first_frame(rest.get(end..).unwrap_or(&[]))
+        {
+            end = rest.len() - after.len();
+        }
+        let (content, after) = rest.split_at(if end == 0 { rest.len() } else { end });
+        let size = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        let crc = ganglion_site::crc32(content);
+        bytes.extend([size, crc, head_checksum(size, crc)].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend_from_slice(content);
+        rest = after;
+    }
     bytes
+}
+
+/// No two runs of a machine have the same.
+fn run_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}-{}-{}", boot.trim(), std::process::id(), ganglion_guard::monotonic_us())
 }
 
 /// The number in a file's name, when it is one of a recording's.

@@ -115,6 +115,13 @@ pub struct GuardSpec {
     pub commands: Option<CommandBudget>,
 }
 
+impl GuardSpec {
+    /// `brain_timeout_ms` where the file says nothing.
+    pub fn brain_timeout_default_ms(deadline_ms: u32) -> u32 {
+        deadline_ms.saturating_mul(5).min(crate::limits::TIME_MS.1)
+    }
+}
+
 /// A token bucket for commands: `burst` at once, `per_minute` in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CommandBudget {

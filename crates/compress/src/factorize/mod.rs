@@ -10,8 +10,8 @@ mod whiten;
 use std::path::Path;
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, Value};
-use ganglion_kernels::{BlockFormat, Matrix, dequantize, quantize};
-use ganglion_llm::{Config, FACTORED, FIRST, Model, ModelOptions, SECOND, block_format, tensor_type};
+use ganglion_kernels::{BlockFormat, Matrix, dequantize, dequantize_matrix, quantize};
+use ganglion_llm::{Config, FACTORED, FIRST, Model, ModelOptions, Reader, SECOND, block_format, tensor_type};
 
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
@@ -20,7 +20,6 @@ use crate::measure::Windows;
 use crate::methods::Needs;
 use crate::mix::layer_part;
 use crate::output::Output;
-use crate::quantize::reader_of;
 use crate::statistics::Statistics;
 use ranks::{Candidate, share_out};
 use whiten::Whitened;
@@ -90,7 +89,7 @@ pub fn factorize_file(
         let statistics = calibrator.statistics(Needs::Moments)?;
         for (info, part) in chosen.iter().filter(|(of, ..)| *of == layer).map(|(_, info, part)| (info, part))
         {
-            let known = reader_of(part).and_then(|reader| statistics.get(&reader));
+            let known = Reader::of_tensor(part).and_then(|reader| statistics.get(&reader));
             let whitened = whitened(source, info, known, options.threads)?;
             candidates.push(Candidate {
                 columns: info.shape[0] as usize,
@@ -170,7 +169,12 @@ fn whitened(
     threads: usize,
 ) -> Result<Whitened> {
     let mut values = vec![0.0; info.element_count() as usize];
-    dequantize(block_format(info)?, source.tensor_bytes(&info.name)?, &mut values)?;
+    dequantize_matrix(
+        block_format(info)?,
+        info.shape[0] as usize,
+        source.tensor_bytes(&info.name)?,
+        &mut values,
+    )?;
     let moments = statistics.and_then(|statistics| statistics.second_moments.as_ref());
     let found = moments.and_then(|moments| Whitened::new(&values, moments, threads));
     found.ok_or_else(|| CompressError::Moments { tensor: info.name.clone() })
@@ -215,7 +219,8 @@ fn tensors<'a>(source: &'a Gguf, chosen: &[Chosen<'_>], ranks: &[Option<usize>])
 
 fn header<'a>(source: &Gguf, tensors: &[Tensor<'_>], ratio: f64) -> Result<GgufWriter<'a>> {
     let mut writer = GgufWriter::new();
-    for (key, value) in source.metadata().filter(|(key, _)| *key != RATIO_KEY) {
+    let replaced = [RATIO_KEY, Config::ACTIVATION_SCALES];
+    for (key, value) in source.metadata().filter(|(key, _)| !replaced.contains(key)) {
         writer.metadata(key, value.clone())?;
     }
     writer.metadata(RATIO_KEY, Value::F32(ratio as f32))?;
@@ -256,7 +261,8 @@ impl Work<'_> {
         for (index, rank, info) in pairs {
             let part = layer_part(&info.name).map_or("", |(_, part)| part);
             if !(self.output.is_done(index) && self.output.is_done(index + 1)) {
-                let known = statistics.as_ref().zip(reader_of(part)).and_then(|(all, by)| all.get(&by));
+                let known =
+                    statistics.as_ref().zip(Reader::of_tensor(part)).and_then(|(all, by)| all.get(&by));
                 let (first, second) = whitened(self.source, info, known, self.options.threads)?.factors(rank);
                 for (index, values) in [(index, first), (index + 1, second)] {
                     let format = self.tensors[index].format;

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{Activation, RopeTable};
-use ganglion_llm::{Anatomy, Config, Gate, LlmError, Mixture, NormKind, Positions, Residual};
+use ganglion_llm::{Anatomy, Config, FIRST, Gate, LlmError, Mixture, NormKind, Positions, Residual};
 
 use crate::error::{CompressError, Result};
 use crate::measure::Windows;
@@ -75,6 +75,10 @@ impl<'a> Gradients<'a> {
     pub fn new(source: &'a Gguf, context: usize, threads: usize) -> Result<Self> {
         let config = Config::from_header(source.header())?;
         check(&config)?;
+        if let Some(info) = source.tensors().iter().find(|info| info.name.ends_with(FIRST)) {
+            let reason = format!("{}: matrices in two factors have no backward pass here", info.name);
+            return Err(CompressError::Gradient { reason });
+        }
         let ropes = Anatomy::read(source)?.rope_tables(context);
         let values = Values { source, replaced: HashMap::new() };
         Ok(Self { values, config, ropes, with: Arithmetic::new(threads)? })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ganglion_gguf::{Gguf, OptionalExt};
-use ganglion_kernels::dequantize;
+use ganglion_kernels::dequantize_matrix;
 use ganglion_llm::block_format;
 
 use crate::error::Result;
@@ -25,7 +25,12 @@ impl Values<'_> {
         }
         let info = self.source.tensor(name)?;
         let mut values = vec![0.0; info.element_count() as usize];
-        dequantize(block_format(info)?, self.source.tensor_bytes(name)?, &mut values)?;
+        dequantize_matrix(
+            block_format(info)?,
+            info.shape[0] as usize,
+            self.source.tensor_bytes(name)?,
+            &mut values,
+        )?;
         Ok(values)
     }
 

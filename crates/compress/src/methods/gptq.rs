@@ -63,6 +63,38 @@ impl Pass {
     }
 }
 
+/// Second moments over their mean diagonal; `None` if they are no numbers. A column that no input ever used counts as much as the mean.
+pub(super) fn normalised(mut moments: Square) -> Option<Square> {
+    let mean = moments.mean_diagonal();
+    if !mean.is_finite() {
+        return None;
+    }
+    let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
+    moments.values.iter_mut().for_each(|v| *v *= scale);
+    for i in 0..moments.size {
+        if moments.at(i, i) == 0.0 {
+            moments.set(i, i, 1.0);
+        }
+    }
+    Some(moments)
+}
+
+/// What `factor` makes of normalised second moments with the least damping that it needs.
+pub(super) fn with_damping<T>(moments: &Square, factor: &dyn Fn(&Square) -> Option<T>) -> Option<T> {
+    let mut damping = DAMPING;
+    for _ in 0..DAMPING_TRIES {
+        let mut damped = moments.clone();
+        for i in 0..moments.size {
+            damped.set(i, i, moments.at(i, i) + damping);
+        }
+        if let Some(found) = factor(&damped) {
+            return Some(found);
+        }
+        damping *= DAMPING_GROWTH;
+    }
+    None
+}
+
 /// The chosen blocks of a row, and what they do to the output.
 struct Row {
     codes: Vec<BlockCode>,
@@ -76,39 +108,18 @@ impl Solver {
     /// [`CompressError::Moments`] if they cannot be factored.
     pub(crate) fn new(statistics: &Statistics, tensor: &str) -> Result<Self> {
         let failed = || CompressError::Moments { tensor: tensor.to_owned() };
-        let mut moments = statistics.second_moments.clone().ok_or_else(failed)?;
+        let moments = statistics.second_moments.clone().and_then(normalised).ok_or_else(failed)?;
         let columns = moments.size;
-        let mean = moments.mean_diagonal();
-        if !mean.is_finite() {
-            return Err(failed());
-        }
-        let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-        moments.values.iter_mut().for_each(|v| *v *= scale);
-        for i in 0..columns {
-            // A column that no input ever used.
-            if moments.at(i, i) == 0.0 {
-                moments.set(i, i, 1.0);
-            }
-        }
         let importance: Vec<f32> = (0..columns).map(|i| moments.at(i, i) as f32).collect();
         let mut by_importance: Vec<usize> = (0..columns).collect();
         by_importance.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]).then(a.cmp(b)));
         let exact: Vec<f32> = moments.values.iter().map(|v| *v as f32).collect();
-        let mut damping = DAMPING;
-        for _ in 0..DAMPING_TRIES {
-            let mut damped = moments.clone();
-            for i in 0..columns {
-                damped.set(i, i, moments.at(i, i) + damping);
-            }
-            let natural = Pass::new(&damped, (0..columns).collect());
-            if let Some(natural) = natural
-                && let Some(by_importance) = Pass::new(&damped, by_importance.clone())
-            {
-                return Ok(Self { columns, moments: exact, importance, natural, by_importance });
-            }
-            damping *= DAMPING_GROWTH;
-        }
-        Err(failed())
+        let passes = |damped: &Square| {
+            let natural = Pass::new(damped, (0..columns).collect())?;
+            Some((natural, Pass::new(damped, by_importance.clone())?))
+        };
+        let (natural, by_importance) = with_damping(&moments, &passes).ok_or_else(failed)?;
+        Ok(Self { columns, moments: exact, importance, natural, by_importance })
     }
 
     /// Quantises whole rows; `out` is their stored form.

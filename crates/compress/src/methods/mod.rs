@@ -6,8 +6,9 @@ mod golden;
 mod gptq;
 mod hqq;
 mod rounding;
+mod trellis;
 
-use ganglion_kernels::{BlockCode, BlockFormat};
+use ganglion_kernels::{BlockCode, BlockFormat, quantize_rows};
 
 pub(crate) use awq::{Folding, fold_awq, fold_smooth};
 
@@ -32,12 +33,22 @@ pub enum Method {
     Hqq,
     /// Learned rounding by signed gradient descent.
     AutoRound,
+    /// Rotation and error feedback by blocks for the trellis formats; as [`Method::Gptq`] for all others.
+    Trellis,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 7] =
-        [Self::Rtn, Self::Imatrix, Self::Gptq, Self::Awq, Self::SmoothQuant, Self::Hqq, Self::AutoRound];
+    pub const ALL: [Self; 8] = [
+        Self::Rtn,
+        Self::Imatrix,
+        Self::Gptq,
+        Self::Awq,
+        Self::SmoothQuant,
+        Self::Hqq,
+        Self::AutoRound,
+        Self::Trellis,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -49,6 +60,7 @@ impl Method {
             Self::SmoothQuant => "smoothquant",
             Self::Hqq => "hqq",
             Self::AutoRound => "autoround",
+            Self::Trellis => "trellis",
         }
     }
 
@@ -63,7 +75,7 @@ impl Method {
             Self::Rtn | Self::Hqq => Needs::Nothing,
             Self::Imatrix => Needs::Squares,
             Self::SmoothQuant => Needs::Calibration,
-            Self::Gptq | Self::Awq | Self::AutoRound => Needs::Moments,
+            Self::Gptq | Self::Awq | Self::AutoRound | Self::Trellis => Needs::Moments,
         }
     }
 }
@@ -96,8 +108,9 @@ impl MatrixRef<'_> {
     }
 }
 
-/// Quantises the matrix `name`: `out` is its stored form. Plain floats are stored as they are, whatever the method. A matrix whose
-/// inputs are not known is rounded to nearest.
+/// Quantises the matrix `name`: `out` is its stored form. Plain floats are stored as they are, and rows with one scale are rounded to
+/// nearest, whatever the method. A trellis is searched with error feedback wherever there are second moments. A matrix whose inputs are
+/// not known is rounded to nearest.
 ///
 /// # Errors
 /// If a value cannot be stored, or the second moments cannot be factored.
@@ -113,8 +126,14 @@ pub fn quantize_matrix(
     out: &mut [u8],
 ) -> Result<()> {
     let MatrixRef { values, columns } = matrix;
-    assert_eq!(Some(out.len()), format.size_bytes(values.len()), "the stored size");
+    assert_eq!(Some(out.len()), format.matrix_bytes(matrix.rows(), columns), "the stored size");
     assert!(statistics.is_none_or(|s| s.columns() == columns), "statistics of these columns");
+    if format.row_bytes() > 0 {
+        return Ok(quantize_rows(format, columns, values, out)?);
+    }
+    if format.trellis_bits().is_some() {
+        return trellis::quantize(name, format, matrix, statistics, threads, out);
+    }
     if !format.is_quantized() {
         return Ok(ganglion_kernels::quantize(format, values, out)?);
     }
@@ -122,7 +141,7 @@ pub fn quantize_matrix(
     let importance = importance.filter(|_| method != Method::SmoothQuant);
     let importance = importance.as_deref();
     match (method, statistics) {
-        (Method::Gptq, Some(statistics)) if statistics.second_moments.is_some() => {
+        (Method::Gptq | Method::Trellis, Some(statistics)) if statistics.second_moments.is_some() => {
             let solver = gptq::Solver::new(statistics, name)?;
             by_rows(matrix, threads, out, &|matrix, out| solver.quantize(format, matrix, out))
         }

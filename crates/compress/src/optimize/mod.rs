@@ -90,6 +90,9 @@ pub struct OptimizeOptions {
     pub goal: Goal,
     /// Workload.
     pub workload: Workload,
+    /// Whether divergence counts only where the source itself puts the text's next token first: for models that were trained on
+    /// answers, in texts with prompts.
+    pub predicted_only: bool,
     /// Prunings that are considered.
     pub prunings: Vec<PruneOptions>,
     /// Exchanges of formats that are tried once a choice is made.
@@ -139,11 +142,14 @@ pub fn optimize_file(
         return Err(CompressError::Budget { reason });
     }
     progress(Stage { name: "reference", done: 0, total: 1 });
-    let reference = Reference::new(&mut session(source, judging.length(), options.threads)?, judging)?;
+    let mut judge = session(source, judging.length(), options.threads)?;
+    let reference = Reference::new(&mut judge, judging, options.predicted_only)?;
+    drop(judge);
     let context = Context { options, device, reference: &reference, calibration };
     let folder = folder_of(path);
     let source_key = source_key(source);
-    let key = format!("{source_key} {:?} {} {:?}", options.method, options.key, options.formats);
+    let OptimizeOptions { method, key, formats, predicted_only, .. } = options;
+    let key = format!("{source_key} {method:?} {key} {formats:?} {predicted_only}");
     let work = Work::open(&folder, &key)?;
     let mut best = search::run(&context, source, work, progress);
     let mut base: Option<Gguf> = None;

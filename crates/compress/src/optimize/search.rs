@@ -109,7 +109,9 @@ fn fixed(context: &Context<'_>, base: &Gguf, units: &[Unit]) -> Result<[f64; RES
         units.iter().map(of).sum::<f64>()
     };
     let mut fixed = [0.0; RESOURCES];
-    fixed[FILE] = base.bytes().len() as f64 - source(FILE);
+    // Vectors become F32 and the header says what was done; a tensor of another size may need another padding.
+    let as_is = super::write::layout_bytes(context, base)? as f64;
+    fixed[FILE] = as_is - source(FILE) + (units.len() * base.header().alignment_bytes()) as f64;
     fixed[MEMORY] = plan.total_bytes() as f64 - source(MEMORY);
     fixed[TIME] = other_ns;
     Ok(fixed)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ganglion_gguf::{Gguf, TensorInfo};
-use ganglion_kernels::{BlockFormat, Matrix, dequantize};
+use ganglion_kernels::{BlockFormat, Matrix, dequantize_matrix};
 use ganglion_llm::{Model, ModelOptions, Reader, block_format};
 
 use super::judge::session;
@@ -17,7 +17,7 @@ use crate::gradient::{Gradients, Loss};
 use crate::limits::SHORTLIST_MAX;
 use crate::methods::{MatrixRef, Method, quantize_matrix};
 use crate::mix::{FileType, Mix, is_matrix, layer_part};
-use crate::quantize::{Knowledge, QuantizeOptions, quantize_file, reader_of};
+use crate::quantize::{Knowledge, QuantizeOptions, quantize_file};
 use crate::statistics::Statistics;
 
 /// Windows that sensitivities are computed on: they only order choices.
@@ -101,7 +101,7 @@ fn uses(
     (tied, streams): (bool, bool),
 ) -> Option<[f64; RESOURCES]> {
     let (rows, columns) = (unit.rows, unit.columns);
-    let file = format.size_bytes(columns)? * rows;
+    let file = format.matrix_bytes(rows, columns)?;
     let memory = Matrix::packed_bytes(format, rows, columns)?;
     let ns = |tokens: usize| {
         let from = device.product_ns(format, (rows, columns), tokens, streams);
@@ -154,7 +154,12 @@ pub(super) fn score(
             rounded.run(&windows, Loss::Reference(outputs), &mut |matrix| {
                 let info = base.tensor(matrix.tensor)?;
                 let mut exact = vec![0.0; matrix.weights.len()];
-                dequantize(block_format(info)?, base.tensor_bytes(matrix.tensor)?, &mut exact)?;
+                dequantize_matrix(
+                    block_format(info)?,
+                    info.shape[0] as usize,
+                    base.tensor_bytes(matrix.tensor)?,
+                    &mut exact,
+                )?;
                 let change = exact.iter().zip(matrix.weights).zip(matrix.gradient);
                 let sum: f64 = change.map(|((w, q), g)| f64::from((w - q) * g).abs()).sum();
                 work.note(Number::Sensitivity, matrix.tensor, *format, sum)
@@ -181,7 +186,7 @@ fn rounded(base: &Gguf, file: &std::path::Path, format: BlockFormat, threads: us
     for info in base.tensors().iter().filter(|info| is_matrix(info)) {
         mix.overrides.push((info.name.clone(), format));
     }
-    let options = QuantizeOptions { mix, method: Method::Rtn, threads, key: String::new() };
+    let options = QuantizeOptions { mix, method: Method::Rtn, range: None, threads, key: String::new() };
     quantize_file(base, file, &options, Knowledge::None, &mut |_| ())?;
     Ok(())
 }
@@ -287,7 +292,7 @@ impl Inputs {
     fn of(&mut self, info: &TensorInfo, layers: usize, method: Method) -> Result<Option<&Statistics>> {
         let needs = method.needs();
         let (stage, reader) = match (layer_part(&info.name), info.name.as_str()) {
-            (Some((layer, part)), _) => (layer, Some(reader_of(part))),
+            (Some((layer, part)), _) => (layer, Some(Reader::of_tensor(part))),
             (None, "output.weight") => (layers, None),
             (None, "token_embd.weight") if self.tied => (layers, None),
             (None, _) => return Ok(None),
@@ -320,12 +325,13 @@ fn quantized(
 ) -> Result<Vec<u8>> {
     let info = base.tensor(tensor)?;
     let mut values = vec![0.0; info.element_count() as usize];
-    dequantize(block_format(info)?, base.tensor_bytes(tensor)?, &mut values)?;
+    dequantize_matrix(block_format(info)?, info.shape[0] as usize, base.tensor_bytes(tensor)?, &mut values)?;
     let layers = ganglion_llm::Config::from_header(base.header())?.layer_count;
     let (method, threads) = (context.options.method, context.options.threads);
     let statistics = inputs.of(info, layers, method)?;
-    let mut bytes = vec![0; format.size_bytes(values.len()).unwrap_or(0)];
-    let matrix = MatrixRef { values: &values, columns: info.shape[0] as usize };
+    let (columns, rows) = (info.shape[0] as usize, info.shape[1] as usize);
+    let mut bytes = vec![0; format.matrix_bytes(rows, columns).unwrap_or(0)];
+    let matrix = MatrixRef { values: &values, columns };
     quantize_matrix(tensor, (method, format), matrix, statistics, threads, &mut bytes)?;
     Ok(bytes)
 }

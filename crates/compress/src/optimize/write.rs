@@ -4,11 +4,12 @@ use std::path::Path;
 
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
-use ganglion_llm::{Model, ModelOptions, block_format};
+use ganglion_llm::{Config, Model, ModelOptions, block_format};
 
 use super::judge::session;
 use super::knapsack::FILE;
 use super::search::{Found, stored};
+use super::units::Unit;
 use super::{Context, Stage};
 use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
@@ -36,7 +37,8 @@ pub(super) fn write(
     folder: &Path,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Written> {
-    let options = quantize_options(context, base, found);
+    let choices: Vec<_> = found.units.iter().zip(found.packing.chosen.iter().copied()).collect();
+    let options = quantize_options(context, base, &choices);
     let assembled = folder.join("assembled.gguf");
     assemble(base, found, &options, &assembled)?;
     let judge = |file: &Path| -> Result<f64> {
@@ -66,16 +68,24 @@ pub(super) fn write(
     Ok(Written { kl, size_bytes, in_sequence })
 }
 
+/// Bytes of a file with every matrix as it is.
+pub(super) fn layout_bytes(context: &Context<'_>, base: &Gguf) -> Result<u64> {
+    let options = quantize_options(context, base, &[]);
+    let config = Config::from_header(base.header())?;
+    Ok(header(base, &file_types(base, &options)?, &options, &config)?.layout()?.size_bytes)
+}
+
 /// The mixture that the choices make.
-fn quantize_options(context: &Context<'_>, base: &Gguf, found: &Found) -> QuantizeOptions {
+fn quantize_options(context: &Context<'_>, base: &Gguf, choices: &[(&Unit, usize)]) -> QuantizeOptions {
     let mut overrides: Vec<(String, BlockFormat)> = Vec::new();
     // What was no matter of choice stays what it is.
     for info in base.tensors() {
         overrides.extend(block_format(info).ok().map(|format| (info.name.clone(), format)));
     }
     let mut bytes = Vec::new();
-    for (unit, choice) in found.units.iter().zip(&found.packing.chosen) {
+    for (unit, choice) in choices {
         let choice = &unit.choices[*choice];
+        overrides.retain(|(name, _)| *name != unit.tensor);
         overrides.push((unit.tensor.clone(), choice.format));
         bytes.push((choice.format, choice.item.uses[FILE]));
     }
@@ -89,12 +99,13 @@ fn quantize_options(context: &Context<'_>, base: &Gguf, found: &Found) -> Quanti
     let file_type = FileType::of_base(most).unwrap_or(FileType::F32);
     let mix = Mix { overrides, ..Mix::new(file_type) };
     let (method, threads) = (context.options.method, context.options.threads);
-    QuantizeOptions { mix, method, threads, key: context.options.key.clone() }
+    QuantizeOptions { mix, method, range: None, threads, key: context.options.key.clone() }
 }
 
 fn assemble(base: &Gguf, found: &Found, options: &QuantizeOptions, file: &Path) -> Result<()> {
     let types = file_types(base, options)?;
-    let layout = header(base, &types, options)?.layout()?;
+    let config = Config::from_header(base.header())?;
+    let layout = header(base, &types, options, &config)?.layout()?;
     let mut output = Output::open(file, layout, "assembled")?;
     for (index, (info, dtype)) in base.tensors().iter().zip(&types).enumerate() {
         let unit = found.units.iter().zip(&found.packing.chosen).find(|(unit, _)| unit.tensor == info.name);

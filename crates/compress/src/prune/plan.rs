@@ -1,7 +1,7 @@
 //! What a pruned model is made of: which values of which tensor stay, and what the file says of itself.
 
 use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, Value};
-use ganglion_kernels::{BlockFormat, dequantize, quantize};
+use ganglion_kernels::{BlockFormat, dequantize, dequantize_matrix, quantize};
 use ganglion_llm::{Config, block_format, tensor_type};
 
 use crate::error::Result;
@@ -175,7 +175,9 @@ impl Plan {
         }
         let mut writer = GgufWriter::new();
         for (name, value) in source.metadata() {
-            if !changed.iter().any(|(changed, _)| key(changed) == name) {
+            // Scales that were fixed for the activations of another model.
+            let stale = name == Config::ACTIVATION_SCALES;
+            if !stale && !changed.iter().any(|(changed, _)| key(changed) == name) {
                 writer.metadata(name, value.clone())?;
             }
         }
@@ -288,6 +290,11 @@ impl Plan {
 /// The values of a tensor.
 pub(super) fn values_of(source: &Gguf, info: &TensorInfo) -> Result<Vec<f32>> {
     let mut values = vec![0.0; info.element_count() as usize];
-    dequantize(block_format(info)?, source.tensor_bytes(&info.name)?, &mut values)?;
+    dequantize_matrix(
+        block_format(info)?,
+        info.shape[0] as usize,
+        source.tensor_bytes(&info.name)?,
+        &mut values,
+    )?;
     Ok(values)
 }

@@ -124,7 +124,7 @@ pub(super) fn rotated_path(path: &Path, source: &Gguf, windows: &Windows) -> Pat
 pub(super) fn rotate_file(source: &Gguf, path: &Path, axes: &Square, threads: usize) -> Result<()> {
     let turned = turned(source)?;
     let mut writer = GgufWriter::new();
-    for (key, value) in source.metadata() {
+    for (key, value) in source.metadata().filter(|(key, _)| *key != Config::ACTIVATION_SCALES) {
         writer.metadata(key, value.clone())?;
     }
     for tensor in &turned {

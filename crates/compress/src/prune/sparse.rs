@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ganglion_gguf::{Gguf, GgufWriter};
 use ganglion_kernels::{BlockFormat, Matrix, dequantize, quantize};
-use ganglion_llm::{Config, Model, ModelOptions, block_format, tensor_type};
+use ganglion_llm::{Config, Model, ModelOptions, Reader, block_format, tensor_type};
 
 use super::plan::{part_of, values_of};
 use super::sparsegpt::SparseGpt;
@@ -18,7 +18,6 @@ use crate::measure::Windows;
 use crate::methods::Needs;
 use crate::mix::{is_matrix, layer_part};
 use crate::output::Output;
-use crate::quantize::reader_of;
 use crate::statistics::Statistics;
 
 /// How many weights become zeros.
@@ -164,7 +163,7 @@ pub fn sparsify_file(
     let config = Config::from_header(source.header())?;
     let formats = formats(source, options.pattern)?;
     let mut writer = GgufWriter::new();
-    for (key, value) in source.metadata() {
+    for (key, value) in source.metadata().filter(|(key, _)| *key != Config::ACTIVATION_SCALES) {
         writer.metadata(key, value.clone())?;
     }
     for (info, (format, _)) in source.tensors().iter().zip(&formats) {
@@ -194,7 +193,8 @@ pub fn sparsify_file(
         for index in indices {
             let (info, format) = (&source.tensors()[index], formats[index].0);
             let part = part_of(&info.name);
-            let known = statistics.as_ref().zip(reader_of(part)).and_then(|(all, reader)| all.get(&reader));
+            let known =
+                statistics.as_ref().zip(Reader::of_tensor(part)).and_then(|(all, reader)| all.get(&reader));
             let bytes = match known.filter(|_| !output.is_done(index)) {
                 None => output.read(index)?,
                 Some(statistics) => {
@@ -225,7 +225,7 @@ pub fn sparsify_file(
 fn formats(source: &Gguf, pattern: Pattern) -> Result<Vec<(BlockFormat, bool)>> {
     let format = |info: &ganglion_gguf::TensorInfo| {
         let part = layer_part(&info.name).map(|(_, part)| part);
-        let chosen = is_matrix(info) && info.shape.len() == 2 && part.and_then(reader_of).is_some();
+        let chosen = is_matrix(info) && info.shape.len() == 2 && part.and_then(Reader::of_tensor).is_some();
         let columns = info.shape[0] as usize;
         let group = pattern.group(columns);
         if chosen && !columns.is_multiple_of(group) {

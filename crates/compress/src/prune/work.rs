@@ -13,7 +13,6 @@ use super::{channels, heads};
 use crate::error::{CompressError, Result};
 use crate::mix::layer_part;
 use crate::output::Output;
-use crate::quantize::reader_of;
 
 /// Values of a layer's matrices in the source's shape, by name without the layer.
 type Values = BTreeMap<String, Vec<f32>>;
@@ -154,7 +153,7 @@ impl Work<'_> {
     ) -> Result<()> {
         let Some(exact) = exact.filter(|_| self.twin.differs()) else { return Ok(()) };
         let refit = self.twin.reader(layer, reader, exact)?;
-        for (part, values) in values.iter_mut().filter(|(part, _)| reader_of(part) == Some(reader)) {
+        for (part, values) in values.iter_mut().filter(|(part, _)| Reader::of_tensor(part) == Some(reader)) {
             refit.apply(values);
             self.twin.install(layer, part, values, self.plan.before.hidden)?;
         }

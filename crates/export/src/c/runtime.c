@@ -200,6 +200,9 @@ static struct {
     float gate[G_FEED_FORWARD];
     float up[G_FEED_FORWARD];
     float scales[G_WIDEST / 32 + 1];
+#if G_FACTORS
+    float between[G_RANK];
+#endif
 #if G_KV_INT8
     float key_scales[G_LAYERS][GANGLION_CONTEXT][G_KV_HEADS];
     float value_scales[G_LAYERS][GANGLION_CONTEXT][G_KV_HEADS];
@@ -376,6 +379,17 @@ static float product_row(const matrix *m, uint32_t row, const float *x)
 static void product(const matrix *m, const float *x, float *out)
 {
     uint32_t row;
+#if G_FACTORS
+    if (m->first) {
+        /* What an earlier product of the same input left as int8 may have been what stood between its factors. */
+        prepare(x, m->first->k);
+        for (row = 0; row < m->first->rows; row++) {
+            arena.between[row] = product_row(m->first, row, x);
+        }
+        x = arena.between;
+    }
+    prepare(x, m->k);
+#endif
     for (row = 0; row < m->rows; row++) {
         out[row] = product_row(m, row, x);
     }

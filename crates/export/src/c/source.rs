@@ -67,7 +67,9 @@ fn linears(anatomy: &Anatomy, layer: usize) -> impl Iterator<Item = (&'static st
 /// Every matrix.
 pub(super) fn matrices(anatomy: &Anatomy) -> impl Iterator<Item = &MatrixPart> {
     let weights = &anatomy.weights;
-    let layers = (0..weights.layers.len()).flat_map(|layer| linears(anatomy, layer)).map(|(_, l)| &l.matrix);
+    let layers = (0..weights.layers.len())
+        .flat_map(|layer| linears(anatomy, layer))
+        .flat_map(|(_, linear)| linear.first.iter().chain([&linear.matrix]));
     [&weights.embedding].into_iter().chain(weights.head.as_ref()).chain(layers)
 }
 
@@ -228,8 +230,8 @@ impl Source<'_> {
             None => embedding.clone(),
         };
         let bias = writer.vector("w_head_bias", "output.bias", weights.head_bias.as_deref())?;
-        writer.text(&format!("static const matrix g_embedding = {{ {embedding}, NULL }};\n"))?;
-        writer.text(&format!("static const matrix g_head = {{ {head}, {bias} }};\n"))?;
+        writer.text(&format!("static const matrix g_embedding = {{ {embedding}, NULL, NULL }};\n"))?;
+        writer.text(&format!("static const matrix g_head = {{ {head}, {bias}, NULL }};\n"))?;
         let Norm::Rms { weight } = &weights.output_norm else { unreachable!("LayerNorm was refused") };
         writer.floats("g_output_norm", "output_norm.weight", weight)?;
         let mut layers = String::new();
@@ -270,7 +272,16 @@ impl Source<'_> {
             let matrix = writer.matrix(&name, self.rows(&linear.matrix), self.options.format)?;
             let bias =
                 writer.vector(&format!("{name}_bias"), &linear.matrix.tensor, linear.bias.as_deref())?;
-            fields.push(format!("{{ {matrix}, {bias} }}"));
+            let first = match &linear.first {
+                Some(first) => {
+                    let name = format!("{name}_first");
+                    let matrix = writer.matrix(&name, self.rows(first), self.options.format)?;
+                    writer.text(&format!("static const matrix {name} = {{ {matrix}, NULL, NULL }};\n"))?;
+                    format!("&{name}")
+                }
+                None => "NULL".to_owned(),
+            };
+            fields.push(format!("{{ {matrix}, {bias}, {first} }}"));
         }
         fields.push(format!("{}u", spec.window.map_or(0, |window| window.min(u32::MAX as usize))));
         fields.push(format!("{}u", spec.rope.unwrap_or(0)));
@@ -281,7 +292,11 @@ impl Source<'_> {
     /// The longest row that a product reads.
     fn widest(&self) -> usize {
         let config = &self.anatomy.config;
-        config.embedding_length.max(config.query_length()).max(config.feed_forward_length)
+        config
+            .embedding_length
+            .max(config.query_length())
+            .max(config.feed_forward_length)
+            .max(config.factor_rank)
     }
 
     /// `sizeof arena` of the runtime.
@@ -289,8 +304,13 @@ impl Source<'_> {
         let config = &self.anatomy.config;
         let (embedding, query, kv) = (config.embedding_length, config.query_length(), config.kv_length());
         let positions = config.layer_count * self.context;
-        let floats =
-            3 * embedding + 2 * query + 2 * kv + 2 * config.feed_forward_length + self.widest() / 32 + 1;
+        let floats = 3 * embedding
+            + 2 * query
+            + 2 * kv
+            + 2 * config.feed_forward_length
+            + self.widest() / 32
+            + 1
+            + config.factor_rank;
         let (kept_floats, kept_bytes) = match self.options.kv {
             KvType::Int8 => (2 * positions * config.head_count_kv, 2 * positions * kv),
             _ => (2 * positions * kv, 0),
@@ -328,6 +348,7 @@ impl Source<'_> {
             ("G_KV_HEADS", config.head_count_kv),
             ("G_HEAD_DIM", config.head_dim),
             ("G_PAIRS", pairs),
+            ("G_RANK", config.factor_rank),
             ("G_QUERY_NORM_LENGTH", query_norm),
             ("G_KEY_NORM_LENGTH", key_norm),
         ] {
@@ -338,6 +359,7 @@ impl Source<'_> {
             ("G_HAS_Q4", q4),
             ("G_HAS_F32", f32),
             ("G_KV_INT8", u32::from(self.options.kv == KvType::Int8)),
+            ("G_FACTORS", u32::from(config.factor_rank > 0)),
             ("G_NEIGHBOURS", u32::from(neighbours)),
             ("G_QUERY_KEY_NORM", norms),
             ("G_ACTIVATION", activation),
@@ -380,7 +402,7 @@ const INSTRUCTIONS: &str = "\
 
 /// What the constants are made of.
 const TYPES: &str = "\
-typedef struct {
+typedef struct matrix {
     uint32_t rows;
     uint32_t k;
     /* One of q8 (with scales), q4 (with scales) and f32 is there. */
@@ -389,6 +411,8 @@ typedef struct {
     const uint16_t *scales;
     const float *f32;
     const float *bias;
+    /* Of a matrix in two factors the one that reads the input. */
+    const struct matrix *first;
 } matrix;
 
 typedef struct {

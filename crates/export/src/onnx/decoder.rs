@@ -3,7 +3,8 @@
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{Activation, BlockFormat, RopeOrder};
 use ganglion_llm::{
-    Anatomy, Dense, FeedForward, Layer, LayerSpec, Linear, MatrixPart, Norm, Positions, Residual,
+    Anatomy, Dense, FIRST, FeedForward, Layer, LayerSpec, Linear, MatrixPart, Norm, Positions, Residual,
+    SECOND,
 };
 
 use super::attention::Shared;
@@ -77,7 +78,7 @@ impl<'a> Decoder<'a> {
         self.linear_of(x, linear, name, RowOrder::Same)
     }
 
-    /// `x · matrixᵀ + bias`, its rows in another order.
+    /// `x · matrixᵀ + bias`, its rows in another order; a matrix in two factors is two products.
     pub(super) fn linear_of(
         &mut self,
         x: &str,
@@ -85,11 +86,19 @@ impl<'a> Decoder<'a> {
         name: &str,
         order: RowOrder,
     ) -> String {
-        let stored = Stored::of(&linear.matrix, self.format);
-        self.count(stored);
-        let rows = Rows::new(self.gguf, &linear.matrix, order);
-        let out = product(&mut self.graph, x, rows, stored, &format!("{name}.weight"));
+        let mut x = x.to_owned();
+        if let Some(first) = &linear.first {
+            x = self.product(&x, first, RowOrder::Same, &format!("{name}{FIRST}"));
+        }
+        let end = if linear.first.is_some() { SECOND } else { ".weight" };
+        let out = self.product(&x, &linear.matrix, order, &format!("{name}{end}"));
         self.biased(&out, linear.bias.as_ref().map(|bias| order.vector(bias)), name)
+    }
+
+    fn product(&mut self, x: &str, matrix: &'a MatrixPart, order: RowOrder, name: &str) -> String {
+        let stored = Stored::of(matrix, self.format);
+        self.count(stored);
+        product(&mut self.graph, x, Rows::new(self.gguf, matrix, order), stored, name)
     }
 
     fn biased(&mut self, x: &str, bias: Option<Vec<f32>>, name: &str) -> String {
@@ -223,12 +232,7 @@ impl<'a> Decoder<'a> {
         let (weights, config) = (&self.anatomy.weights, &self.anatomy.config);
         let x = self.norm(x, "output_norm", &weights.output_norm);
         let logits = match &weights.head {
-            Some(head) => {
-                let stored = Stored::of(head, self.format);
-                self.count(stored);
-                let rows = Rows::new(self.gguf, head, RowOrder::Same);
-                product(&mut self.graph, &x, rows, stored, "output.weight")
-            }
+            Some(head) => self.product(&x, head, RowOrder::Same, "output.weight"),
             None => embedding.product(&mut self.graph, &x),
         };
         let mut logits = self.biased(&logits, weights.head_bias.clone(), "output");

@@ -1,20 +1,27 @@
 //! Golden models of the engine's tests, and what the engine makes of them.
 #![allow(dead_code)]
 
-#[path = "../../../llm/tests/common/folder.rs"]
-pub mod folder;
+#[path = "../../../llm/tests/common/mod.rs"]
+pub mod engine;
+
+pub use engine::{folder, shared};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ganglion_gguf::Gguf;
-use ganglion_kernels::argmax;
+use ganglion_kernels::{BlockFormat, argmax};
 use ganglion_llm::convert::{Precision, llama2c};
 use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 
 /// The committed models of these architectures are among those of `folder::cases`; they lie in the engine's tests.
 pub fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../llm/tests/golden/hf").join(name)
+}
+
+/// A model with all its layers' matrices in two factors.
+pub fn factored(gguf: &Gguf, format: BlockFormat) -> Gguf {
+    engine::finish(engine::factored(gguf, format, ""))
 }
 
 pub fn session(gguf: &Gguf, kv: KvType, context: usize) -> Session {
@@ -44,17 +51,6 @@ pub fn greedy(session: &mut Session, prompt: &[u32], steps: usize) -> Vec<(u32, 
 
 pub fn nano() -> Gguf {
     Gguf::open(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nano/nano.gguf")).unwrap()
-}
-
-/// The folder of data shared between checkouts, or `None` with a visible line.
-pub fn shared() -> Option<PathBuf> {
-    let named = std::env::var_os("GANGLION_SHARED").map(PathBuf::from);
-    let above = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let found = named.into_iter().chain([above]).find(|folder| folder.join("design.md").is_file());
-    if found.is_none() {
-        println!("skipped: no shared/ folder with the test data; set GANGLION_SHARED");
-    }
-    found
 }
 
 /// The 260,000 parameters of llama2.c's smallest model, if the shared data is there.

@@ -40,6 +40,8 @@ struct Finding {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = Path::new("/");
+    let hgrm = arguments.hgrm.as_deref().map(|path| Ok::<_, anyhow::Error>((hgrm::create(path)?, path)));
+    let hgrm = hgrm.transpose()?;
     let mut out = std::io::stdout().lock();
     for Finding { what, found, advice } in examine(root) {
         let mark = if advice.is_some() { "!" } else { " " };
@@ -69,8 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.histogram {
         writeln!(out, "{}", wake_ups.histogram())?;
     }
-    if let Some(file) = &arguments.hgrm {
-        hgrm::write_file(file, &wake_up_histogram(&wake_ups)?, 1000.0)?;
+    if let Some((file, path)) = hgrm {
+        hgrm::write_to(file, path, &wake_up_histogram(&wake_ups)?, 1000.0)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
   ganglion model export model.gguf model.onnx                for ONNX Runtime
   ganglion model export tiny.gguf model.c --context 128      and model.h, for a microcontroller
 
-ONNX keeps F32, F16, Q8_0 and Q4_0 as they are stored, and writes other types as f32. C keeps Q8_0 and Q4_0, and
-makes all others Q8_0; its logits are this program's, bit for bit.")]
+ONNX keeps F32, F16, Q8_0 and Q4_0 as they are stored, and writes other types as f32.
+C keeps Q8_0 and Q4_0, and makes all others Q8_0; its logits are this program's, bit for bit.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
     source: PathBuf,

@@ -73,7 +73,7 @@ struct Convert {
     #[arg(value_name = "OUT.gguf")]
     out: Option<PathBuf>,
     /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, …; by default as they are stored
-    #[arg(long = "type", value_name = "TYPE", value_parser = parse_format)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_plain_format)]
     format: Option<BlockFormat>,
     /// Name of the pre-tokenizer, for a tokenizer.json whose definition is not known
     #[arg(long, value_name = "NAME")]
@@ -84,6 +84,15 @@ struct Convert {
     /// llama2.c tokenizer file
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+}
+
+/// What a conversion can write: the others need all rows of a matrix at once.
+fn parse_plain_format(name: &str) -> Result<BlockFormat, String> {
+    let format = parse_format(name)?;
+    if format.is_blockwise() {
+        return Ok(format);
+    }
+    Err(format!("{format} is written by `ganglion model quantize`; convert to f16 first"))
 }
 
 pub(super) fn parse_format(name: &str) -> Result<BlockFormat, String> {
@@ -206,7 +215,7 @@ fn inspect(file: &Path, json: bool) -> Result<()> {
     writeln!(out)?;
     for t in gguf.tensors() {
         let shape = t.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
-        writeln!(out, "{:<32} {:>18}  {:<6} {:>11}", t.name, shape, t.dtype.name(), size(t.size_bytes))?;
+        writeln!(out, "{:<32} {:>18}  {:<7} {:>11}", t.name, shape, t.dtype.name(), size(t.size_bytes))?;
     }
     Ok(())
 }

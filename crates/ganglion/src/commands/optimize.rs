@@ -84,11 +84,14 @@ pub struct Arguments {
     #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = FORMATS,
         value_parser = super::model::parse_format)]
     types: Vec<BlockFormat>,
+    /// Count divergence only where the source predicts the text's next token: for models trained on answers alone
+    #[arg(long)]
+    predicted_only: bool,
     /// How matrices are quantised: rtn, imatrix, gptq, hqq or autoround
     #[arg(long, default_value = "gptq", value_parser = quantize::parse_method)]
     method: Method,
     /// Prunings to consider, as layers and share of feed-forward channels; `none` for none
-    #[arg(long, value_name = "LAYERS/SHARE", value_delimiter = ',', default_value = "1/0,0/0.25",
+    #[arg(long, value_name = "LAYERS/SHARE", value_delimiter = ',', default_value = "1/0,0/0.15,0/0.3",
         value_parser = parse_pruning)]
     prune: Vec<Pruning>,
     /// Exchanges of types that are tried and measured after the first choice
@@ -180,6 +183,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         budget,
         goal: if smallest { Goal::Size } else { Goal::Divergence },
         workload,
+        predicted_only: arguments.predicted_only,
         prunings: arguments.prune.iter().flatten().map(|p| pruning(*p)).collect(),
         swaps: arguments.swaps,
         threads,
@@ -210,8 +214,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Channels of a pruned model are whole super-blocks, so that every type applies.
-const PRUNE_MULTIPLE: usize = 256;
+/// Channels of a pruned model are whole blocks of the small types.
+const PRUNE_MULTIPLE: usize = 32;
 
 /// The profile, and what of an answer on the device is no matrix product.
 fn device(arguments: &Arguments, source: &Gguf, threads: usize, workload: &mut Workload) -> Result<Device> {

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT, WINDOW_TOKENS_MIN};
 use ganglion_compress::{
-    Calibrator, FileType, Knowledge, Method, Mix, Needs, Progress, QuantizeOptions, Windows, quantize_file,
-    read_imatrix, write_imatrix,
+    Calibrator, FileType, Knowledge, Method, Mix, Needs, Progress, QuantizeOptions, Range, Windows,
+    quantize_file, read_imatrix, write_imatrix,
 };
 use ganglion_gguf::Gguf;
 use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder};
@@ -22,7 +22,10 @@ use std::time::Instant;
 #[command(after_help = "Examples:
   ganglion model quantize model-f16.gguf model-q4.gguf --type q4_k_m
   ganglion model quantize model-f16.gguf model-q3.gguf --type q3_k_m --method gptq --calibrate text.txt
+  ganglion model quantize model-f16.gguf model-t3.gguf --type t3 --method trellis --calibrate text.txt
+  ganglion model quantize model-f16.gguf model-i8.gguf --type int8 --method smoothquant --activations mse --calibrate text.txt
 
+t2 to t4, nf4, fp8 and int8 are formats of this engine alone. All others run in llama.cpp too.
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
@@ -30,10 +33,10 @@ pub struct Arguments {
     /// GGUF file to write
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
-    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, …
+    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, t4, t3, t2, …
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     file_type: FileType,
-    /// rtn, imatrix, gptq, awq, smoothquant, hqq or autoround; by default gptq with a text, imatrix with a matrix, else rtn
+    /// rtn, imatrix, gptq, awq, smoothquant, hqq, autoround or trellis; by default gptq with a text, imatrix with a matrix, else rtn
     #[arg(long, value_parser = parse_method)]
     method: Option<Method>,
     /// Text like what the model will read; needed by all methods but rtn and hqq
@@ -51,6 +54,9 @@ pub struct Arguments {
     /// Keep what the text taught, as llama-quantize reads it
     #[arg(long, value_name = "FILE", requires = "calibrate")]
     save_imatrix: Option<PathBuf>,
+    /// Scales of what int8 matrices read: one a token (dynamic), or fixed by percentile, mse or kl
+    #[arg(long, value_name = "RULE", default_value = "dynamic", value_parser = parse_activations)]
+    activations: Activations,
     /// Every matrix in the type itself, embedding and output too
     #[arg(long)]
     pure: bool,
@@ -70,6 +76,18 @@ fn parse_type(name: &str) -> Result<FileType, String> {
 pub(super) fn parse_method(name: &str) -> Result<Method, String> {
     let names = || Method::ALL.map(Method::name).join(", ");
     Method::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+/// `None`: dynamic.
+type Activations = Option<Range>;
+
+fn parse_activations(name: &str) -> Result<Activations, String> {
+    match Range::from_name(name) {
+        None if name != "dynamic" => {
+            Err(format!("expected dynamic, {}", Range::ALL.map(Range::name).join(", ")))
+        }
+        range => Ok(range),
+    }
 }
 
 fn parse_override(text: &str) -> Result<(String, BlockFormat), String> {
@@ -105,7 +123,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut mix = Mix::new(arguments.file_type);
     mix.pure = arguments.pure;
     mix.overrides = arguments.overrides.clone();
-    let options = QuantizeOptions { mix, method: arguments.method(), threads: options.threads, key };
+    let options = QuantizeOptions {
+        mix,
+        method: arguments.method(),
+        range: arguments.activations,
+        threads: options.threads,
+        key,
+    };
     let mut meter = Meter::new();
     let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
     meter.end();
@@ -133,8 +157,8 @@ fn check(arguments: &Arguments) -> Result<()> {
     let text = arguments.calibrate.is_some();
     match arguments.method().needs() {
         Needs::Nothing => ensure!(
-            !text && arguments.imatrix.is_none(),
-            "--method {method} needs no data; choose imatrix, gptq, awq, smoothquant or autoround to use a text"
+            (!text || arguments.activations.is_some()) && arguments.imatrix.is_none(),
+            "--method {method} needs no data; choose imatrix, gptq, awq, smoothquant, autoround or trellis to use a text"
         ),
         Needs::Squares => ensure!(
             text || arguments.imatrix.is_some(),
@@ -144,6 +168,10 @@ fn check(arguments: &Arguments) -> Result<()> {
             ensure!(text, "--method {method} needs --calibrate TEXT: an importance matrix says too little");
         }
     }
+    ensure!(
+        arguments.activations.is_none() || arguments.file_type == FileType::I8Row && text,
+        "fixed scales of activations are for --type int8, and need --calibrate TEXT"
+    );
     refuse_same(&arguments.source, &arguments.out)
 }
 

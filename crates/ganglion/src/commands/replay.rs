@@ -8,11 +8,11 @@ use ganglion_gguf::Gguf;
 use ganglion_kernels::Isa;
 use ganglion_kernels::limits::THREADS_MAX;
 use ganglion_llm::ModelOptions;
-use ganglion_record::{Again, Recording, Report, files, replay};
+use ganglion_record::{Again, RecordError, Recording, Report, files, replay};
 use ganglion_site::{Decision, Event, Outcome, Site};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use std::sync::Arc;
 #[command(after_help = "Examples:\n  ganglion replay examples/hvac/record\n  \
                   ganglion replay fault-000001.grec --model models/nano/nano.gguf\n  \
                   ganglion replay examples/hvac/record --model models/nano/nano.gguf --isa scalar --threads 1\n\n\
-                  Exit code 1 when something comes out differently; the first difference is printed.")]
+                  Exit code 1 when something comes out differently (the first difference is printed), when a file is\ndamaged, \
+                  and when there is no cycle to compare.")]
 pub struct Arguments {
     /// A file of a recording, or its folder
     log: PathBuf,
@@ -40,27 +41,42 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let recordings: Vec<_> =
-        files(&arguments.log)?.iter().map(|file| Recording::open(file)).collect::<Result<_, _>>()?;
+    let recordings = open(&arguments.log)?;
     let mut models = Models::open(arguments, &recordings)?;
-    let mut decide =
-        |site: &Arc<Site>, level: u8, event: &Event, then: &Decision| models.decide(site, level, event, then);
+    let mut decide = |site: &Arc<Site>, model: &str, event: &Event, then: &Decision| {
+        models.decide(site, model, event, then)
+    };
     let with_model = !arguments.model.is_empty();
     let report = replay(&recordings, with_model.then_some(&mut decide))?;
     if let Some(error) = models.error {
         return Err(error);
     }
-    if let Some(header) = recordings.first().map(Recording::header)
-        && header.program != env!("CARGO_PKG_VERSION")
-    {
-        eprintln!("note: recorded by version {}, replayed by {}", header.program, env!("CARGO_PKG_VERSION"));
+    let own = env!("CARGO_PKG_VERSION");
+    if let Some(other) = recordings.iter().map(|r| &r.header().program).find(|program| *program != own) {
+        eprintln!("note: recorded by version {other}, replayed by {own}");
     }
     if arguments.json {
         println!("{}", to_json(&report));
     } else {
         print!("{}", in_words(&report));
     }
-    Ok(if report.difference.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The headers of all files. One of several in which the writer was interrupted before the first cycle has nothing to say.
+fn open(log: &Path) -> Result<Vec<Recording>> {
+    let files = files(log)?;
+    let mut recordings = Vec::new();
+    for file in &files {
+        match Recording::open(file) {
+            Ok(recording) => recordings.push(recording),
+            Err(error @ RecordError::Unbegun { .. }) if files.len() > 1 => {
+                eprintln!("note: {error}; left out")
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(recordings)
 }
 
 fn instruction_set(name: &str) -> Result<Isa, String> {
@@ -73,28 +89,29 @@ struct Models {
     /// How they are to be computed, where that is not the machine's and the site's own way.
     isa: Option<Isa>,
     threads: Option<u16>,
-    /// By the place of the variant.
-    files: BTreeMap<u8, Gguf>,
-    deciders: BTreeMap<u8, Decider>,
+    /// By SHA-256.
+    files: BTreeMap<String, Gguf>,
+    /// What a model was made ready for last.
+    deciders: BTreeMap<String, (Arc<Site>, Decider)>,
     error: Option<anyhow::Error>,
 }
 
 impl Models {
     fn open(arguments: &Arguments, recordings: &[Recording]) -> Result<Self> {
-        let wanted =
-            recordings.first().map(|recording| recording.header().models.clone()).unwrap_or_default();
+        let wanted: BTreeSet<&str> =
+            recordings.iter().flat_map(|r| &r.header().models).map(String::as_str).collect();
         let mut files = BTreeMap::new();
         for path in &arguments.model {
             let gguf = Gguf::open(path).with_context(|| format!("--model {}", path.display()))?;
             let hash = gguf.sha256();
-            let Some(level) = wanted.iter().position(|model| *model == hash) else {
+            if !wanted.contains(hash.as_str()) {
                 bail!(
                     "--model {}: its SHA-256 is {hash}; expected a model of the recording: {}",
                     path.display(),
-                    wanted.join(", ")
+                    wanted.into_iter().collect::<Vec<_>>().join(", ")
                 );
-            };
-            files.insert(u8::try_from(level)?, gguf);
+            }
+            files.insert(hash, gguf);
         }
         let Arguments { isa, threads, .. } = *arguments;
         Ok(Self { isa, threads, files, deciders: BTreeMap::new(), error: None })
@@ -114,35 +131,41 @@ impl Models {
         Ok(Decider::new(Arc::clone(site), &model, options)?)
     }
 
-    fn decide(&mut self, site: &Arc<Site>, level: u8, event: &Event, then: &Decision) -> Again {
+    fn decide(&mut self, site: &Arc<Site>, model: &str, event: &Event, then: &Decision) -> Again {
         if then.outcome == Outcome::Completion || ran_out_of_time(then) {
             return Again::CutByDeadline;
         }
-        if !self.deciders.contains_key(&level) {
-            let Some(gguf) = self.files.get(&level) else { return Again::NotHere };
-            match self.load(site, gguf) {
-                Ok(decider) => self.deciders.insert(level, decider),
-                Err(error) => {
-                    self.error = Some(error);
-                    return Again::NotHere;
-                }
-            };
-        }
-        match self.deciders.get_mut(&level) {
+        match self.decider(site, model) {
             // A clock that stands still: only what was asked counts.
-            Some(decider) => Again::Decided(decider.decide(event, &mut || 0)),
-            None => Again::NotHere,
+            Ok(Some(decider)) => Again::Decided(decider.decide(event, &mut || 0)),
+            Ok(None) => Again::NotHere,
+            Err(error) => {
+                self.error = Some(error);
+                Again::NotHere
+            }
         }
+    }
+
+    /// The model, made ready for this site: that of another run may have other commands.
+    fn decider(&mut self, site: &Arc<Site>, model: &str) -> Result<Option<&mut Decider>> {
+        let Some(gguf) = self.files.get(model) else { return Ok(None) };
+        if self.deciders.get(model).is_none_or(|(of, _)| !Arc::ptr_eq(of, site)) {
+            let decider = self.load(site, gguf)?;
+            self.deciders.insert(model.to_owned(), (Arc::clone(site), decider));
+        }
+        Ok(self.deciders.get_mut(model).map(|(_, decider)| decider))
     }
 }
 
 fn to_json(report: &Report) -> serde_json::Value {
     let [approved, clamped, rejected] = report.verdicts;
     json!({
-        "same": report.difference.is_none(), "files": report.files, "cycles": report.cycles, "states": report.states,
+        "same": report.is_same(), "files": report.files, "runs": report.runs, "cycles": report.cycles, "states": report.states,
         "events": report.events, "approved": approved, "clamped": clamped, "rejected": rejected,
         "actuated": report.actuated, "policies": report.policies, "gaps": report.gaps,
-        "lost_cycles": report.lost_cycles, "torn": report.torn,
+        "lost_cycles": report.lost_cycles, "torn": report.torn, "damaged": report.damaged,
+        "damages": report.damages.iter()
+            .map(|d| json!({"file": d.file, "offset": d.offset, "what": d.what})).collect::<Vec<_>>(),
         "faults": report.faults.iter().map(|(cycle, what)| json!({"cycle": cycle, "fault": what})).collect::<Vec<_>>(),
         "model": report.model.map(|m| json!({
             "same": m.same, "cut_by_deadline": m.cut_by_deadline, "without_text": m.without_text,
@@ -172,11 +195,17 @@ fn in_words(report: &Report) -> String {
     if report.policies > 0 {
         line(format!("{} changes of policy", report.policies));
     }
+    if report.runs > 1 {
+        line(format!("{} runs, each from its own beginning", report.runs));
+    }
     if report.gaps > 0 {
         line(format!("{} gaps, {} cycles are missing", report.gaps, report.lost_cycles));
     }
     if report.torn > 0 {
         line(format!("{} files have a torn end: the writer was interrupted", report.torn));
+    }
+    for damage in &report.damages {
+        line(format!("DAMAGED at byte {} of {}: {}", damage.offset, damage.file.display(), damage.what));
     }
     if let Some(model) = report.model {
         line(format!("{} decisions of the model decided again, the same", model.same));
@@ -191,7 +220,18 @@ fn in_words(report: &Report) -> String {
             }
         }
     }
+    let cycles = report.cycles;
     match &report.difference {
+        None if cycles == 0 => line("nothing to compare: no cycle can be run again".into()),
+        None if report.damaged > 0 => {
+            line(format!(
+                "{cycles} cycles are the same, bit for bit; the recording is damaged in {} places",
+                report.damaged
+            ));
+        }
+        None if report.torn > 0 || report.gaps > 0 => {
+            line(format!("the {cycles} cycles that are there are the same, bit for bit"));
+        }
         None => line("everything is the same, bit for bit".into()),
         Some(d) => line(format!(
             "DIFFERENT in cycle {} at {} us ({}): {}\n  recorded  {}\n  replayed  {}",

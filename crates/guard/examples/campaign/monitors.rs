@@ -143,7 +143,8 @@ impl Monitors {
         }
         // One that is never answered has no record to look at.
         let (now, period_us) = (scene.seen.status.time_us, scene.numbers.period_us);
-        let overdue = |open: &(Micros, Micros, u64)| now - open.0 > open.1 + (1 + open.2) * period_us;
+        let overdue =
+            |open: &(Micros, Micros, u64)| now.saturating_sub(open.0) > open.1 + (1 + open.2) * period_us;
         let lost = self.open.iter().find(|(_, open)| overdue(open)).map(|(id, _)| *id);
         if let Some(id) = lost {
             self.open.remove(&id);

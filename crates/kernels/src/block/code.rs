@@ -1,6 +1,8 @@
 //! A block whose scales are chosen first and whose quants are set one by one: what error-feedback quantisers need.
 
-use super::codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half, put_iq4_nl, put_mxfp4};
+use super::codebook::{
+    FP4_DOUBLED, IQ4_NL, NF4, e8m0_half, nf4_fields, nf4_scales, put_iq4_nl, put_mxfp4, put_nf4,
+};
 use super::k_quants::{self, SUB_BLOCKS_MAX, SuperBlock};
 use super::legacy::{self, extreme};
 use super::search::{Fit, Grid, Sample, Search, inverse, round_f16};
@@ -10,6 +12,9 @@ use crate::math::round_even;
 
 /// Share of the mean weight that every value has at least: a block without any weight still has to be stored.
 const WEIGHT_FLOOR: f32 = 1e-4;
+/// Distance of the two values of NF4 around zero.
+const NF4_UNIT: f32 = 10.0;
+
 /// One block of a quantised format with its fields apart.
 ///
 /// The value of quant `q` at place `i` is [`BlockCode::value`], bit-equal to what [`super::dequantize`] makes of the bytes that
@@ -36,9 +41,14 @@ pub struct Target {
 }
 
 impl BlockFormat {
-    /// Whether its values are quants with scales: all but the plain floats.
+    /// Whether its values are quants with scales: all but the floats.
     pub const fn is_quantized(self) -> bool {
         self.block() > 1
+    }
+
+    /// Whether [`BlockCode`] is for it: quants with the scales of their own block.
+    pub const fn has_block_code(self) -> bool {
+        self.is_quantized() && self.is_blockwise()
     }
 
     /// Whether sub-blocks have a minimum beside their scale.
@@ -50,7 +60,8 @@ impl BlockFormat {
     pub const fn sub_block(self) -> usize {
         match self {
             Self::Q2_K | Self::Q3_K | Self::Q6_K => 16,
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::F8_E4M3 => 1,
+            Self::NF4 => 64,
             _ => 32,
         }
     }
@@ -58,13 +69,13 @@ impl BlockFormat {
     /// The largest quant, counted from 0: 15 for four bits.
     pub const fn quant_max(self) -> u8 {
         match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 0,
-            Self::Q2_K => 3,
-            Self::Q3_K => 7,
-            Self::Q4_0 | Self::Q4_1 | Self::Q4_K | Self::IQ4_NL | Self::MXFP4 => 15,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::F8_E4M3 => 0,
+            Self::Q2_K | Self::T2 => 3,
+            Self::Q3_K | Self::T3 => 7,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4_K | Self::IQ4_NL | Self::MXFP4 | Self::NF4 | Self::T4 => 15,
             Self::Q5_0 | Self::Q5_1 | Self::Q5_K => 31,
             Self::Q6_K => 63,
-            Self::Q8_0 => 255,
+            Self::Q8_0 | Self::I8_ROW => 255,
         }
     }
 }
@@ -89,8 +100,8 @@ fn grid(format: BlockFormat) -> Option<Grid> {
         BlockFormat::Q5_0 => legacy(16, false),
         BlockFormat::Q8_0 => legacy(128, false),
         BlockFormat::Q4_1 | BlockFormat::Q5_1 => legacy(0, true),
-        BlockFormat::IQ4_NL | BlockFormat::MXFP4 => return None,
-        BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => return None,
+        // Tables, floats, and what has no block code.
+        _ => return None,
     })
 }
 
@@ -98,6 +109,7 @@ fn table(format: BlockFormat) -> Option<&'static [i8; 16]> {
     match format {
         BlockFormat::IQ4_NL => Some(&IQ4_NL),
         BlockFormat::MXFP4 => Some(&FP4_DOUBLED),
+        BlockFormat::NF4 => Some(&NF4),
         _ => None,
     }
 }
@@ -137,6 +149,9 @@ impl BlockCode {
         Self::checked(format, x)?;
         assert_eq!(targets.len(), format.block() / format.sub_block(), "a target for each sub-block");
         let code = match grid(format) {
+            None if format == BlockFormat::NF4 => {
+                Self::of_nf4(std::array::from_fn(|j| targets[j].scale / NF4_UNIT))
+            }
             Some(grid) if format.block() == SUPER_BLOCK => {
                 let fits: Vec<_> = targets.iter().map(|t| Fit { scale: t.scale, min: t.min }).collect();
                 grid.nearest(&fits).map(|block| Self::of_super(format, block))
@@ -151,7 +166,7 @@ impl BlockCode {
     }
 
     fn checked(format: BlockFormat, x: &[f32]) -> Result<(), KernelError> {
-        if !format.is_quantized() || x.len() != format.block() {
+        if !format.has_block_code() || x.len() != format.block() {
             let (name, count) = ("block code".to_owned(), x.len());
             return Err(KernelError::PartialBlock { name, count, format, block: format.block() });
         }
@@ -180,6 +195,9 @@ impl BlockCode {
 
     /// The best of the scales that a table's format has.
     fn fit_table(format: BlockFormat, x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
+        if format == BlockFormat::NF4 {
+            return Self::fit_nf4(x, weights);
+        }
         if format != BlockFormat::MXFP4 {
             let mut code = Self::of_scale(format, table::scale(&IQ4_NL, x, weights)?, 0.0)?;
             code.set_nearest(x);
@@ -197,6 +215,33 @@ impl BlockCode {
         });
         let best = codes.into_iter().reduce(|best, code| if code.0 < best.0 { code } else { best });
         Ok(best.unwrap_or_else(|| unreachable!("three were tried")).1)
+    }
+
+    /// The best scale of each sub-block, rounded to eight bits.
+    fn fit_nf4(x: &[f32], weights: &[f32; SUPER_BLOCK]) -> Result<Self, Overflow> {
+        let mut targets = [0.0; 4];
+        let sub = BlockFormat::NF4.sub_block();
+        for ((target, x), weights) in targets.iter_mut().zip(x.chunks_exact(sub)).zip(weights.chunks(sub)) {
+            *target = table::scale(&NF4, x, weights)?;
+        }
+        let mut code = Self::of_nf4(targets)?;
+        code.set_nearest(x);
+        Ok(code)
+    }
+
+    /// A block of NF4 with these scales, rounded to what is stored.
+    fn of_nf4(targets: [f32; 4]) -> Result<Self, Overflow> {
+        let (d, scales) = nf4_scales(targets)?;
+        Ok(Self::of_nf4_fields(d, scales, [0; SUPER_BLOCK]))
+    }
+
+    fn of_nf4_fields(d: f32, fields: [i8; 4], quants: [u8; SUPER_BLOCK]) -> Self {
+        let mut scales = [0; SUB_BLOCKS_MAX];
+        scales[..4].copy_from_slice(&fields);
+        let sub_block = BlockFormat::NF4.sub_block();
+        let mins = [0; SUB_BLOCKS_MAX];
+        let block = SuperBlock { quants, sub_block, zero_point: 0, scales, mins, d, d_min: 0.0 };
+        Self::of_super(BlockFormat::NF4, block)
     }
 
     fn of_super(format: BlockFormat, block: SuperBlock) -> Self {
@@ -258,7 +303,11 @@ impl BlockCode {
                 code.block.quants[..32].copy_from_slice(&legacy::nibbles(&bytes[1..]));
                 code
             }
-            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => {
+            BlockFormat::NF4 => {
+                let (d, scales, quants) = nf4_fields(bytes);
+                Self::of_nf4_fields(d, scales, quants)
+            }
+            _ => {
                 let (name, count) = ("block code".to_owned(), 1);
                 return Err(KernelError::PartialBlock { name, count, format, block: 1 });
             }
@@ -326,7 +375,11 @@ impl BlockCode {
 
     /// Distance between neighbouring values at place `index`; of tables, between the two around zero.
     pub fn step(&self, index: usize) -> f32 {
-        let unit = if self.format == BlockFormat::IQ4_NL { 11.0 } else { 1.0 };
+        let unit = match self.format {
+            BlockFormat::IQ4_NL => 11.0,
+            BlockFormat::NF4 => NF4_UNIT,
+            _ => 1.0,
+        };
         unit * self.scale[index / self.block.sub_block]
     }
 
@@ -354,14 +407,17 @@ impl BlockCode {
                 put_mxfp4(&quants(), self.exponent, out);
                 Ok(())
             }
-            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => unreachable!("no block code"),
+            BlockFormat::NF4 => {
+                put_nf4(&block.quants, std::array::from_fn(|j| block.scales[j]), block.d, out)
+            }
+            _ => unreachable!("no block code"),
         };
         // Every scale came from a half.
         written.unwrap_or_else(|Overflow| unreachable!("a half fits a half"));
     }
 }
 
-fn too_large(format: BlockFormat, x: &[f32]) -> KernelError {
+pub(super) fn too_large(format: BlockFormat, x: &[f32]) -> KernelError {
     let found = extreme(x);
     let index = x.iter().position(|value| *value == found).unwrap_or(0);
     KernelError::TooLarge { index, found: found.to_string(), format }

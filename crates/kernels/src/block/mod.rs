@@ -14,21 +14,36 @@
 //! | Q6_K | 256 | nibbles, 2 high bits each, 16 × i8 scale, f16 d | d·s·(q − 32) |
 //!
 //! Nibbles of a 32-block: byte i holds value i below and value i + 16 above.
+//!
+//! Formats of this project's own ([`BlockFormat::OWN`], ADR 0026):
+//!
+//! | format | unit | bytes | value |
+//! |---|---|---|---|
+//! | NF4 | 256 | f16 d, 4 × u8 s, 4 × 32 bytes of nibbles (byte i: values i and i + 32) | d·s·table\[q\] |
+//! | I8_ROW | row of k | f32 d, k × i8 q | d·q |
+//! | F8_E4M3 | row of k | f32 d, k × E4M3 | d·e4m3(q) |
+//! | T2, T3, T4 | 16 × 32 | f16 d, 2 tiles of 2, 3 or 4 bits a value | `trellis.rs`, then rotated back |
 
 mod code;
 mod codebook;
 mod float;
 mod k_quants;
 mod legacy;
+mod rows;
 mod search;
 mod table;
+pub(crate) mod trellis;
+mod trellis_search;
 
 use std::fmt;
 
 pub use code::{BlockCode, Target};
-pub(crate) use codebook::{FP4_DOUBLED, IQ4_NL, e8m0_half};
+pub(crate) use codebook::{FP4_DOUBLED, IQ4_NL, NF4, e8m0_half, nf4_fields};
 pub(crate) use k_quants::SuperBlock;
 pub(crate) use legacy::{five_bits, nibbles};
+pub use rows::quantize_rows;
+pub(crate) use rows::{ROW_SCALE_BYTES, f8_to_f32, row_scale};
+pub use trellis_search::TrellisSearch;
 
 use crate::error::KernelError;
 use crate::limits::BLOCK;
@@ -71,11 +86,51 @@ pub enum BlockFormat {
     IQ4_NL,
     /// 32 four-bit floats (E2M1) with a power of two: MXFP4 of the OCP Microscaling specification 1.0.
     MXFP4,
+    /// 256 indices into the quantiles of a normal distribution, in sub-blocks of 64 with 8-bit scales: NF4 of QLoRA.
+    NF4,
+    /// Rows of int8 with one single scale.
+    I8_ROW,
+    /// Rows of eight-bit floats (E4M3) with one single scale.
+    F8_E4M3,
+    /// A rotated trellis of 2 bits.
+    T2,
+    /// A rotated trellis of 3 bits.
+    T3,
+    /// A rotated trellis of 4 bits.
+    T4,
 }
 
 impl BlockFormat {
     /// Every format.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q2_K,
+        Self::Q3_K,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+        Self::IQ4_NL,
+        Self::MXFP4,
+        Self::NF4,
+        Self::I8_ROW,
+        Self::F8_E4M3,
+        Self::T2,
+        Self::T3,
+        Self::T4,
+    ];
+
+    /// Those that ggml does not have.
+    pub const OWN: [Self; 6] = [Self::NF4, Self::I8_ROW, Self::F8_E4M3, Self::T2, Self::T3, Self::T4];
+
+    /// Those of ggml.
+    pub const GGML: [Self; 15] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -93,7 +148,7 @@ impl BlockFormat {
         Self::MXFP4,
     ];
 
-    /// ggml's name: `F32`, `Q4_K`, …
+    /// ggml's name, or this project's: `F32`, `Q4_K`, `T3`, …
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -111,6 +166,12 @@ impl BlockFormat {
             Self::Q6_K => "Q6_K",
             Self::IQ4_NL => "IQ4_NL",
             Self::MXFP4 => "MXFP4",
+            Self::NF4 => "NF4",
+            Self::I8_ROW => "I8_ROW",
+            Self::F8_E4M3 => "F8_E4M3",
+            Self::T2 => "T2",
+            Self::T3 => "T3",
+            Self::T4 => "T4",
         }
     }
 
@@ -119,15 +180,21 @@ impl BlockFormat {
         Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
-    /// Values in one block.
+    /// Values of a row in one block.
     pub const fn block(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::F8_E4M3 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::IQ4_NL | Self::MXFP4 => {
                 BLOCK
             }
-            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => SUPER_BLOCK,
+            Self::I8_ROW | Self::T2 | Self::T3 | Self::T4 => BLOCK,
+            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::NF4 => SUPER_BLOCK,
         }
+    }
+
+    /// Rows in one block.
+    pub const fn block_rows(self) -> usize {
+        if self.trellis_bits().is_some() { trellis::TILE } else { 1 }
     }
 
     /// Bytes of one block.
@@ -135,6 +202,8 @@ impl BlockFormat {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::F8_E4M3 => 1,
+            Self::I8_ROW => BLOCK,
             Self::Q8_0 => 2 + BLOCK,
             Self::Q4_0 | Self::IQ4_NL => 2 + BLOCK / 2,
             Self::Q4_1 => 2 + 2 + BLOCK / 2,
@@ -146,21 +215,51 @@ impl BlockFormat {
             Self::Q4_K => 2 + 2 + 12 + SUPER_BLOCK / 2,
             Self::Q5_K => 2 + 2 + 12 + SUPER_BLOCK / 8 + SUPER_BLOCK / 2,
             Self::Q6_K => SUPER_BLOCK / 2 + SUPER_BLOCK / 4 + SUPER_BLOCK / 16 + 2,
+            Self::NF4 => 2 + SUPER_BLOCK / 64 + SUPER_BLOCK / 2,
+            Self::T2 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(2),
+            Self::T3 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(3),
+            Self::T4 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(4),
         }
     }
 
-    /// Bytes of `count` values; `None` if they are not whole blocks or the product overflows.
+    /// Bytes in front of each row.
+    pub const fn row_bytes(self) -> usize {
+        match self {
+            Self::I8_ROW | Self::F8_E4M3 => ROW_SCALE_BYTES,
+            _ => 0,
+        }
+    }
+
+    /// Whether a block says all about its values: not rows with a scale, nor blocks of several rows.
+    pub const fn is_blockwise(self) -> bool {
+        self.block_rows() == 1 && self.row_bytes() == 0
+    }
+
+    /// Bytes of `count` values of a blockwise format; `None` if they are not whole blocks, the product overflows, or the format needs
+    /// to know the rows ([`BlockFormat::matrix_bytes`]).
     pub const fn size_bytes(self, count: usize) -> Option<usize> {
-        if count.is_multiple_of(self.block()) {
+        if self.is_blockwise() && count.is_multiple_of(self.block()) {
             (count / self.block()).checked_mul(self.block_bytes())
         } else {
             None
         }
     }
 
-    /// Stored bits of one weight, scales included.
+    /// Bytes of a (rows, k) matrix; `None` if it is not whole blocks or the product overflows.
+    pub const fn matrix_bytes(self, rows: usize, k: usize) -> Option<usize> {
+        if !k.is_multiple_of(self.block()) || !rows.is_multiple_of(self.block_rows()) {
+            return None;
+        }
+        let Some(blocks) = (k / self.block()).checked_mul(self.block_bytes()) else { return None };
+        match blocks.checked_add(self.row_bytes()) {
+            Some(row) => row.checked_mul(rows / self.block_rows()),
+            None => None,
+        }
+    }
+
+    /// Stored bits of one weight, the scales of blocks included.
     pub const fn bits_per_weight(self) -> f32 {
-        (8 * self.block_bytes()) as f32 / self.block() as f32
+        (8 * self.block_bytes()) as f32 / (self.block() * self.block_rows()) as f32
     }
 }
 
@@ -194,10 +293,14 @@ fn f16_at(bytes: &[u8], at: usize) -> f32 {
 /// that of the table above, from left to right, each rounded on its own.
 ///
 /// # Errors
-/// If `out` is not whole blocks, or `bytes` is not exactly its stored size.
+/// If the format is not blockwise ([`dequantize_matrix`] takes all), `out` is not whole blocks, or `bytes` is not exactly its stored size.
 pub fn dequantize(format: BlockFormat, bytes: &[u8], out: &mut [f32]) -> Result<(), KernelError> {
     check(format, out.len(), bytes.len(), "dequantize")?;
     let convert: fn(&[u8], &mut [f32]) = match format {
+        BlockFormat::I8_ROW | BlockFormat::F8_E4M3 | BlockFormat::T2 | BlockFormat::T3 | BlockFormat::T4 => {
+            unreachable!("not blockwise")
+        }
+        BlockFormat::NF4 => codebook::dequantize_nf4,
         BlockFormat::F32 => float::dequantize_f32,
         BlockFormat::F16 => float::dequantize_f16,
         BlockFormat::Bf16 => float::dequantize_bf16,
@@ -221,16 +324,50 @@ pub fn dequantize(format: BlockFormat, bytes: &[u8], out: &mut [f32]) -> Result<
     Ok(())
 }
 
+/// As [`dequantize`], for a matrix of whole rows of `columns` values in any format.
+///
+/// # Errors
+/// As there.
+pub fn dequantize_matrix(
+    format: BlockFormat,
+    columns: usize,
+    bytes: &[u8],
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    if format.is_blockwise() {
+        return dequantize(format, bytes, out);
+    }
+    let rows = out.len().checked_div(columns).unwrap_or(0);
+    let expected = format.matrix_bytes(rows, columns).filter(|_| rows * columns == out.len());
+    match (expected, format.trellis_bits()) {
+        (None, _) => {
+            let name = "dequantize".to_owned();
+            Err(KernelError::PartialBlock { name, count: columns, format, block: format.block() })
+        }
+        (Some(expected), _) if expected != bytes.len() => {
+            Err(KernelError::ByteLength { name: "dequantize".to_owned(), found: bytes.len(), expected })
+        }
+        (_, Some(bits)) => {
+            trellis::dequantize(bits, format.block_bytes(), columns, bytes, out);
+            Ok(())
+        }
+        (_, None) => {
+            rows::dequantize(format, columns, bytes, out);
+            Ok(())
+        }
+    }
+}
+
 /// f32 to stored bytes, deterministic.
 ///
 /// The 32-blocks follow ggml's reference rules (`quantize_row_*_ref`), byte for byte: Q8_0 `d = amax / 127`, half away
 /// from zero; Q4_0 and Q5_0 map the value of largest magnitude to the lowest quant; Q4_1 and Q5_1 span from the lowest
 /// to the highest value; IQ4_NL refits its scale once. MXFP4 takes the exponent of the largest magnitude exactly, where
 /// ggml's rounded logarithm is one higher within 2^-20 below a power of two. The k-quants have a least-squares search
-/// of their own, with less error than ggml's reference.
+/// of their own, with less error than ggml's reference. NF4 takes the largest magnitude of 64 values as their scale.
 ///
 /// # Errors
-/// If `values` is not whole blocks, `out` is not exactly their stored size, a value is NaN or infinite, or one is too
+/// If the format is not blockwise, `values` is not whole blocks, `out` is not exactly their stored size, a value is NaN or infinite, or one is too
 /// large for the format. `out` then holds nothing of use.
 pub fn quantize(format: BlockFormat, values: &[f32], out: &mut [u8]) -> Result<(), KernelError> {
     check(format, values.len(), out.len(), "quantize")?;
@@ -238,6 +375,10 @@ pub fn quantize(format: BlockFormat, values: &[f32], out: &mut [u8]) -> Result<(
         return Err(KernelError::NotFinite { index, found: values[index].to_string() });
     }
     let convert: fn(&[f32], &mut [u8]) -> Result<(), Overflow> = match format {
+        BlockFormat::I8_ROW | BlockFormat::F8_E4M3 | BlockFormat::T2 | BlockFormat::T3 | BlockFormat::T4 => {
+            unreachable!("not blockwise")
+        }
+        BlockFormat::NF4 => codebook::quantize_nf4,
         BlockFormat::F32 => float::quantize_f32,
         BlockFormat::F16 => float::quantize_f16,
         BlockFormat::Bf16 => float::quantize_bf16,
@@ -321,5 +462,12 @@ mod tests {
         assert_eq!(BlockFormat::from_name("Q4"), None);
         assert_eq!(BlockFormat::Q4_K.bits_per_weight(), 4.5);
         assert_eq!(BlockFormat::MXFP4.bits_per_weight(), 4.25);
+        assert_eq!(BlockFormat::T3.bits_per_weight(), 3.03125);
+        assert_eq!(BlockFormat::NF4.bits_per_weight(), 4.1875);
+        assert_eq!(BlockFormat::I8_ROW.matrix_bytes(3, 64), Some(3 * 68));
+        assert_eq!(BlockFormat::T2.matrix_bytes(32, 64), Some(4 * 130));
+        assert_eq!(BlockFormat::T2.matrix_bytes(24, 64), None);
+        let all: Vec<_> = BlockFormat::GGML.into_iter().chain(BlockFormat::OWN).collect();
+        assert_eq!(all, BlockFormat::ALL);
     }
 }

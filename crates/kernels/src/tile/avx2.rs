@@ -11,7 +11,7 @@ use super::simd::Simd;
 use super::{Job, Kernels, kernel};
 use crate::isa::{Avx2, AvxVnni};
 use crate::limits::LANES;
-use crate::matrix::{Lanes16, Line};
+use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// The operations that both sets share; `$four` and `$dot` are what differs.
 macro_rules! simd_256 {
@@ -84,6 +84,39 @@ macro_rules! simd_256 {
                 }
             }
             #[inline(always)]
+            fn lines_before(self, line: &Line, part: usize) -> __m256i {
+                let (mine, other) = (self.line(line, part), self.line(line, 1 - part));
+                unsafe {
+                    let order = _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6);
+                    let mine = _mm256_permutevar8x32_epi32(mine, order);
+                    _mm256_blend_epi32::<1>(mine, _mm256_permutevar8x32_epi32(other, order))
+                }
+            }
+            #[inline(always)]
+            fn words_right(self, a: __m256i, count: u32) -> __m256i {
+                unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(count as i32)) }
+            }
+            #[inline(always)]
+            fn words_left(self, a: __m256i, count: u32) -> __m256i {
+                unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(count as i32)) }
+            }
+            #[inline(always)]
+            fn low_halves(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_blend_epi16::<0xaa>(a, b) }
+            }
+            #[inline(always)]
+            fn even_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_blendv_epi8(b, a, _mm256_set1_epi16(0xff)) }
+            }
+            #[inline(always)]
+            fn multiply_halves(self, a: __m256i, factor: u16) -> __m256i {
+                unsafe { _mm256_mullo_epi16(a, _mm256_set1_epi16(factor as i16)) }
+            }
+            #[inline(always)]
+            fn mean_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+                unsafe { _mm256_avg_epu8(a, b) }
+            }
+            #[inline(always)]
             fn four(self, activations: &[i8; 4]) -> $four_type {
                 let four = self.int(i32::from_ne_bytes(activations.map(|v| v as u8)));
                 unsafe { $four(four) }
@@ -146,6 +179,11 @@ macro_rules! simd_256 {
                     let wide = _mm256_cvtepu16_epi32(_mm_load_si128(halves[part].as_ptr().cast()));
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
                 }
+            }
+            #[inline(always)]
+            fn singles(self, values: &Lanes32, part: usize) -> __m256 {
+                let (halves, _) = values.0.as_chunks::<8>();
+                unsafe { _mm256_load_ps(halves[part].as_ptr()) }
             }
             #[inline(always)]
             fn times(self, a: __m256, b: __m256) -> __m256 {

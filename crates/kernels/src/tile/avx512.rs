@@ -8,7 +8,10 @@ use super::simd::Simd;
 use super::{Job, Kernels, kernel};
 use crate::isa::Avx512;
 use crate::limits::LANES;
-use crate::matrix::{Lanes16, Line};
+use crate::matrix::{Lanes16, Lanes32, Line};
+
+/// Where the first operand has a one, the second, else the third.
+const CHOOSE: i32 = 0b1100_1010;
 
 // SAFETY of every block below: `self` proves the features; loads and stores take references to whole registers.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -77,6 +80,35 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn lines_before(self, line: &Line, part: usize) -> __m512i {
+        let line = self.line(line, part);
+        unsafe { _mm512_alignr_epi32::<15>(line, line) }
+    }
+    #[inline(always)]
+    fn words_right(self, a: __m512i, count: u32) -> __m512i {
+        unsafe { _mm512_srl_epi32(a, _mm_cvtsi32_si128(count as i32)) }
+    }
+    #[inline(always)]
+    fn words_left(self, a: __m512i, count: u32) -> __m512i {
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(count as i32)) }
+    }
+    #[inline(always)]
+    fn low_halves(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_ternarylogic_epi32::<CHOOSE>(self.int(0xffff), a, b) }
+    }
+    #[inline(always)]
+    fn even_bytes(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_ternarylogic_epi32::<CHOOSE>(self.int(0x00ff_00ff), a, b) }
+    }
+    #[inline(always)]
+    fn multiply_halves(self, a: __m512i, factor: u16) -> __m512i {
+        unsafe { _mm512_mullo_epi16(a, _mm512_set1_epi16(factor as i16)) }
+    }
+    #[inline(always)]
+    fn mean_bytes(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_avg_epu8(a, b) }
+    }
+    #[inline(always)]
     fn four(self, activations: &[i8; 4]) -> __m512i {
         unsafe { _mm512_set1_epi32(i32::from_ne_bytes(activations.map(|v| v as u8))) }
     }
@@ -134,6 +166,10 @@ impl Simd for Avx512 {
             let wide = _mm512_cvtepu16_epi32(_mm256_load_si256(values.0.as_ptr().cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
+    }
+    #[inline(always)]
+    fn singles(self, values: &Lanes32, _part: usize) -> __m512 {
+        unsafe { _mm512_load_ps(values.0.as_ptr()) }
     }
     #[inline(always)]
     fn times(self, a: __m512, b: __m512) -> __m512 {

@@ -1,17 +1,17 @@
 //! Float weights: four partial sums per output (`k mod 4`), joined as `(p0 + p1) + (p2 + p3)`.
 //!
 //! One body for all instruction sets and formats: a tile's 16 rows of one k lie side by side, so the plain loop
-//! over lanes is the vector loop.
+//! over lanes is the vector loop. Formats with a scale for each row are multiplied by it at the end.
 
 use std::ops::Range;
 
 use super::layout::Record;
 use super::{Target, Tiles};
-use crate::block::BlockFormat;
+use crate::block::{BlockFormat, f8_to_f32};
 use crate::isa::{Isa, multiversion};
 use crate::limits::LANES;
 use crate::math::{bf16_to_f32, f16_to_f32};
-use crate::matrix::{Lanes16, Lanes32};
+use crate::matrix::{Lanes8, Lanes16, Lanes32};
 
 /// Partial sums of one output, and k values a step.
 const PARTS: usize = 4;
@@ -40,6 +40,13 @@ pub(super) unsafe fn drive(
                 BlockFormat::F32 => f32_tile(isa, &Lanes32::view(w.lines)[lanes.clone()], x, out),
                 BlockFormat::F16 => f16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
                 BlockFormat::Bf16 => bf16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
+                BlockFormat::F8_E4M3 => {
+                    f8_tile(isa, &Lanes8::view(w.lines)[lanes.clone()], x, out);
+                    let scales = &Lanes32::view(w.lines)[w.quant_lines + tile];
+                    for values in out.iter_mut() {
+                        values.iter_mut().zip(&scales.0).for_each(|(value, scale)| *value *= scale);
+                    }
+                }
                 _ => unreachable!("quantised tiles have their own kernels"),
             }
             for (n, values) in out.iter().enumerate() {
@@ -101,6 +108,11 @@ fn any_count<W>(weights: &[W], x: &[f32], out: &mut [[f32; LANES]], get: impl Fn
 multiversion! {
     fn f32_tile(isa, weights: &[Lanes32], x: &[f32], out: &mut [[f32; LANES]]) {
         any_count(weights, x, out, |w| w.0);
+    }
+}
+multiversion! {
+    fn f8_tile(isa, weights: &[Lanes8], x: &[f32], out: &mut [[f32; LANES]]) {
+        any_count(weights, x, out, |w| w.0.map(f8_to_f32));
     }
 }
 multiversion! {

@@ -1,11 +1,12 @@
 //! What a format has to offer: how a block of its weights becomes bytes, and how its scales enter the sum.
 
-use super::layout::{HalfMin, Record, Sub16, Sub16Min, Sub32};
+use super::layout::{HalfMin, Lone, Record, Sub16, Sub16Min, Sub32};
 use super::simd::Simd;
 use crate::activation::BlockMeta;
-use crate::block::{FP4_DOUBLED, IQ4_NL};
+use crate::block::trellis::FACTORS;
+use crate::block::{FP4_DOUBLED, IQ4_NL, NF4};
 use crate::limits::SUPER_BLOCKS;
-use crate::matrix::{Lanes16, Line};
+use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// Weights of one width. `expand` gives byte j of lane r in register l as the weight of row r at k = 4l + j.
 pub(crate) trait Quants {
@@ -85,6 +86,72 @@ quants! {
     CodeBook: 4, |simd, block, part| look_up(simd, block, part, &offset(&IQ4_NL));
     /// Indices into [`FP4_DOUBLED`].
     Mx: 4, |simd, block, part| look_up(simd, block, part, &offset(&FP4_DOUBLED));
+    /// Indices into [`NF4`].
+    Normal: 4, |simd, block, part| look_up(simd, block, part, &offset(&NF4));
+    Trellis2: 2, |simd, block, part| {
+        let tile = |line: &Line| {
+            let (row, before) = (simd.line(line, part), simd.lines_before(line, part));
+            codes::<S, 2>(simd, [row, middle(simd, before, row), row, row])
+        };
+        side_by_side(tile(&block[0]), tile(&block[1]))
+    };
+    Trellis3: 3, |simd, block, part| {
+        let (low, low_before) = (simd.line(&block[2], part), simd.lines_before(&block[2], part));
+        let tile = |line: &Line, low: S::Int, low_before: S::Int| {
+            let upper = simd.line(line, part);
+            let last = simd.low_halves(low, simd.words_left(upper, 16));
+            let first = simd.low_halves(simd.words_right(upper, 16), low_before);
+            codes::<S, 3>(simd, [last, upper, first, first])
+        };
+        side_by_side(
+            tile(&block[0], low, simd.words_left(low_before, 16)),
+            tile(&block[1], simd.words_right(low, 16), low_before),
+        )
+    };
+    Trellis4: 4, |simd, block, part| {
+        let tile = |upper: &Line, lower: &Line| {
+            let before = simd.lines_before(lower, part);
+            let (upper, lower) = (simd.line(upper, part), simd.line(lower, part));
+            codes::<S, 4>(simd, [lower, middle(simd, upper, lower), upper, middle(simd, before, upper)])
+        };
+        side_by_side(tile(&block[0], &block[1]), tile(&block[2], &block[3]))
+    };
+}
+
+/// The middle half of two words, the first above the second.
+#[inline(always)]
+fn middle<S: Simd>(simd: S, upper: S::Int, lower: S::Int) -> S::Int {
+    simd.low_halves(simd.words_right(lower, 16), simd.words_left(upper, 16))
+}
+
+#[inline(always)]
+fn side_by_side<T: Copy>(a: [T; 4], b: [T; 4]) -> [T; 8] {
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+}
+
+/// The codes of a tile of a trellis with K bits, as bytes with zero point 128. `words[w]` is bits 16w to 16w + 31 of each row's ring,
+/// counted from the row's end.
+#[inline(always)]
+fn codes<S: Simd, const K: u32>(simd: S, words: [S::Int; 4]) -> [S::Int; 4] {
+    // The states of symbols 15 − n and 7 − n of every row, in the lower and the upper half of its lane.
+    let states = |n: u32| {
+        let (low, high) = (K * n, K * (n + 8));
+        simd.low_halves(
+            simd.words_right(words[low as usize / 16], low % 16),
+            simd.words_left(words[high as usize / 16], 16 - high % 16),
+        )
+    };
+    // The means of the two products' lower and upper bytes.
+    let means = |states: S::Int| {
+        simd.mean_bytes(simd.multiply_halves(states, FACTORS[0]), simd.multiply_halves(states, FACTORS[1]))
+    };
+    let four = |t: u32| {
+        let (a, b) = (means(states(2 * t)), means(states(2 * t + 1)));
+        let lower = simd.even_bytes(a, simd.words_left(b, 8));
+        let upper = simd.even_bytes(simd.words_right(a, 8), b);
+        simd.mean_bytes(lower, upper)
+    };
+    [four(0), four(1), four(2), four(3)]
 }
 
 #[inline(always)]
@@ -180,6 +247,54 @@ impl<const BRAIN: bool> Scales for Single<BRAIN> {
     #[inline(always)]
     fn load<S: Simd>(simd: S, records: &[Lanes16], block: usize, part: usize) -> S::Float {
         if BRAIN { simd.brains(&records[block], part) } else { simd.halves(&records[block], part) }
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        d: S::Float,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        scaled(simd, simd.add(sums.0, sums.1), d, meta, acc)
+    }
+}
+
+/// One d for all rows of a tile.
+impl Scales for Lone {
+    type Record = Self;
+    const HALVES: bool = false;
+    type Loaded<S: Simd> = S::Float;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Self], block: usize, _part: usize) -> S::Float {
+        simd.float(records[block].0)
+    }
+
+    #[inline(always)]
+    fn join<S: Simd>(
+        simd: S,
+        d: S::Float,
+        sums: (S::Int, S::Int),
+        meta: &BlockMeta,
+        acc: S::Float,
+    ) -> S::Float {
+        scaled(simd, simd.add(sums.0, sums.1), d, meta, acc)
+    }
+}
+
+/// One d a row.
+pub(crate) struct WholeRow;
+
+impl Scales for WholeRow {
+    type Record = Lanes32;
+    const HALVES: bool = false;
+    type Loaded<S: Simd> = S::Float;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, records: &[Lanes32], _block: usize, part: usize) -> S::Float {
+        simd.singles(&records[0], part)
     }
 
     #[inline(always)]
@@ -349,4 +464,9 @@ formats! {
     Q6_K: Six, Sub16, Some(5);
     Iq4Nl: CodeBook, Half, Some(7);
     Mxfp4: Mx, Brain, Some(7);
+    Nf4: Normal, Sub16, Some(7);
+    I8Row: Eight, WholeRow, Some(7);
+    T2: Trellis2, Lone, Some(7);
+    T3: Trellis3, Lone, Some(7);
+    T4: Trellis4, Lone, Some(7);
 }

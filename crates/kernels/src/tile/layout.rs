@@ -8,16 +8,20 @@
 //! | 2 | 2 | line h: bits 2t, 2t + 1 of k = 16h + 4t + j |
 //! | 1 | 1 | bit l of k = 4l + j |
 //!
+//! A trellis format has its tiles in place of weights: the integers of 16 rows, one a lane, of which T3 keeps the lower 16 bits of
+//! both tiles of a block in a third line, and T4 the upper and the lower half in a line each.
+//!
 //! 5-bit weights are a 4-bit and a 1-bit plane, 6-bit ones 4 and 2, 3-bit ones 2 and 1. All are unsigned: what ggml stores,
 //! with the sign of Q8_0 flipped. So the same expansion serves every format of the same width.
 //!
 //! Scales follow the quants of the whole matrix, one record for each (tile, block) or (tile, super-block of 8 blocks). Sub-block
 //! scales are unpacked to bytes, which costs 2.8 % of a Q4_K tensor and saves shifting them out in every product.
 
-use crate::block::{BlockFormat, FP4_DOUBLED, IQ4_NL};
+use crate::block::trellis::{self, TILE, symbol_of};
+use crate::block::{BlockFormat, FP4_DOUBLED, IQ4_NL, NF4};
 use crate::limits::{BLOCK, LANES, SUPER_BLOCKS};
 use crate::math::{bf16_to_f32, f16_to_f32};
-use crate::matrix::{Lanes16, Lanes32, Line};
+use crate::matrix::{Lanes8, Lanes16, Lanes32, Line};
 
 /// Width of the stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(crate) enum Bits {
     Five,
     Six,
     Eight,
+    /// Two tiles of a trellis with 2, 3 or 4 bits a symbol.
+    Trellis(u32),
 }
 
 impl Bits {
@@ -39,6 +45,7 @@ impl Bits {
             Self::Five => 5,
             Self::Six => 6,
             Self::Eight => 8,
+            Self::Trellis(bits) => bits as usize,
         }
     }
 
@@ -55,6 +62,12 @@ impl Bits {
             Self::Six => four() | two(4) << 4,
             Self::Two => two(0),
             Self::Three => two(0) | one(2) << 2,
+            Self::Trellis(bits) => {
+                let before = trellis_row(bits, lines, i / TILE, (lane + LANES - 1) % LANES);
+                let row = trellis_row(bits, lines, i / TILE, lane);
+                let state = trellis::state(bits, before, row, symbol_of(i % TILE));
+                trellis::code(state) as u8 ^ 0x80
+            }
         }
     }
 
@@ -86,6 +99,42 @@ impl Bits {
                 (0..4).for_each(|l| set(l, nibbles(l)));
                 (0..2).for_each(|h| set(4 + h, pairs(h, 4)));
             }
+            Self::Trellis(_) => unreachable!("tiles are stored as they are"),
+        }
+    }
+}
+
+/// The integer of a row of tile `tile` of a block.
+fn trellis_row(bits: u32, lines: &[Line], tile: usize, lane: usize) -> u64 {
+    let word = |line: usize| {
+        let word = lines[line].0.as_chunks::<4>().0[lane];
+        u64::from(u32::from_le_bytes(word))
+    };
+    match bits {
+        2 => word(tile),
+        3 => word(tile) << 16 | (word(2) >> (16 * tile) & 0xffff),
+        _ => word(2 * tile) << 32 | word(2 * tile + 1),
+    }
+}
+
+/// Puts the tiles of a block of 16 rows where [`trellis_row`] finds them.
+pub(crate) fn put_trellis(bits: u32, lines: &mut [Line], tiles: &[u8]) {
+    for (tile, source) in tiles.chunks_exact(trellis::tile_bytes(bits)).enumerate() {
+        for (lane, row) in trellis::rows(bits, source).into_iter().enumerate() {
+            let mut put = |line: usize, at: usize, bytes: &[u8]| {
+                lines[line].0[4 * lane + at..4 * lane + at + bytes.len()].copy_from_slice(bytes);
+            };
+            match bits {
+                2 => put(tile, 0, &(row as u32).to_le_bytes()),
+                3 => {
+                    put(tile, 0, &((row >> 16) as u32).to_le_bytes());
+                    put(2, 2 * tile, &(row as u16).to_le_bytes());
+                }
+                _ => {
+                    put(2 * tile, 0, &((row >> 32) as u32).to_le_bytes());
+                    put(2 * tile + 1, 0, &(row as u32).to_le_bytes());
+                }
+            }
         }
     }
 }
@@ -105,6 +154,10 @@ pub(crate) enum ScaleKind {
     Sub16,
     /// [`Sub16Min`] a super-block.
     Sub16Min,
+    /// [`Lone`] a block, for all rows of a tile.
+    Lone,
+    /// [`Lanes32`] for a whole row.
+    Row,
 }
 
 /// d and m of one block.
@@ -142,10 +195,17 @@ pub(crate) struct Sub16Min {
     pub(crate) scales: [[u8; LANES]; 2 * SUPER_BLOCKS],
 }
 
+/// One scale for all rows of a tile.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Lone(pub(crate) f32);
+
 impl ScaleKind {
-    /// Bytes of one record, and the blocks it serves.
-    const fn record(self) -> (usize, usize) {
+    /// Bytes of one record, and the blocks it serves, of the `blocks` that a row has.
+    const fn record(self, blocks: usize) -> (usize, usize) {
         match self {
+            Self::Lone => (size_of::<Lone>(), 1),
+            Self::Row => (size_of::<Lanes32>(), blocks),
             Self::Half | Self::Brain => (size_of::<Lanes16>(), 1),
             Self::HalfMin => (size_of::<HalfMin>(), 1),
             Self::Sub32 => (size_of::<Sub32>(), SUPER_BLOCKS),
@@ -170,7 +230,12 @@ impl Layout {
     /// `None` for plain floats.
     pub(crate) const fn of(format: BlockFormat) -> Option<Self> {
         let (bits, scales, zero_point, table) = match format {
-            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => return None,
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 | BlockFormat::F8_E4M3 => return None,
+            BlockFormat::NF4 => (Bits::Four, ScaleKind::Sub16, 0, Some(&NF4)),
+            BlockFormat::I8_ROW => (Bits::Eight, ScaleKind::Row, 128, None),
+            BlockFormat::T2 => (Bits::Trellis(2), ScaleKind::Lone, 128, None),
+            BlockFormat::T3 => (Bits::Trellis(3), ScaleKind::Lone, 128, None),
+            BlockFormat::T4 => (Bits::Trellis(4), ScaleKind::Lone, 128, None),
             BlockFormat::Q8_0 => (Bits::Eight, ScaleKind::Half, 128, None),
             BlockFormat::Q4_0 => (Bits::Four, ScaleKind::Half, 8, None),
             BlockFormat::Q4_1 => (Bits::Four, ScaleKind::HalfMin, 0, None),
@@ -194,7 +259,7 @@ impl Layout {
 
     /// 64-byte lines of their scales.
     pub(crate) const fn scale_lines(&self, tiles: usize, blocks: usize) -> usize {
-        let (bytes, served) = self.scales.record();
+        let (bytes, served) = self.scales.record(blocks);
         (tiles * (blocks / served) * bytes).div_ceil(size_of::<Line>())
     }
 
@@ -233,7 +298,7 @@ pub(crate) struct ScalePlane<'a> {
 
 impl<'a> ScalePlane<'a> {
     pub(crate) fn new(kind: ScaleKind, blocks: usize, lines: &'a [Line]) -> Self {
-        Self { kind, per_tile: blocks / kind.record().1, lines }
+        Self { kind, per_tile: blocks / kind.record(blocks).1, lines }
     }
 
     /// The records of one tile.
@@ -259,6 +324,8 @@ impl<'a> ScalePlane<'a> {
                 let d = bf16_to_f32(self.tile::<Lanes16>(tile)[block].0[lane]);
                 LaneScales { d, sub: None, min: None }
             }
+            ScaleKind::Lone => LaneScales { d: self.tile::<Lone>(tile)[block].0, sub: None, min: None },
+            ScaleKind::Row => LaneScales { d: self.tile::<Lanes32>(tile)[0].0[lane], sub: None, min: None },
             ScaleKind::HalfMin => {
                 let r = &self.tile::<HalfMin>(tile)[block];
                 let min = Some((-f16_to_f32(r.m.0[lane]), [1, 1]));
@@ -320,7 +387,9 @@ mod record {
     }
     records! {
         Lanes16: Half | Brain;
-        Lanes32: ;
+        Lanes8: ;
+        Lanes32: Row;
+        Lone: Lone;
         HalfMin: HalfMin;
         Sub32: Sub32;
         Sub16: Sub16;

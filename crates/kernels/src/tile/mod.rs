@@ -55,10 +55,12 @@ impl<'a> QuantTiles<'a> {
         Self { blocks, quants, scales: ScalePlane::new(layout.scales, blocks, scales) }
     }
 
-    /// One row as f32, (k): the values of [`crate::dequantize`], bit for bit.
-    pub(crate) fn dequantize_row(&self, layout: &Layout, row: usize, out: &mut [f32]) {
+    /// The blocks of one row from `first` on as f32: the values of [`crate::dequantize`], bit for bit; of trellis formats, those before
+    /// the rotation back.
+    pub(crate) fn dequantize_row(&self, layout: &Layout, row: usize, first: usize, out: &mut [f32]) {
         let (tile, lane, lines) = (row / LANES, row % LANES, layout.bits.lines());
         for (block, values) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let block = first + block;
             let quants = &self.quants[(tile * self.blocks + block) * lines..][..lines];
             let scales = self.scales.lane(tile, block, lane);
             for (i, value) in values.iter_mut().enumerate() {
@@ -165,7 +167,7 @@ pub(crate) unsafe fn drive(
         // SAFETY: this function's contract.
         return unsafe { float::drive(isa, w, input.values, tokens, range, target) };
     };
-    let a = input.quantised.tokens();
+    let a = input.quantised.tokens(w.format.form());
     let job = Job { w: QuantTiles::new(&layout, w), a, tokens, range, target };
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -194,7 +196,7 @@ fn cover_scalar(layout: &Layout, job: &Job<'_>) {
 
 fn by_format<K: Kernels>(simd: K, format: BlockFormat, job: &Job<'_>) {
     match format {
-        BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => {
+        BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 | BlockFormat::F8_E4M3 => {
             unreachable!("floats have their own kernels")
         }
         BlockFormat::Q8_0 => cover::<K, format::Q8_0>(simd, job),
@@ -209,6 +211,11 @@ fn by_format<K: Kernels>(simd: K, format: BlockFormat, job: &Job<'_>) {
         BlockFormat::Q6_K => cover::<K, format::Q6_K>(simd, job),
         BlockFormat::IQ4_NL => cover::<K, format::Iq4Nl>(simd, job),
         BlockFormat::MXFP4 => cover::<K, format::Mxfp4>(simd, job),
+        BlockFormat::NF4 => cover::<K, format::Nf4>(simd, job),
+        BlockFormat::I8_ROW => cover::<K, format::I8Row>(simd, job),
+        BlockFormat::T2 => cover::<K, format::T2>(simd, job),
+        BlockFormat::T3 => cover::<K, format::T3>(simd, job),
+        BlockFormat::T4 => cover::<K, format::T4>(simd, job),
     }
 }
 

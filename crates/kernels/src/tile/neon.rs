@@ -12,7 +12,7 @@ use super::simd::Simd;
 use super::{Job, Kernels, kernel};
 use crate::isa::{Neon, NeonDot, NeonI8mm};
 use crate::limits::LANES;
-use crate::matrix::{Lanes16, Line};
+use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// Eight lanes.
 type Ints = [int32x4_t; 2];
@@ -82,6 +82,39 @@ macro_rules! simd_neon {
             fn look_up(self, table: &[u8; 16], a: Ints) -> Ints {
                 let table = unsafe { vld1q_u8(table.as_ptr()) };
                 ints_of(bytes_of(a).map(|a| unsafe { vqtbl1q_u8(table, a) }))
+            }
+            #[inline(always)]
+            fn lines_before(self, line: &Line, part: usize) -> Ints {
+                let (mine, other) = (self.line(line, part), self.line(line, 1 - part));
+                unsafe { [vextq_s32::<3>(other[1], mine[0]), vextq_s32::<3>(mine[0], mine[1])] }
+            }
+            #[inline(always)]
+            fn words_right(self, a: Ints, count: u32) -> Ints {
+                a.map(|a| unsafe {
+                    vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-(count as i32))))
+                })
+            }
+            #[inline(always)]
+            fn words_left(self, a: Ints, count: u32) -> Ints {
+                a.map(|a| unsafe { vshlq_s32(a, vdupq_n_s32(count as i32)) })
+            }
+            #[inline(always)]
+            fn low_halves(self, a: Ints, b: Ints) -> Ints {
+                pairwise(a, b, |a, b| unsafe { vbslq_s32(vdupq_n_u32(0xffff), a, b) })
+            }
+            #[inline(always)]
+            fn even_bytes(self, a: Ints, b: Ints) -> Ints {
+                pairwise(a, b, |a, b| unsafe { vbslq_s32(vdupq_n_u32(0x00ff_00ff), a, b) })
+            }
+            #[inline(always)]
+            fn multiply_halves(self, a: Ints, factor: u16) -> Ints {
+                a.map(|a| unsafe {
+                    vreinterpretq_s32_u16(vmulq_u16(vreinterpretq_u16_s32(a), vdupq_n_u16(factor)))
+                })
+            }
+            #[inline(always)]
+            fn mean_bytes(self, a: Ints, b: Ints) -> Ints {
+                ints_of(pairwise(bytes_of(a), bytes_of(b), |a, b| unsafe { vrhaddq_u8(a, b) }))
             }
             #[inline(always)]
             fn four(self, activations: &[i8; 4]) -> int8x16_t {
@@ -160,6 +193,11 @@ macro_rules! simd_neon {
                 [0, 1].map(|i| unsafe {
                     vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(quarters[2 * part + i].as_ptr())))
                 })
+            }
+            #[inline(always)]
+            fn singles(self, values: &Lanes32, part: usize) -> Floats {
+                let (quarters, _) = values.0.as_chunks::<4>();
+                [0, 1].map(|i| unsafe { vld1q_f32(quarters[2 * part + i].as_ptr()) })
             }
             #[inline(always)]
             fn times(self, a: Floats, b: Floats) -> Floats {

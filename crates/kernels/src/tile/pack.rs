@@ -2,27 +2,51 @@
 
 use half::f16;
 
-use super::layout::{HalfMin, Layout, Record, ScaleKind, Sub16, Sub16Min, Sub32};
-use crate::block::{BlockFormat, SuperBlock, e8m0_half, five_bits, nibbles};
+use super::layout::{HalfMin, Layout, Lone, Record, ScaleKind, Sub16, Sub16Min, Sub32, put_trellis};
+use crate::block::{
+    BlockFormat, ROW_SCALE_BYTES, SuperBlock, e8m0_half, five_bits, nf4_fields, nibbles, row_scale, trellis,
+};
 use crate::limits::{BLOCK, LANES, SUPER_BLOCKS};
-use crate::matrix::{Lanes16, Lanes32, Line};
+use crate::matrix::{Lanes8, Lanes16, Lanes32, Line};
 
 /// Puts a (rows, k) tensor into `lines`, which are zero and as long as the packed matrix.
 pub(crate) fn pack(format: BlockFormat, rows: usize, k: usize, bytes: &[u8], lines: &mut [Line]) {
     let row_bytes = bytes.len() / rows;
-    let sources = bytes.chunks_exact(row_bytes).enumerate();
+    let sources = bytes.chunks_exact(row_bytes.max(1)).enumerate();
     let Some(layout) = Layout::of(format) else {
         for (row, source) in sources {
             pack_floats(format, row, k, source, lines);
+        }
+        if format == BlockFormat::F8_E4M3 {
+            let scales = &mut Lanes32::view_mut(lines)[float_lines(format, rows, k)..];
+            for (row, source) in bytes.chunks_exact(row_bytes).enumerate() {
+                scales[row / LANES].0[row % LANES] = row_scale(source);
+            }
         }
         return;
     };
     let blocks = k / BLOCK;
     let (quants, scales) = lines.split_at_mut(layout.quant_lines(rows.div_ceil(LANES), blocks));
     let mut planes = Planes { layout, blocks, quants, scales };
+    if let Some(bits) = format.trellis_bits() {
+        for (index, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+            Lone::view_mut(planes.scales)[index].0 = trellis::scale(block);
+            let lines = &mut planes.quants[index * layout.bits.lines()..(index + 1) * layout.bits.lines()];
+            put_trellis(bits, lines, &block[2..]);
+        }
+        return;
+    }
     for (row, source) in sources {
+        let source = if format == BlockFormat::I8_ROW {
+            Lanes32::view_mut(planes.scales)[row / LANES].0[row % LANES] = row_scale(source);
+            &source[ROW_SCALE_BYTES..]
+        } else {
+            source
+        };
         for (i, block) in source.chunks_exact(format.block_bytes()).enumerate() {
-            if format.block() == BLOCK {
+            if format == BlockFormat::I8_ROW {
+                planes.put_quants(row, i, &std::array::from_fn(|i| block[i] ^ 0x80));
+            } else if format.block() == BLOCK {
                 planes.put_block(format, row, i, block);
             } else {
                 planes.put_super_block(format, row, i, block);
@@ -31,12 +55,22 @@ pub(crate) fn pack(format: BlockFormat, rows: usize, k: usize, bytes: &[u8], lin
     }
 }
 
+/// Lines of the values of a float format: those of the scales, if it has any, follow.
+pub(crate) fn float_lines(format: BlockFormat, rows: usize, k: usize) -> usize {
+    (rows.div_ceil(LANES) * LANES * k * format.block_bytes()).div_ceil(size_of::<Line>())
+}
+
 fn pack_floats(format: BlockFormat, row: usize, k: usize, source: &[u8], lines: &mut [Line]) {
     let (tile, lane) = (row / LANES, row % LANES);
     if format == BlockFormat::F32 {
         let lanes = &mut Lanes32::view_mut(lines)[tile * k..(tile + 1) * k];
         for (to, from) in lanes.iter_mut().zip(source.as_chunks().0) {
             to.0[lane] = f32::from_le_bytes(*from);
+        }
+    } else if format == BlockFormat::F8_E4M3 {
+        let lanes = &mut Lanes8::view_mut(lines)[tile * k..(tile + 1) * k];
+        for (to, from) in lanes.iter_mut().zip(&source[ROW_SCALE_BYTES..]) {
+            to.0[lane] = *from;
         }
     } else {
         let lanes = &mut Lanes16::view_mut(lines)[tile * k..(tile + 1) * k];
@@ -84,6 +118,9 @@ impl Planes<'_> {
 
     /// A super-block of 256 values.
     fn put_super_block(&mut self, format: BlockFormat, row: usize, index: usize, bytes: &[u8]) {
+        if format == BlockFormat::NF4 {
+            return self.put_nf4(row, index, bytes);
+        }
         let source = match format {
             BlockFormat::Q2_K => SuperBlock::read_q2(bytes),
             BlockFormat::Q3_K => SuperBlock::read_q3(bytes),
@@ -123,4 +160,23 @@ impl Planes<'_> {
             }
         }
     }
+
+    /// NF4's scales serve two blocks of 32 each.
+    fn put_nf4(&mut self, row: usize, index: usize, bytes: &[u8]) {
+        let (d, scales, quants) = nf4_fields(bytes);
+        for (i, quants) in quants.as_chunks::<BLOCK>().0.iter().enumerate() {
+            self.put_quants(row, index * SUPER_BLOCKS + i, quants);
+        }
+        let at = row / LANES * (self.blocks / SUPER_BLOCKS) + index;
+        let record = &mut Sub16::view_mut(self.scales)[at];
+        record.d.0[row % LANES] = f16::from_f32(d).to_bits();
+        for (j, to) in record.scales.iter_mut().enumerate() {
+            to[row % LANES] = scales[j / (record_scales() / scales.len())];
+        }
+    }
+}
+
+/// Scales of a [`Sub16`].
+const fn record_scales() -> usize {
+    2 * SUPER_BLOCKS
 }

@@ -25,7 +25,9 @@ pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize)
             let minimum = |m: f32, acc: f32| m.mul_add(scale * (totals[0] + totals[1]) as f32, acc);
             let (sub, min) = (scales.sub.unwrap_or([1, 1]), scales.min.unwrap_or((0.0, [0, 0])));
             *acc = match layout.scales {
-                ScaleKind::Half | ScaleKind::Brain => join(sums[0] + sums[1], scales.d, *acc),
+                ScaleKind::Half | ScaleKind::Brain | ScaleKind::Lone | ScaleKind::Row => {
+                    join(sums[0] + sums[1], scales.d, *acc)
+                }
                 ScaleKind::HalfMin => minimum(-min.0, join(sums[0] + sums[1], scales.d, *acc)),
                 ScaleKind::Sub32 => {
                     let acc = join(sums[0] + sums[1], scales.d * sub[0] as f32, *acc);

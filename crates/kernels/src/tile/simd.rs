@@ -5,7 +5,7 @@
 //! proof that they may be called.
 
 use crate::limits::{BLOCK, LANES};
-use crate::matrix::{Lanes16, Line};
+use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// Register operations of one instruction set. All are exact or correctly rounded: every set gives the same bits.
 pub(crate) trait Simd: Copy {
@@ -37,6 +37,21 @@ pub(crate) trait Simd: Copy {
     fn byte(self, value: u8) -> Self::Int;
     /// `table[b]` for every byte b < 16.
     fn look_up(self, table: &[u8; 16], a: Self::Int) -> Self::Int;
+
+    /// As [`Simd::line`], for each lane the four bytes of the lane before it in the line; the last one's for the first.
+    fn lines_before(self, line: &Line, part: usize) -> Self::Int;
+    /// Shifts each lane by `count ≤ 16` bits towards the low end.
+    fn words_right(self, a: Self::Int, count: u32) -> Self::Int;
+    /// As [`Simd::words_right`], towards the high end.
+    fn words_left(self, a: Self::Int, count: u32) -> Self::Int;
+    /// The lower half of each lane of `a`, the upper half of `b`.
+    fn low_halves(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The first and third byte of each lane of `a`, the others of `b`.
+    fn even_bytes(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low 16 bits of the product of each half of a lane with `factor`.
+    fn multiply_halves(self, a: Self::Int, factor: u16) -> Self::Int;
+    /// `(a + b + 1) / 2` of unsigned bytes.
+    fn mean_bytes(self, a: Self::Int, b: Self::Int) -> Self::Int;
 
     fn four(self, activations: &[i8; 4]) -> Self::Four;
     /// `sum + Σ weight · activation` over the four bytes of each lane; weights are u8 (or i8, as [`Simd::SIGNED`] says),
@@ -76,6 +91,7 @@ pub(crate) trait Simd: Copy {
     fn halves(self, values: &Lanes16, part: usize) -> Self::Float;
     /// Brain floats to singles, exact.
     fn brains(self, values: &Lanes16, part: usize) -> Self::Float;
+    fn singles(self, values: &Lanes32, part: usize) -> Self::Float;
     fn times(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a · b + c`, rounded once.
     fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;

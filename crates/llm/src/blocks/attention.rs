@@ -24,7 +24,8 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
     let (values, quantised) = (&mut buffers.between[..], &mut buffers.between_quantised);
     let tap = pass.tap.map(|tap| (tap, index));
 
-    buffers.quantised.quantize(isa, pool, normed, tokens, embedding);
+    let readers = [weights.query.reader(), weights.key.reader(), weights.value.reader()];
+    buffers.quantised.prepare(isa, pool, normed, (tokens, embedding), &readers);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(normed, &buffers.quantised);
     let three = [
@@ -73,7 +74,7 @@ pub(super) fn attention(pass: Pass<'_>, index: usize, buffers: &mut Buffers, seq
         );
         profiler.lap("attention", || attention_work(query_length, spec.window, position, rows.len()));
     }
-    buffers.quantised.quantize(isa, pool, attended, tokens, query_length);
+    buffers.quantised.prepare(isa, pool, attended, (tokens, query_length), &[weights.output.reader()]);
     profiler.lap("quantize", || Work::NONE);
     let input = Input::new(attended, &buffers.quantised);
     let one = [Product { name: "attn_output", linear: &weights.output, out: projected }];

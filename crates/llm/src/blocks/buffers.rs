@@ -1,6 +1,6 @@
 //! Activations of one batch.
 
-use ganglion_kernels::ActivationBuffer;
+use ganglion_kernels::{ActivationBuffer, Forms};
 
 use crate::config::Config;
 use crate::profile::Profiler;
@@ -24,12 +24,13 @@ macro_rules! buffers {
         }
 
         impl Buffers {
-            pub(crate) fn new(config: &Config, batch: usize) -> Self {
+            /// `forms`: those that the model's matrices read.
+            pub(crate) fn new(config: &Config, forms: Forms, batch: usize) -> Self {
                 let choices = batch * config.experts.used;
                 Self {
                     $($name: vec![0.0; batch * $length(config)],)*
-                    quantised: ActivationBuffer::new(batch, widest_input(config)),
-                    between_quantised: ActivationBuffer::new(batch, config.factor_rank),
+                    quantised: ActivationBuffer::with_forms(batch, widest_input(config), forms),
+                    between_quantised: ActivationBuffer::with_forms(batch, config.factor_rank, forms),
                     choices: vec![(0, 0.0); choices],
                     members: Vec::with_capacity(if choices == 0 { 0 } else { batch }),
                     profiler: Profiler::off(),
@@ -37,12 +38,12 @@ macro_rules! buffers {
             }
 
             /// Bytes that [`Buffers::new`] allocates.
-            pub(crate) fn size_bytes(config: &Config, batch: usize) -> usize {
+            pub(crate) fn size_bytes(config: &Config, forms: Forms, batch: usize) -> usize {
                 let values: usize = [$($length(config)),*].iter().sum();
                 let members = config.experts.used + usize::from(config.experts.used > 0);
                 batch * (values * size_of::<f32>() + members * size_of::<(u32, f32)>())
-                    + ActivationBuffer::scratch_bytes(batch, widest_input(config))
-                    + ActivationBuffer::scratch_bytes(batch, config.factor_rank)
+                    + ActivationBuffer::scratch_bytes(batch, widest_input(config), forms)
+                    + ActivationBuffer::scratch_bytes(batch, config.factor_rank, forms)
             }
         }
     };

@@ -7,7 +7,7 @@
 
 use ganglion_kernels::{Input, Matrix, add_scaled, matmul, sigmoid, softmax};
 
-use super::feed_forward::{Inner, dense};
+use super::feed_forward::{Inner, dense, readers};
 use super::linear::Between;
 use super::{Buffers, Pass};
 use crate::profile::Work;
@@ -32,7 +32,7 @@ fn choose(pass: Pass<'_>, weights: &Experts<Matrix, Vec<f32>>, buffers: &mut Buf
     let (length, experts) = (config.embedding_length, config.experts);
     let normed = &buffers.normed[..tokens * length];
     let router = &mut buffers.router[..tokens * experts.count];
-    buffers.quantised.quantize(model.isa, &model.pool, normed, tokens, length);
+    buffers.quantised.prepare(model.isa, &model.pool, normed, (tokens, length), &[&weights.router]);
     let input = Input::new(normed, &buffers.quantised);
     matmul(model.isa, &model.pool, &input, &mut [(&weights.router, &mut *router)]);
     for (shares, chosen) in
@@ -92,7 +92,7 @@ fn routed(
     for (row, (token, _)) in gathered.chunks_exact_mut(length).zip(members.iter()) {
         row.copy_from_slice(&normed[*token as usize * length..][..length]);
     }
-    quantised.quantize(model.isa, &model.pool, gathered, count, length);
+    quantised.prepare(model.isa, &model.pool, gathered, (count, length), &readers(weights));
     profiler.lap("expert gather", || Work::NONE);
     dense(model, weights, gathered, Inner { gate, up, quantised, between, profiler: &mut *profiler }, out);
     for (row, (token, share)) in out.chunks_exact(length).zip(members.iter()) {
@@ -110,7 +110,9 @@ fn shared(pass: Pass<'_>, weights: &SharedExpert<Matrix, Vec<f32>>, buffers: &mu
     let between = Between { values, quantised: between, tap: None };
     let (normed, out) = (&normed[..tokens * length], &mut out[..tokens * length]);
     let weight = &mut router[..tokens];
-    quantised.quantize(model.isa, &model.pool, normed, tokens, length);
+    let [first, second] = readers(&weights.dense);
+    let all = [&weights.gate, first, second];
+    quantised.prepare(model.isa, &model.pool, normed, (tokens, length), &all);
     matmul(model.isa, &model.pool, &Input::new(normed, quantised), &mut [(&weights.gate, &mut *weight)]);
     profiler.lap("shared gate", || Work::products(&[&weights.gate], tokens));
     dense(

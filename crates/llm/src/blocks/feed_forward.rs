@@ -18,18 +18,19 @@ pub(super) fn feed_forward(
     let length = pass.tokens * pass.model.config().embedding_length;
     let Buffers { normed, projected, gate, up, quantised, between, between_quantised, profiler, .. } =
         buffers;
-    quantised.quantize(
-        pass.model.isa,
-        &pass.model.pool,
-        &normed[..length],
-        pass.tokens,
-        pass.model.config().embedding_length,
-    );
+    let shape = (pass.tokens, pass.model.config().embedding_length);
+    quantised.prepare(pass.model.isa, &pass.model.pool, &normed[..length], shape, &readers(weights));
     profiler.lap("quantize", || Work::NONE);
     let tap = pass.tap.map(|tap| (tap, index));
     let between = Between { values: between, quantised: between_quantised, tap };
     let inner = Inner { gate, up, quantised, between, profiler };
     dense(pass.model, weights, &normed[..length], inner, &mut projected[..length]);
+}
+
+/// The matrices that read the part's input.
+pub(super) fn readers(weights: &Dense<Matrix, Vec<f32>>) -> [&Matrix; 2] {
+    let up = weights.up.reader();
+    [weights.gate.as_ref().map_or(up, |gate| gate.reader()), up]
 }
 
 /// Scratch of [`dense`]. `quantised` already holds its input.
@@ -75,7 +76,7 @@ pub(super) fn dense(
         }
     };
     inner.profiler.lap("activation", || Work::NONE);
-    inner.quantised.quantize(isa, pool, activated, tokens, length);
+    inner.quantised.prepare(isa, pool, activated, (tokens, length), &[weights.down.reader()]);
     inner.profiler.lap("quantize", || Work::NONE);
     let input = Input::new(activated, inner.quantised);
     let one = [Product { name: "ffn_down", linear: &weights.down, out: &mut *out }];

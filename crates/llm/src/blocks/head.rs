@@ -13,7 +13,7 @@ pub(crate) fn norm_for_head(model: &Model, index: usize, buffers: &mut Buffers) 
     let Buffers { hidden, normed, quantised, .. } = buffers;
     let normed = &mut normed[..length];
     norm(model, &model.weights.output_norm, &hidden[index * length..(index + 1) * length], normed);
-    quantised.quantize(model.isa, &model.pool, normed, 1, length);
+    quantised.prepare(model.isa, &model.pool, normed, (1, length), &[model.head()]);
 }
 
 /// What the head's matrix reads after [`norm_for_head`].

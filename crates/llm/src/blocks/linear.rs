@@ -54,7 +54,7 @@ pub(super) fn products<const N: usize>(
             if let Some((tap, layer)) = between.tap {
                 tap(layer, Reader::Second(name), inner);
             }
-            between.quantised.quantize(isa, pool, inner, tokens, linear.matrix.k());
+            between.quantised.prepare(isa, pool, inner, (tokens, linear.matrix.k()), &[&linear.matrix]);
             let input = Input::new(inner, between.quantised);
             matmul(isa, pool, &input, &mut [(&linear.matrix, &mut **out)]);
         }

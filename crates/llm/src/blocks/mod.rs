@@ -20,7 +20,7 @@ use crate::model::Model;
 use crate::profile::Work;
 use crate::sequence::Sequence;
 use crate::session::Part;
-use crate::tensors::{FeedForward, Norm};
+use crate::tensors::{FACTORED, FIRST, FeedForward, Norm, SECOND};
 
 /// The tokens that one evaluation covers.
 #[derive(Clone, Copy)]
@@ -49,6 +49,31 @@ pub enum Reader {
     Down,
     /// The second factor of the matrix of this name (`attn_q`): (tokens, rank). Not told of mixtures of experts.
     Second(&'static str),
+}
+
+impl Reader {
+    /// Every reader of whole matrices, in the order in which a layer's activations come.
+    pub const ALL: [Self; 4] = [Self::QueryKeyValue, Self::AttentionOutput, Self::FeedForward, Self::Down];
+
+    /// Who reads through a tensor, by its name without the layer: `attn_q.weight`.
+    pub fn of_tensor(name: &str) -> Option<Self> {
+        if let Some(name) = name.strip_suffix(SECOND) {
+            return FACTORED.into_iter().find(|known| *known == name).map(Self::Second);
+        }
+        let whole = name.strip_suffix(FIRST).map(|name| format!("{name}.weight"));
+        Some(match whole.as_deref().unwrap_or(name) {
+            "attn_q.weight" | "attn_k.weight" | "attn_v.weight" | "attn_qkv.weight" => Self::QueryKeyValue,
+            "attn_output.weight" => Self::AttentionOutput,
+            "ffn_gate.weight"
+            | "ffn_up.weight"
+            | "ffn_gate_exps.weight"
+            | "ffn_up_exps.weight"
+            | "ffn_gate_shexp.weight"
+            | "ffn_up_shexp.weight" => Self::FeedForward,
+            "ffn_down.weight" => Self::Down,
+            _ => return None,
+        })
+    }
 }
 
 /// Is told a layer, who reads, and what is read.

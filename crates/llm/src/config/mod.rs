@@ -3,12 +3,13 @@
 mod keys;
 mod rope;
 
-use ganglion_gguf::Header;
+use ganglion_gguf::{Header, OptionalExt};
 
 pub(crate) use keys::{Keys, refuse};
 pub(crate) use rope::Ropes;
 
 use crate::arch::{self, Design, Mixture, NormKind, NormPlace, Positions, Residual};
+use crate::blocks::Reader;
 use crate::error::{LlmError, Result};
 use crate::limits;
 use crate::tensors::FIRST;
@@ -48,6 +49,8 @@ pub struct Config {
     pub experts: ExpertConfig,
     /// What differs from layer to layer: (layer_count).
     pub layers: Vec<LayerSpec>,
+    /// [`Config::ACTIVATION_SCALES`]: fixed scales of what I8_ROW matrices read, by layer and [`Reader`]; 0: one for each token.
+    pub activation_scales: Vec<[f32; Reader::ALL.len()]>,
     /// Highest rank of the matrices that the file holds in two factors; 0: it holds none.
     pub factor_rank: usize,
     /// Which parts a layer has, and how they are joined.
@@ -90,6 +93,18 @@ const WITHOUT_CODE: [&str; 6] = [
 ];
 
 impl Config {
+    /// Key of an f32 array, four values a layer, in the order of [`Reader::ALL`].
+    pub const ACTIVATION_SCALES: &str = "ganglion.activation_scales";
+
+    /// The fixed scale of what a tensor reads.
+    pub(crate) fn activation_scale(&self, tensor: &str) -> Option<f32> {
+        let (layer, part) = tensor.strip_prefix("blk.")?.split_once('.')?;
+        let scales = self.activation_scales.get(layer.parse::<usize>().ok()?)?;
+        let reader = Reader::of_tensor(part)?;
+        let index = Reader::ALL.iter().position(|known| *known == reader)?;
+        Some(scales[index]).filter(|scale| *scale > 0.0)
+    }
+
     /// Reads and checks the hyperparameters of a file.
     ///
     /// # Errors
@@ -126,12 +141,18 @@ impl Config {
             embedding_scale: if design.scale_embedding { (embedding_length as f32).sqrt() } else { 1.0 },
             experts: experts(&keys, design.mixture, feed_forward_length)?,
             layers: layers(&keys, &design, &ropes, layer_count)?,
+            activation_scales: activation_scales(header, layer_count)?,
             factor_rank: factor_rank(header),
             design,
             ropes,
         };
         (architecture.adjust)(&keys, &mut config)?;
         Ok(config)
+    }
+
+    /// Whether `ffn_up` holds the gate's matrix too, above its own.
+    pub fn is_gate_fused(&self) -> bool {
+        self.design.gate == arch::Gate::Fused
     }
 
     /// Values of all query heads of a token.
@@ -244,5 +265,18 @@ fn vocab_size(header: &Header, embedding_length: usize) -> Result<usize> {
             found: shape.clone(),
             expected: vec![embedding_length as u64, limits::VOCAB_MAX as u64],
         }),
+    }
+}
+
+fn activation_scales(header: &Header, layers: usize) -> Result<Vec<[f32; Reader::ALL.len()]>> {
+    let key = Config::ACTIVATION_SCALES;
+    let Some(found) = header.get_f32_array(key).optional()? else { return Ok(Vec::new()) };
+    let (scales, rest) = found.as_chunks();
+    if scales.len() != layers || !rest.is_empty() {
+        return Err(refuse(key, format!("{} values", found.len()), format!("{} a layer", Reader::ALL.len())));
+    }
+    match found.iter().find(|scale| !scale.is_finite() || **scale < 0.0) {
+        Some(scale) => Err(refuse(key, scale, "positive numbers, or 0 for a scale of each token's own")),
+        None => Ok(scales.to_vec()),
     }
 }

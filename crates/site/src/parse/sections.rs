@@ -87,7 +87,7 @@ pub(super) fn read_guard<'t>(
     let Some(mut fields) = section(root, "guard", report) else { return (guard, None) };
     guard.period_ms = fields.count("period_ms", PERIOD_MS, guard.period_ms, report);
     guard.deadline_ms = fields.count("deadline_ms", TIME_MS, guard.deadline_ms, report);
-    let timeout_default = guard.deadline_ms.saturating_mul(5).min(TIME_MS.1);
+    let timeout_default = GuardSpec::brain_timeout_default_ms(guard.deadline_ms);
     guard.brain_timeout_ms = fields.count("brain_timeout_ms", TIME_MS, timeout_default, report);
     if guard.brain_timeout_ms < guard.deadline_ms
         && let Some(item) = fields.item("brain_timeout_ms")

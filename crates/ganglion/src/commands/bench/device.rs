@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shapes.sort_unstable();
         shapes.dedup();
     }
-    let device = measure(&shapes, &BlockFormat::ALL, arguments.threads)?;
+    let device = measure(&shapes, &BlockFormat::GGML, arguments.threads)?;
     if let Some(file) = &arguments.json {
         let text = format!("{:#}\n", to_json(&device));
         std::fs::write(file, text).with_context(|| file.display().to_string())?;
@@ -104,7 +104,7 @@ pub fn measure(shapes: &[(usize, usize)], formats: &[BlockFormat], threads: usiz
     drop(probe);
     let terminal = std::io::stderr().is_terminal();
     for (index, format) in formats.iter().enumerate() {
-        for (rows, columns) in shapes.iter().filter(|shape| shape.1.is_multiple_of(format.block())) {
+        for (rows, columns) in shapes.iter().filter(|shape| format.matrix_bytes(shape.0, shape.1).is_some()) {
             if terminal {
                 eprint!("\r{} of {} types: {format}, {rows} × {columns}          ", index + 1, formats.len());
             }
@@ -170,8 +170,12 @@ fn noise(seed: u64) -> impl Iterator<Item = f32> {
     (seed..).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 2003).map(|v| v as f32 / 1001.0 - 1.0)
 }
 
-/// The bytes of a matrix whose rows are all alike: speed does not depend on the values.
+/// The bytes of a matrix whose rows are all alike, or zeros where a format needs more than a row: speed does not depend on the
+/// values.
 fn stored(format: BlockFormat, rows: usize, columns: usize) -> Result<Vec<u8>> {
+    if !format.is_blockwise() {
+        return Ok(vec![0; format.matrix_bytes(rows, columns).context("whole blocks")?]);
+    }
     let row: Vec<f32> = noise(1).take(columns).collect();
     let mut bytes = vec![0; format.size_bytes(columns).context("whole blocks")?];
     quantize(format, &row, &mut bytes)?;
@@ -308,6 +312,8 @@ mod tests {
 
     #[test]
     fn a_profile_is_read_as_it_was_written() {
+        let all = measure(&[(256, 256)], &BlockFormat::ALL, 1).unwrap();
+        assert_eq!(all.formats(), BlockFormat::ALL);
         let formats = [BlockFormat::Q8_0, BlockFormat::Q4_K, BlockFormat::F32];
         let device = measure(&[(64, 96), (32, 256)], &formats, 1).unwrap();
         // Rows of 96 are no whole blocks of Q4_K.

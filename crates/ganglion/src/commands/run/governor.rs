@@ -95,8 +95,9 @@ impl Work {
             ));
             return;
         }
-        self.supervisor.want(level);
+        // Said before it can answer.
         self.say(&format!("{why}; the model's variant {name} is being started"));
+        self.supervisor.want(level);
     }
 
     fn say(&self, text: &str) {

@@ -100,7 +100,7 @@ impl Work {
             if self.inbox.take_reload() {
                 match self.reload(print) {
                     Ok(Some(after)) => print = after,
-                    Ok(None) => self.say("the site file is as it was"),
+                    Ok(None) => self.inbox.tell_guard(News::Note(Notice::unchanged())),
                     Err(error) => {
                         let text = format!("{error:#}");
                         eprintln!("reload refused: {text}");

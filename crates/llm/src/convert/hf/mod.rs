@@ -262,7 +262,8 @@ fn with_format(target: Target, folder: &Folder, asked: Option<BlockFormat>) -> R
 /// The type, or the smallest simpler one whose blocks fill rows of `columns`.
 fn fitting(format: BlockFormat, columns: usize) -> BlockFormat {
     let candidates = [format, BlockFormat::Q8_0];
-    let fits = |candidate: &BlockFormat| columns.is_multiple_of(candidate.block());
+    let fits =
+        |candidate: &BlockFormat| candidate.is_blockwise() && columns.is_multiple_of(candidate.block());
     candidates.into_iter().find(fits).unwrap_or(BlockFormat::F16)
 }
 
@@ -287,5 +288,6 @@ fn file_type(targets: &[(Target, BlockFormat)]) -> Option<u32> {
         BlockFormat::IQ4_NL => 25,
         BlockFormat::Bf16 => 32,
         BlockFormat::MXFP4 => 38,
+        own => tensor_type(*own).id(),
     })
 }

@@ -27,6 +27,7 @@ use super::folder::Folder;
 use super::plan::{Origin, Plan, Target};
 use crate::config::Config;
 use crate::error::{LlmError, Result};
+use crate::tensors::FIRST;
 
 /// How to write a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,9 @@ impl<'a> FolderExport<'a> {
         };
         let config = Config::from_header(gguf.header())?;
         crate::tensors::check_tensors(gguf.header(), &config)?;
+        if let Some(info) = gguf.tensors().iter().find(|info| info.name.ends_with(FIRST)) {
+            return Err(LlmError::Factors { tensor: info.name.clone() });
+        }
         let (class, mut map) = settings::settings(gguf, &config)?;
         map.insert("torch_dtype".to_owned(), name.into());
         let family = FAMILIES.iter().find(|family| family.class == class);

@@ -209,13 +209,15 @@ fn gemma(fields: &mut Fields<'_>, window: Option<usize>) {
     let config = fields.config;
     let scalar = f64::from(config.attention_scale).powi(-2);
     // The scale was a root once; what it was the root of is nearly always a whole number.
-    let scalar = if (scalar - scalar.round()).abs() < 1e-3 { scalar.round() } else { scalar };
+    // Newer versions of transformers take no other.
+    let whole = (scalar - scalar.round()).abs() < 1e-3;
+    let scalar: Value = if whole { (scalar.round() as u64).into() } else { scalar.into() };
     let cap = |cap: Option<f32>| cap.map_or(Value::Null, number);
     let (attention, last) = (cap(config.attention_softcap), cap(config.final_softcap));
     fields.set([
         ("hidden_activation", "gelu_pytorch_tanh".into()),
         ("attention_bias", false.into()),
-        ("query_pre_attn_scalar", scalar.into()),
+        ("query_pre_attn_scalar", scalar),
         ("attn_logit_softcapping", attention),
         ("final_logit_softcapping", last),
     ]);
