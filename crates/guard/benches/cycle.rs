@@ -220,6 +220,7 @@ impl Port for Busy {
             dry_run: false,
             stream: false,
             command: None,
+            others: 0,
         })
     }
 

@@ -170,6 +170,7 @@ fn step(guard: &mut Guard, letter: &Letter) -> Did {
         dry_run: false,
         stream: false,
         command: None,
+        others: 0,
     };
     let input = Input {
         tags: &[TagSample::good(letter.heat, now)],

@@ -412,6 +412,9 @@ impl Guard {
     /// The step of a verified plan: the same checks as for the brain's answers. While the rule controller is in control it
     /// is the sole writer; the safe command, with which a mission ends that has failed, goes out even then.
     fn accept_step(&mut self, request: &Request, command: &Command) {
+        if request.others < self.counters.others {
+            return self.refuse(request, reason!("somebody else's command has gone to the plant since"));
+        }
         if command == self.safe.get() {
             return self.answer_by_safe(request, reason!("asked for by the {}", request.source.as_str()));
         }
@@ -500,6 +503,7 @@ impl Guard {
             self.outputs.note_safe(epoch);
         }
         self.counters.actuated += 1;
+        self.counters.others += u64::from(request.source != Source::Mission);
         self.actuation =
             Some(Actuation { approved, outcome, epoch: event.epoch, request: request.id, time_us: self.now });
         true

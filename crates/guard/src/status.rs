@@ -57,6 +57,9 @@ pub struct Request {
     /// What is to be done, where that is known already: the step of a verified plan. It is judged like a decision of the
     /// brain's, which is not asked.
     pub command: Option<Command>,
+    /// With a `command`: how many [`others`](Counters::others) its sender knows of. One that was made before somebody else had
+    /// a command sent is refused.
+    pub others: u64,
 }
 
 impl Request {
@@ -72,6 +75,7 @@ impl Request {
             dry_run,
             stream: false,
             command: None,
+            others: 0,
         }
     }
 }
@@ -308,6 +312,8 @@ pub struct Counters {
     pub events: u64,
     /// Commands handed to the driver.
     pub actuated: u64,
+    /// Those of them that no mission asked for.
+    pub others: u64,
     /// Verdicts: approved.
     pub approved: u64,
     /// Verdicts: clamped.

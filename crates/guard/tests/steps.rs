@@ -6,7 +6,9 @@ use ganglion_guard::*;
 use ganglion_site::Outcome;
 
 fn step(bench: &Bench, json: &str) -> Request {
-    Request { source: Source::Mission, command: Some(command(&bench.site, json)), ..request(7, "warm it") }
+    let others = bench.guard.status().counters.others;
+    let command = Some(command(&bench.site, json));
+    Request { source: Source::Mission, command, others, ..request(7, "warm it") }
 }
 
 const WARM: &str = r#"{"action":"set_temperature","celsius":21.5}"#;
@@ -139,4 +141,21 @@ fn commands_of_plans_may_be_kept_for_plans() {
         assert!(bench.go(Some(step(&bench, WARM)), &[], None).actuation.is_some());
         assert!(bench.ask(r#"{"action":"set_fan","room":"office","percent":10}"#).actuation.is_some());
     }
+}
+
+#[test]
+fn a_step_that_was_made_before_somebody_elses_command_is_not_sent_over_it() {
+    let mut bench = Bench::running();
+    let (warm, safe) = (step(&bench, WARM), step(&bench, SAFE));
+    assert!(bench.ask(r#"{"action":"set_temperature","celsius":18}"#).actuation.is_some());
+    for late in [warm, safe] {
+        let got = bench.go(Some(late), &[], None);
+        let why = got.decisions()[0].reason;
+        assert!(got.actuation.is_none() && why.as_str().contains("somebody else's command"), "{got:?}");
+        assert!(!refused_for_now(why.as_str()));
+    }
+    // Its own steps do not count.
+    let warm = step(&bench, WARM);
+    assert!(bench.go(Some(warm), &[], None).actuation.is_some());
+    assert!(bench.go(Some(warm), &[], None).actuation.is_some());
 }

@@ -130,6 +130,7 @@ impl Plant {
             dry_run: pick(32, 9) == 0,
             stream: false,
             command: None,
+            others: 0,
         });
         let operators =
             [OperatorCommand::Reset, OperatorCommand::Start, OperatorCommand::Clear, OperatorCommand::Abort];

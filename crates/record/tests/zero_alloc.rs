@@ -70,6 +70,7 @@ fn no_recorded_cycle_touches_the_heap() {
             dry_run: false,
             stream: true,
             command: None,
+            others: 0,
         });
         let input = Input {
             tags: &samples,

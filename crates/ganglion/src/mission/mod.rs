@@ -158,6 +158,8 @@ const SLACK_S: f64 = 5.0;
 const REFUSED_S_MAX: u64 = 120;
 /// Between two tries.
 const RETRY_S: u64 = 1;
+/// Between two tries of the safe command.
+const SAFE_RETRY_S: f64 = 0.1;
 
 /// One mission at a time.
 pub struct Agent<'a, H> {
@@ -218,9 +220,13 @@ impl<'a, H: Hands> Agent<'a, H> {
         let safe = self.hands.site().safe;
         let begun_us = self.hands.now_us();
         loop {
-            match self.hands.act(&safe) {
+            let sent = self.hands.act(&safe);
+            let tried_us = self.hands.now_us();
+            match sent {
                 Err(refused) if refused.for_now && self.seconds_since(begun_us) < SLACK_S => {
-                    self.hands.pause()
+                    while self.seconds_since(tried_us) < SAFE_RETRY_S {
+                        self.hands.pause();
+                    }
                 }
                 sent => return sent,
             }
@@ -385,9 +391,11 @@ impl<'a, H: Hands> Agent<'a, H> {
             }
             // A plant that was on its own has made itself safe, and that looks like the end of a step.
             if self.hands.link_losses() != losses {
-                return Ok(StepEnd::Failed(format!(
-                    "the plant was lost while step {number} {name} was under way"
-                )));
+                let why = format!("the plant was lost while step {number} {name} was under way");
+                self.go(self.state, &why, None);
+                let lost_us = self.hands.now_us();
+                self.wait_for_readings(lost_us, before)?;
+                return Ok(StepEnd::Failed(why));
             }
             let now = self.hands.readings(begun_us);
             if let Err(violation) = self.planner.checker().watch(&now, step, from) {
@@ -415,14 +423,27 @@ impl<'a, H: Hands> Agent<'a, H> {
         let stopped_us =
             sent.map_err(|refused| Failure(format!("{why}; and no safe command: {}", refused.why)))?;
         self.go(self.state, &format!("{why}; the safe command was sent"), None);
-        let all = |now: &Start| {
+        self.wait_for_readings(stopped_us, before)?;
+        Ok(why)
+    }
+
+    /// Waits until what was read `before` is read again, and the guard takes commands; a tag that stays away is left to the check.
+    fn wait_for_readings(&mut self, since_us: u64, before: &Start) -> Result<(), Failure> {
+        let again = |now: &Start| {
             now.tags.iter().zip(&before.tags).all(|(now, before)| now.is_some() || before.is_none())
         };
-        while !all(&self.hands.readings(stopped_us)) && self.seconds_since(stopped_us) < SLACK_S {
-            self.check_rank()?;
+        // The guard needs a cycle to notice a loss; only time in Execute counts.
+        let patience_s = SLACK_S + 3.0 * f64::from(self.site.guard.period_ms) / 1000.0;
+        let mut waited_s = 0.0;
+        loop {
+            self.wait_for_execute()?;
+            if again(&self.hands.readings(since_us)) || waited_s > patience_s {
+                return Ok(());
+            }
+            let begun_us = self.hands.now_us();
             self.hands.pause();
+            waited_s += self.seconds_since(begun_us);
         }
-        Ok(why)
     }
 
     /// Whether the plant says so, with readings from after the command; where it has nothing to say, whether the time is up.

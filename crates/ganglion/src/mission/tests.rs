@@ -22,6 +22,8 @@ struct Bench {
     at: Vec<(usize, Event)>,
     refuse_next: bool,
     losses: u64,
+    /// Until then nothing is read; the guard notices a tick later.
+    lost_until_us: u64,
     refusals: u32,
 }
 
@@ -36,7 +38,7 @@ enum Event {
     /// The robot is told to stop by somebody else.
     Halt,
     /// Another policy is taken over: the battery's limit, and what is safe.
-    Reload(f64, Command),
+    Reload(f64, Box<Command>),
     /// Its watchdog trips: it stops by itself, and the guard holds for a while.
     Lose,
 }
@@ -59,6 +61,7 @@ impl Bench {
             at,
             refuse_next: false,
             losses: 0,
+            lost_until_us: 0,
             refusals: 0,
         }
     }
@@ -124,12 +127,12 @@ impl Hands for Bench {
                 Event::Reload(lo, safe) => {
                     let mut site = Site::clone(&self.site);
                     site.limits.iter_mut().for_each(|limit| limit.lo = Some(lo));
-                    site.safe = safe;
+                    site.safe = *safe;
                     self.site = Arc::new(site);
                 }
                 Event::Lose => {
                     self.plant.write_holding(2, &[1]).unwrap();
-                    (self.losses, self.mode) = (self.losses + 1, Mode::Held);
+                    (self.losses, self.lost_until_us) = (self.losses + 1, self.now_us + 20_000_000);
                 }
                 Event::Hold => self.mode = Mode::Held,
                 Event::Stop => self.mode = Mode::Stopping,
@@ -144,7 +147,7 @@ impl Hands for Bench {
     fn readings(&self, since_us: u64) -> Start {
         let mut start = Start::UNKNOWN;
         // Each look is one poll: what was polled before the command is not shown.
-        if self.now_us > since_us || since_us == 0 {
+        if self.now_us >= self.lost_until_us && (self.now_us > since_us || since_us == 0) {
             for (index, tag) in self.site.tags.iter().enumerate() {
                 let read = tag.read.unwrap();
                 start.set(index, raw_of(&self.plant, read.table, read.address) * read.scale);
@@ -178,6 +181,10 @@ impl Hands for Bench {
     }
 
     fn pause(&mut self) {
+        if self.lost_until_us > 0 {
+            self.mode = if self.now_us < self.lost_until_us { Mode::Held } else { Mode::Execute };
+            self.lost_until_us *= u64::from(self.mode == Mode::Held);
+        }
         self.now_us += TICK_US;
         self.plant.advance(0, TICK_US);
         if self.mode == Mode::Held && self.now_us.is_multiple_of(60_000_000) {
@@ -266,7 +273,7 @@ fn a_step_that_the_plant_broke_off_is_not_done() {
 fn another_policy_holds_for_the_rest_of_a_mission() {
     let mut bench = Bench::new(Vec::new());
     let home = bench.decide("return_home").unwrap();
-    bench.at.push((2, Event::Reload(80.0, home)));
+    bench.at.push((2, Event::Reload(80.0, Box::new(home))));
     let failure = bench.run(TOUR, false).unwrap_err();
     assert!(failure.0.contains("below its limit of 80 %"), "{failure}");
     assert_eq!(

@@ -324,6 +324,7 @@ impl World {
             dry_run: self.random.one_in(12),
             stream: false,
             command: None,
+            others: 0,
         })
     }
 

@@ -109,6 +109,8 @@ pub fn request(id: u64, text: &str) -> Request {
         dry_run: false,
         stream: false,
         command: None,
+        // Knows of everything.
+        others: u64::MAX,
     }
 }
 

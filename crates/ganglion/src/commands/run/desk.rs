@@ -52,8 +52,16 @@ impl Desk {
         }
         let (reply, answer) = oneshot::channel();
         let (client, deadline_ms) = (request.client, request.deadline_ms);
-        let question =
-            Question { source: Source::Http, client, sentence, tags, deadline_ms, dry_run, command: None };
+        let question = Question {
+            source: Source::Http,
+            client,
+            sentence,
+            tags,
+            deadline_ms,
+            dry_run,
+            command: None,
+            others: 0,
+        };
         let reply = Reply { answer: Some(reply), fields };
         match self.inbox.ask(question, reply) {
             Ok(_) => Ok(answer),

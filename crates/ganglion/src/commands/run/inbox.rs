@@ -36,6 +36,8 @@ pub struct Question {
     pub dry_run: bool,
     /// The step of a verified plan; the brain is not asked.
     pub command: Option<Command>,
+    /// Commands of others that the sender of a step knows of.
+    pub others: u64,
 }
 
 impl Question {
@@ -50,6 +52,7 @@ impl Question {
             deadline_ms: None,
             dry_run: false,
             command: None,
+            others: 0,
         }
     }
 }
@@ -117,9 +120,10 @@ impl Inbox {
         let mut open = lock(&self.open);
         open.last_id += 1;
         let id = open.last_id;
-        let Question { source, client, sentence, tags, deadline_ms, dry_run, command } = question;
+        let Question { source, client, sentence, tags, deadline_ms, dry_run, command, others } = question;
         let stream = reply.fields.is_some();
-        let request = Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream, command };
+        let request =
+            Request { id, source, client, sentence, tags, deadline_ms, dry_run, stream, command, others };
         lock(&self.requests).push(request).map_err(|_| Full)?;
         open.waiting.insert(id, reply);
         Ok(id)

@@ -125,7 +125,7 @@ struct Intake {
 
 /// What goes one after the other.
 enum Asked {
-    Question(Question),
+    Question(Box<Question>),
     Mission(String),
 }
 
@@ -152,9 +152,17 @@ impl Intake {
         let Some(sentence) = Sentence::new(&sentence) else { return };
         let source =
             if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-        let question =
-            Question { source, client: 0, sentence, tags, deadline_ms: None, dry_run: false, command: None };
-        self.hand_on(Asked::Question(question));
+        let question = Question {
+            source,
+            client: 0,
+            sentence,
+            tags,
+            deadline_ms: None,
+            dry_run: false,
+            command: None,
+            others: 0,
+        };
+        self.hand_on(Asked::Question(Box::new(question)));
     }
 
     fn hand_on(&self, asked: Asked) {
@@ -174,10 +182,10 @@ impl Intake {
             ModeWord::Reload => return self.inbox.ask_reload(),
             _ => {}
         }
-        if let Some(command) = operator_command(word) {
-            if let Err(full) = self.inbox.operate_by_hand(command) {
-                self.say(format!("{command:?} is not taken: {full}"));
-            }
+        if let Some(command) = operator_command(word)
+            && let Err(full) = self.inbox.operate_by_hand(command)
+        {
+            self.say(format!("{command:?} is not taken: {full}"));
         }
     }
 
@@ -205,7 +213,7 @@ impl Asker {
                 self.wait_for_execute();
             }
             match asked {
-                Asked::Question(question) => ask_and_wait(&self.inbox, question),
+                Asked::Question(question) => ask_and_wait(&self.inbox, *question),
                 Asked::Mission(instruction) => self.order(&instruction),
             }
         }

@@ -81,6 +81,7 @@ impl Missions {
             tell,
             listener: None,
             foreign: None,
+            others: None,
         };
         let work = move || {
             let mut planner = Planner::new(&hands.identity.current(), &solver);
@@ -125,7 +126,7 @@ fn carry_out(
     hands: &mut InboxHands,
     order: &Order,
 ) -> Result<Outcome, Failure> {
-    hands.foreign = None;
+    (hands.foreign, hands.others) = (None, None);
     let failed = |why: String, hands: &mut InboxHands| {
         hands.say(&Word { state: crate::mission::State::Idle, text: why.clone(), forecast: None });
         Failure(why)
@@ -160,6 +161,8 @@ struct InboxHands {
     listener: Option<Listener>,
     /// Commands of others that had gone to the plant when the mission began.
     foreign: Option<u64>,
+    /// The same by the guard's count, which is ahead of what this thread has heard: it refuses a step that comes too late.
+    others: Option<u64>,
 }
 
 impl InboxHands {
@@ -178,6 +181,7 @@ impl InboxHands {
 impl Hands for InboxHands {
     fn decide(&mut self, clause: &str) -> Result<Command, String> {
         self.foreign.get_or_insert(self.inbox.foreign().0);
+        self.others.get_or_insert(self.inbox.status().map_or(0, |status| status.counters.others));
         let sentence = Sentence::new(clause).ok_or("the clause is too long")?;
         let question = Question { sentence, dry_run: true, ..Question::of_mission() };
         let mut why = String::new();
@@ -198,7 +202,8 @@ impl Hands for InboxHands {
 
     fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         let before = self.inbox.last_write().0;
-        let question = Question { command: Some(*command), ..Question::of_mission() };
+        let others = self.others.unwrap_or(0);
+        let question = Question { command: Some(*command), others, ..Question::of_mission() };
         let record = self.ask(question).map_err(Refused::because)?;
         if !record.actuated {
             return Err(match record.reason.as_str() {

@@ -331,16 +331,12 @@ impl StartUp {
             *self = Self::Done;
         }
         match (*self, status.mode) {
-            (Self::Reset, Mode::Stopped) => {
-                // Not taken: again with the next status.
-                if inbox.operate(OperatorCommand::Reset).is_ok() {
-                    *self = Self::Start;
-                }
+            // Not taken: again with the next status.
+            (Self::Reset, Mode::Stopped) if inbox.operate(OperatorCommand::Reset).is_ok() => {
+                *self = Self::Start
             }
-            (Self::Start, Mode::Idle) if ready => {
-                if inbox.operate(OperatorCommand::Start).is_ok() {
-                    *self = Self::Done;
-                }
+            (Self::Start, Mode::Idle) if ready && inbox.operate(OperatorCommand::Start).is_ok() => {
+                *self = Self::Done;
             }
             _ => {}
         }
