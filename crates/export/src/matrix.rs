@@ -2,7 +2,7 @@
 
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{BlockFormat, dequantize, quantize};
-use ganglion_llm::MatrixPart;
+use ganglion_llm::{MatrixPart, block_format};
 
 use crate::error::{ExportError, Result};
 
@@ -43,6 +43,23 @@ impl RowOrder {
     pub(crate) fn vector(self, values: &[f32]) -> Vec<f32> {
         (0..values.len()).map(|row| values[self.source(row)]).collect()
     }
+}
+
+/// Refuses types whose rows cannot be read one by one.
+pub(crate) fn check_types(gguf: &Gguf, form: &'static str, architecture: &'static str) -> Result<()> {
+    for info in gguf.tensors() {
+        let format = block_format(info)?;
+        if !format.is_blockwise() {
+            return Err(ExportError::Unsupported {
+                form,
+                architecture,
+                what: "the type of a matrix",
+                found: format.name().to_owned(),
+                expected: "one of GGUF's; export the model that was quantised".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A matrix of a model, and how its rows are ordered.

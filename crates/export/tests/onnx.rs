@@ -10,7 +10,7 @@ use common::{factored, golden, greedy, logits, nano, session};
 use ganglion_export::{ExportError, OnnxOptions, write_onnx};
 use ganglion_gguf::{Gguf, GgufWriter, TensorType};
 use ganglion_kernels::{BlockFormat, dequantize};
-use ganglion_llm::{Config, KvType, block_format};
+use ganglion_llm::{Config, KvType, block_format, tensor_type};
 
 /// The largest difference of a logit, as a share of the logits' standard deviation: both sides sum f32 in other orders.
 const TOLERANCE: f64 = 5e-5;
@@ -38,6 +38,26 @@ fn widened(gguf: &Gguf) -> Gguf {
         dequantize(block_format(info).unwrap(), bytes, &mut values).unwrap();
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         writer.tensor(info.name.clone(), &info.shape, TensorType::F32, bytes).unwrap();
+    }
+    let mut bytes = Vec::new();
+    writer.write_to(&mut bytes).unwrap();
+    Gguf::parse(bytes).unwrap()
+}
+
+/// The same model with its output in a type whose rows are not blocks alone.
+fn with_row_scales(gguf: &Gguf) -> Gguf {
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata() {
+        writer.metadata(key, value.clone()).unwrap();
+    }
+    for info in gguf.tensors() {
+        let (mut dtype, mut bytes) = (info.dtype, gguf.tensor_bytes(&info.name).unwrap().to_vec());
+        if info.name == "output.weight" {
+            let format = BlockFormat::I8_ROW;
+            dtype = tensor_type(format);
+            bytes = vec![0; format.matrix_bytes(info.shape[1] as usize, info.shape[0] as usize).unwrap()];
+        }
+        writer.tensor(info.name.clone(), &info.shape, dtype, bytes).unwrap();
     }
     let mut bytes = Vec::new();
     writer.write_to(&mut bytes).unwrap();
@@ -208,5 +228,7 @@ fn mixtures_and_other_types_are_refused_by_name() {
     assert!(error.to_string().contains("Q4_K"), "{error}");
     let error = refused(&gguf, OnnxOptions { context_tokens: Some(0), ..OnnxOptions::default() });
     assert!(matches!(error, ExportError::Context { .. }), "{error}");
+    let error = refused(&with_row_scales(&gguf), OnnxOptions::default());
+    assert!(error.to_string().contains("I8_ROW"), "{error}");
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
 }

@@ -26,6 +26,7 @@ use ganglion_llm::{Anatomy, Mixture};
 use crate::Progress;
 use crate::error::{ExportError, Result};
 use crate::limits::ONNX_POSITIONS_MAX;
+use crate::matrix::check_types;
 
 const FORM: &str = "ONNX";
 
@@ -63,6 +64,7 @@ pub fn write_onnx(
 ) -> Result<OnnxReport> {
     let anatomy = Anatomy::read(gguf)?;
     let config = &anatomy.config;
+    check_types(gguf, FORM, config.architecture)?;
     if config.design.mixture != Mixture::None {
         return Err(ExportError::Unsupported {
             form: FORM,

@@ -27,6 +27,7 @@ use super::folder::Folder;
 use super::plan::{Origin, Plan, Target};
 use crate::config::Config;
 use crate::error::{LlmError, Result};
+use crate::format::block_format;
 use crate::tensors::FIRST;
 
 /// How to write a folder.
@@ -67,6 +68,15 @@ impl<'a> FolderExport<'a> {
         crate::tensors::check_tensors(gguf.header(), &config)?;
         if let Some(info) = gguf.tensors().iter().find(|info| info.name.ends_with(FIRST)) {
             return Err(LlmError::Factors { tensor: info.name.clone() });
+        }
+        for info in gguf.tensors() {
+            let format = block_format(info)?;
+            if !format.is_blockwise() {
+                let (tensor, format) = (&info.name, format.name());
+                let reason =
+                    format!("tensor {tensor} is stored as {format}; export the model that was quantised");
+                return Err(refuse(reason));
+            }
         }
         let (class, mut map) = settings::settings(gguf, &config)?;
         map.insert("torch_dtype".to_owned(), name.into());
