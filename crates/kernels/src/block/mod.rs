@@ -126,27 +126,17 @@ impl BlockFormat {
         Self::T4,
     ];
 
-    /// Those that ggml does not have.
-    pub const OWN: [Self; 6] = [Self::NF4, Self::I8_ROW, Self::F8_E4M3, Self::T2, Self::T3, Self::T4];
-
     /// Those of ggml.
-    pub const GGML: [Self; 15] = [
-        Self::F32,
-        Self::F16,
-        Self::Bf16,
-        Self::Q8_0,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q5_1,
-        Self::Q2_K,
-        Self::Q3_K,
-        Self::Q4_K,
-        Self::Q5_K,
-        Self::Q6_K,
-        Self::IQ4_NL,
-        Self::MXFP4,
-    ];
+    pub const GGML: [Self; 15] = match Self::ALL.first_chunk() {
+        Some(first) => *first,
+        None => unreachable!(),
+    };
+
+    /// Those that ggml does not have.
+    pub const OWN: [Self; 6] = match Self::ALL.last_chunk() {
+        Some(last) => *last,
+        None => unreachable!(),
+    };
 
     /// ggml's name, or this project's: `F32`, `Q4_K`, `T3`, …
     pub const fn name(self) -> &'static str {

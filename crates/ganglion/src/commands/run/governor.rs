@@ -3,35 +3,20 @@
 
 use super::SharedSignals;
 use super::inbox::Inbox;
+use super::worker::Worker;
 use crate::answer::Identity;
 use crate::load;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ganglion_guard::{Governor, Host, News, Notice, RecordKind, Supervisor, SysHost, monotonic_us};
 use ganglion_site::Reason;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the machine is looked at.
 const LOOK_US: u64 = 1_000_000;
 const TICK: Duration = Duration::from_millis(50);
-
-/// The thread.
-pub struct Governing {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Governing {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
 
 /// What the thread works with.
 pub struct Work {
@@ -43,22 +28,14 @@ pub struct Work {
     pub bytes: Vec<u64>,
 }
 
-impl Governing {
-    /// `None` for a site with one model only. `root` is where `/sys` and `/proc` are.
-    pub fn start(work: Work, root: &Path) -> Result<Option<Self>> {
-        let model = &work.identity.site.model;
-        if model.variants.is_empty() {
-            return Ok(None);
-        }
-        let (governor, host) = (Governor::new(model.switch, model.variants.len()), SysHost::new(root));
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("governor".to_owned())
-            .spawn(move || work.run(governor, host, &flag))
-            .context("cannot start the governor's thread")?;
-        Ok(Some(Self { stop, thread: Some(thread) }))
+/// The governor's thread, or `None` for a site with one model only. `root` is where `/sys` and `/proc` are.
+pub fn start(work: Work, root: &Path) -> Result<Option<Worker>> {
+    let model = &work.identity.site.model;
+    if model.variants.is_empty() {
+        return Ok(None);
     }
+    let (governor, host) = (Governor::new(model.switch, model.variants.len()), SysHost::new(root));
+    Worker::start("governor", move |stop| work.run(governor, host, stop)).map(Some)
 }
 
 impl Work {

@@ -20,6 +20,7 @@ mod printer;
 mod recording;
 mod reload;
 mod screen;
+mod worker;
 mod world;
 
 use super::brain::Fault;
@@ -38,7 +39,6 @@ use inputs::Inputs;
 use latch::Latch;
 use missions::{Missions, Order};
 use printer::{Line, Printer};
-use reload::Reloader;
 use screen::Screen;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -191,8 +191,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         inbox: Arc::clone(&inbox),
         bytes,
     };
-    let governing = governor::Governing::start(governing, &arguments.host_root)?;
-    let reloader = Reloader::start(reload::Work {
+    let governing = governor::start(governing, &arguments.host_root)?;
+    let reloader = reload::start(reload::Work {
         identity: identity.clone(),
         text,
         texts,

@@ -2,6 +2,7 @@
 //! the guard as a whole, or refused as a whole.
 
 use super::inbox::Inbox;
+use super::worker::Worker;
 use crate::answer::Identity;
 use anyhow::{Context, Result};
 use ganglion_guard::{Fingerprint, News, Notice, Policy};
@@ -10,7 +11,6 @@ use ganglion_site::Site;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the thread looks whether it is asked.
@@ -54,21 +54,6 @@ impl Texts {
     }
 }
 
-/// The thread that reads, checks and hands over.
-pub struct Reloader {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Reloader {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// What the thread works with.
 pub struct Work {
     pub identity: Identity,
@@ -79,16 +64,9 @@ pub struct Work {
     pub retired: rtrb::Consumer<Box<Policy>>,
 }
 
-impl Reloader {
-    pub fn start(work: Work) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("reload".to_owned())
-            .spawn(move || work.run(&flag))
-            .context("cannot start the thread for reloads")?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
+/// The thread that reads, checks and hands over.
+pub fn start(work: Work) -> Result<Worker> {
+    Worker::start("reload", move |stop| work.run(stop))
 }
 
 impl Work {
