@@ -143,7 +143,7 @@ fn product(
         }
         for tokens in TOKENS {
             let x: Vec<f32> = noise(7).take(tokens * columns).collect();
-            quantised.quantize(isa, pool, &x, tokens, columns);
+            quantised.prepare(isa, pool, &x, (tokens, columns), &[&matrices[0]]);
             let input = Input::new(&x, &quantised);
             let out = &mut out[..tokens * rows];
             let mut at = 0;

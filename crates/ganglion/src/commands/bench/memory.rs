@@ -50,12 +50,15 @@ mod tests {
 
     #[test]
     fn what_is_written_becomes_resident() {
-        let before = Resident::now().unwrap();
-        let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        let after = Resident::now().unwrap();
-        let grown = after.anonymous.saturating_sub(before.anonymous);
-        // Other tests of this process allocate and free meanwhile, but not that much.
-        assert!(grown > 32 << 20, "{} bytes became {grown}", block.len());
-        assert!(after.peak >= after.total);
+        // Other tests of this process allocate and free meanwhile, but not at every try.
+        let grown = (0..10).map(|_| {
+            let before = Resident::now().unwrap();
+            let _block = std::hint::black_box(vec![1u8; 64 << 20]);
+            let after = Resident::now().unwrap();
+            assert!(after.peak >= after.total);
+            after.anonymous.saturating_sub(before.anonymous)
+        });
+        let most = grown.max().unwrap();
+        assert!(most > 32 << 20, "{} bytes became {most}", 64 << 20);
     }
 }
