@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--suite", type=pathlib.Path, help="folder of suites; slow")
     parser.add_argument("--mixtures", nargs="*", default=MIXTURES)
     parser.add_argument("--methods", nargs="*", default=METHODS)
-    parser.add_argument("--more", nargs="*", default=list(MORE), help=f"of {', '.join(MORE)}")
+    parser.add_argument("--more", nargs="*", default=list(MORE), help=f"of {', '.join(MORE)}".replace("%", "%%"))
     parser.add_argument("--also", nargs="*", default=[], type=pathlib.Path, help="files of other tools or other runs")
     parser.add_argument("--speed", action="store_true", help="tokens a second, on an idle machine")
     parser.add_argument("--calibration-bytes", type=int, default=120_000)
