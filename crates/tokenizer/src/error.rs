@@ -12,13 +12,13 @@ pub enum TokenizerError {
     /// A metadata key is missing or of another type.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// `tokenizer.ggml.model` names an algorithm that is not implemented.
+    /// `tokenizer.ggml.model` names an algorithm that this crate does not know.
     #[error("tokenizer.ggml.model is `{found}`, supported are `llama` (SPM) and `gpt2` (byte-level BPE)")]
     UnsupportedModel {
         /// The name found.
         found: String,
     },
-    /// `tokenizer.ggml.pre` names a pre-tokenizer that is not implemented.
+    /// `tokenizer.ggml.pre` names a pre-tokenizer that this crate does not know.
     #[error("tokenizer.ggml.pre is `{found}`, supported are {supported}")]
     UnsupportedPreTokenizer {
         /// The name found.
