@@ -1,34 +1,14 @@
 //! From event to decision nothing is allocated, with memo and without, from the first event on.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
+use counting::allocations;
 use ganglion_decide::{Decider, LoadedModel, Options};
 use ganglion_gguf::Gguf;
 use ganglion_site::limits::SENTENCE_BYTES_MAX;
 use ganglion_site::{Event, Outcome, Sentence, Site};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-struct Counting;
-
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SENTENCES: [&str; 12] = [
     "set the kitchen to 21 degrees",
@@ -57,9 +37,9 @@ fn a_decision_allocates_nothing() {
         {
             site.model.confidence.margin = confidence;
             let site = Arc::new(site.clone());
-            let before = COUNT.load(Ordering::Relaxed);
+            let before = allocations();
             let mut decider = Decider::new(Arc::clone(&site), &model, Options { memo, drafts }).unwrap();
-            assert!(COUNT.load(Ordering::Relaxed) > before, "this test counts");
+            assert!(allocations() > before, "this test counts");
             decider.measure_feasible_mass(!memo);
             let long = "set the kitchen to 21 degrees ".repeat(SENTENCE_BYTES_MAX);
             let mut outcomes = [0; 3];
@@ -70,9 +50,9 @@ fn a_decision_allocates_nothing() {
                     if epoch % 3 == 0 {
                         (0..site.tags.len()).for_each(|tag| event.set_tag(tag, -1234.5678 * epoch as f64));
                     }
-                    let before = COUNT.load(Ordering::Relaxed);
+                    let before = allocations();
                     let decision = decider.decide(&event, &mut || 0);
-                    let allocations = COUNT.load(Ordering::Relaxed) - before;
+                    let allocations = allocations() - before;
                     // An event that is refused says why, and that may allocate.
                     let index = match decision.command {
                         None => 2,

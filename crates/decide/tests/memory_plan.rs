@@ -1,37 +1,16 @@
 //! The plan that is shown before a model is loaded is what is then taken.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
+use counting::live_bytes;
 use ganglion_decide::limits::VOCABULARY_BYTES;
 use ganglion_decide::{Decider, LoadedModel, Options, memory_plan};
 use ganglion_gguf::Gguf;
 use ganglion_grammar::Engine;
 use ganglion_site::Site;
 use ganglion_tokenizer::Tokenizer;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 // The only test of this file: another one would allocate in between.
 #[test]
@@ -44,10 +23,10 @@ fn the_plan_is_what_is_taken() {
             let site = Arc::new(site);
             let gguf = Gguf::open(&site.model.path).unwrap();
             let plan = memory_plan(&site, &gguf).unwrap();
-            let before = LIVE.load(Ordering::Relaxed);
+            let before = live_bytes();
             let model = LoadedModel::new(&gguf, site.model.threads).unwrap();
             let decider = Decider::new(Arc::clone(&site), &model, Options::default()).unwrap();
-            let taken = LIVE.load(Ordering::Relaxed) - before;
+            let taken = live_bytes() - before;
             let planned = plan.total_bytes() as f64;
             assert!(
                 (0.95..1.05).contains(&(taken as f64 / planned)),
@@ -63,11 +42,11 @@ fn the_plan_is_what_is_taken() {
     };
     for name in ["gpt-2", "llama-spm", "qwen2"] {
         let gguf = Gguf::open(folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
-        let before = LIVE.load(Ordering::Relaxed);
+        let before = live_bytes();
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).unwrap());
         let tokens = tokenizer.vocab_size();
         let _engine = Engine::new(tokenizer).unwrap();
-        let each = (LIVE.load(Ordering::Relaxed) - before) / tokens;
+        let each = (live_bytes() - before) / tokens;
         assert!(each.abs_diff(VOCABULARY_BYTES) < VOCABULARY_BYTES / 4, "{name}: {each} bytes a token");
     }
 }

@@ -8,44 +8,20 @@
 //! The cycle is the real loop on the real clock, with real-time priority where the system gives it. Before each cycle the same
 //! thread counts, without touching memory, for about as long as a cycle takes: what disturbs that is the machine. What the cycle works on is
 //! busy: tags that change, an event and an answer every few cycles, conditions over time, a ramp, a PI loop.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
+use counting::operations_here;
 use ganglion_guard::*;
 use ganglion_site::{
     BrainMessage, Command, Decision, Event, Micros, Outcome, Reason, Sentence, Site, TagValues, Timings,
 };
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
 use std::process::{Child, Command as Process, ExitCode, Stdio};
 use std::time::Instant;
 
 /// About three microseconds' worth.
 const YARDSTICK_STEPS: u64 = 1500;
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged; counting touches only a thread-local cell.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SITE: &str = r#"
 name = "bench"
@@ -274,13 +250,13 @@ impl Port for Busy {
     fn show(&mut self, _: &Status) {}
 
     fn begins(&mut self, _: &Guard, _: Micros, _: &Input<'_>) {
-        self.heap = self.heap.wrapping_sub(COUNT.with(Cell::get));
+        self.heap = self.heap.wrapping_sub(operations_here());
         self.begun = Instant::now();
     }
 
     fn ends(&mut self, _: &Seen<'_>) {
         self.work.add(u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        self.heap = self.heap.wrapping_add(COUNT.with(Cell::get));
+        self.heap = self.heap.wrapping_add(operations_here());
     }
 
     fn stopping(&mut self) -> bool {

@@ -1,36 +1,12 @@
 //! The cycle allocates nothing after start: a counting allocator watches.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
 mod common;
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
 use common::*;
+use counting::operations_here;
 use ganglion_guard::*;
 use ganglion_site::{Progress, Value};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged; counting touches only a thread-local cell.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn no_cycle_touches_the_heap() {
@@ -39,7 +15,7 @@ fn no_cycle_touches_the_heap() {
     let good = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
     let hot = command(&site, r#"{"action":"set_temperature","celsius":45}"#);
     let fan = command(&site, r#"{"action":"set_fan","room":"office","percent":90}"#);
-    let before = COUNT.with(Cell::get);
+    let before = operations_here();
     let (mut epoch, mut seen_actuations, mut seen_records) = (0, 0, 0);
     for cycle in 0..3_000u64 {
         let now = 1_000_000 + cycle * 10_000;
@@ -77,7 +53,7 @@ fn no_cycle_touches_the_heap() {
         seen_actuations += u64::from(output.actuation.is_some());
         seen_records += output.records.len();
     }
-    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    assert_eq!(operations_here() - before, 0, "heap operations in 3000 cycles");
     assert!(seen_actuations > 50 && seen_records > 500, "{seen_actuations} {seen_records}");
     let counters = guard.status().counters;
     assert!(counters.rejected > 0 && counters.approved > 0 && counters.brain_losses > 0, "{counters:?}");
@@ -110,7 +86,7 @@ every_ms = 200
     let mut waiting = Vec::with_capacity(64);
     let mut parts = Vec::with_capacity(64);
     let mut decisions = Vec::with_capacity(64);
-    let before = COUNT.with(Cell::get);
+    let before = operations_here();
     for cycle in 0..3_000u64 {
         let now = 1_000_000 + cycle * 10_000;
         let price = 20.0 + (cycle / 7 % 30) as f64;
@@ -150,7 +126,7 @@ every_ms = 200
         let output = guard.cycle(now, &input);
         waiting.extend(output.event.map(|event| event.epoch).filter(|_| waiting.len() < 60));
     }
-    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    assert_eq!(operations_here() - before, 0, "heap operations in 3000 cycles");
     let counters = guard.status().counters;
     assert!(counters.triggers[..3].iter().all(|count| *count > 0), "{counters:?}");
     assert!(counters.announced > 10 && counters.actuated > 100, "{counters:?}");
@@ -180,7 +156,7 @@ pi = { argument = "percent", tag = "temperature", setpoint = 22, kp = -4, ti_s =
     );
     let mut guard = Guard::new(&site).unwrap();
     let good = command(&site, r#"{"action":"set_temperature","celsius":21.5}"#);
-    let before = COUNT.with(Cell::get);
+    let before = operations_here();
     let (mut epoch, mut rules) = (0, 0);
     for cycle in 0..3_000u64 {
         let now = 1_000_000 + cycle * 10_000;
@@ -211,6 +187,6 @@ pi = { argument = "percent", tag = "temperature", setpoint = 22, kp = -4, ti_s =
         }
         rules += u64::from(output.actuation.is_some_and(|a| a.outcome == ganglion_site::Outcome::Rule));
     }
-    assert_eq!(COUNT.with(Cell::get) - before, 0, "heap operations in 3000 cycles");
+    assert_eq!(operations_here() - before, 0, "heap operations in 3000 cycles");
     assert!(rules > 50, "{rules}");
 }

@@ -1,35 +1,15 @@
 //! After a session exists, evaluating allocates nothing.
-#![allow(unsafe_code)]
 
 mod common;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
 
 use common::golden::Golden;
 use common::*;
+use counting::allocations;
 use ganglion_gguf::Gguf;
 use ganglion_kernels::{BlockFormat, Isa};
 use ganglion_llm::{KvType, Overflow, Part, Profiler, SessionOptions};
-
-struct Counting;
-
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 // The only test of this file: another one would allocate in between.
 #[test]
@@ -67,7 +47,7 @@ fn check(gguf: &Gguf, options: SessionOptions, name: &str) {
         if round == 3 {
             session.replace_profiler(Profiler::new(|| 0, 50));
         }
-        let before = COUNT.load(Ordering::Relaxed);
+        let before = allocations();
         session.truncate(0).unwrap();
         session.prefill(&prompt, &mut || false).unwrap();
         for token in 0..10 {
@@ -82,7 +62,7 @@ fn check(gguf: &Gguf, options: SessionOptions, name: &str) {
             session.prefill_parts(&parts, &mut || false).unwrap();
             session.logits_rows_at(3, &[1, 50, 51], &mut some).unwrap();
         }
-        let allocations = COUNT.load(Ordering::Relaxed) - before;
+        let allocations = allocations() - before;
         assert!(allocations == 0, "{allocations} allocations with {name} in round {round}");
     }
 }

@@ -1,36 +1,12 @@
 //! Recording a cycle touches no heap: a counting allocator watches the guard's side.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
+#[path = "../../kernels/tests/common/counting.rs"]
+mod counting;
+use counting::operations_here;
 use ganglion_guard::*;
 use ganglion_record::{About, Options, Writer, fingerprint};
 use ganglion_site::{Sentence, Site, TagValues};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged; counting touches only a thread-local cell.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn no_recorded_cycle_touches_the_heap() {
@@ -84,11 +60,11 @@ fn no_recorded_cycle_touches_the_heap() {
                 [(cycle % 3) as usize],
             estop: false,
         };
-        let before = COUNT.with(Cell::get);
+        let before = operations_here();
         tape.begins(&guard, now, &input);
         let seen = guard.cycle(now, &input).seen();
         tape.ends(&seen);
-        heap += COUNT.with(Cell::get) - before;
+        heap += operations_here() - before;
         records += seen.records.len();
     }
     assert_eq!(heap, 0, "heap operations in 600 recorded cycles");
