@@ -16,8 +16,8 @@ use crate::statistics::Statistics;
 const ROWS: usize = TrellisSearch::ROWS;
 const COLUMNS: usize = TrellisSearch::COLUMNS;
 const BLOCK: usize = COLUMNS * TrellisSearch::TILES;
-/// Searches of every tile after the first one.
-const ROUNDS: usize = 2;
+/// Rows whose place on the ring each search of every tile after the first one holds: first the one furthest from the first search's seam.
+const HELD_ROWS: [usize; 2] = [ROWS / 2, 0];
 
 type Tile = [[f32; COLUMNS]; ROWS];
 
@@ -159,7 +159,7 @@ impl Strip<'_> {
                 let first = here.start + tile * COLUMNS;
                 let weights = self.feedback.map(|feedback| &feedback.weights[first..first + COLUMNS]);
                 let target = cut(&wanted, columns, first);
-                let found = self.put(&target, weights, scales[block], stored, tile);
+                let found = self.put(&target, weights, scales[block], (stored, tile), None);
                 paste(&difference(&cut(values, columns, first), &found), columns, first, &mut errors);
                 if let Some(feedback) = self.feedback {
                     feedback.feed(&difference(&target, &found), first, &mut wanted);
@@ -167,26 +167,29 @@ impl Strip<'_> {
             }
         }
         if let Some(feedback) = self.feedback {
-            for _ in 0..ROUNDS {
-                self.search_again(feedback, values, &scales, &mut errors, out);
+            for held in HELD_ROWS {
+                self.search_again(feedback, (values, &scales), held, &mut errors, out);
             }
         }
         Ok(())
     }
 
-    /// Stores the tile nearest to `target`; what it stands for.
+    /// Stores the tile nearest to `target`, of those that keep the place `held` of its ring; what it stands for.
     fn put(
         &mut self,
         target: &Tile,
         weights: Option<&[f32]>,
         scale: f32,
-        stored: &mut [u8],
-        tile: usize,
+        (stored, tile): (&mut [u8], usize),
+        held: Option<usize>,
     ) -> Tile {
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         let weights = weights.map_or([1.0; COLUMNS], |weights| std::array::from_fn(|c| weights[c]));
         let in_units = target.map(|row| row.map(|v| v * inverse));
-        let codes = self.search.put_tile(&in_units, &weights, stored, tile);
+        let codes = match held {
+            None => self.search.put_tile(&in_units, &weights, stored, tile),
+            Some(held) => self.search.put_tile_again(&in_units, &weights, stored, tile, held),
+        };
         codes.map(|row| row.map(|code| f32::from(code) * scale))
     }
 
@@ -194,8 +197,8 @@ impl Strip<'_> {
     fn search_again(
         &mut self,
         feedback: &Feedback,
-        values: &[f32],
-        scales: &[f32],
+        (values, scales): (&[f32], &[f32]),
+        held: usize,
         errors: &mut [f32],
         out: &mut [u8],
     ) {
@@ -216,7 +219,8 @@ impl Strip<'_> {
             let weights: [f32; COLUMNS] =
                 std::array::from_fn(|c| feedback.moments[(first + c) * columns + first + c]);
             let before = stored.to_vec();
-            let new = difference(&value, &self.put(&target, Some(&weights), scale, stored, tile));
+            let new =
+                difference(&value, &self.put(&target, Some(&weights), scale, (stored, tile), Some(held)));
             let step = difference(&new, &old);
             // (old + step)·H·(old + step) − old·H·old = 2·step·pull + step·H_BB·step
             let pulled = cut(&pull, columns, first);

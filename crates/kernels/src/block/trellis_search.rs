@@ -2,13 +2,13 @@
 //!
 //! States that share their upper bits are a group: they have the same predecessors' end, so the least cost of each of the
 //! `2^(16 − K)` groups is all that one step hands to the next. For the ring a first walk over its seam finds the state there, and
-//! the walk around begins and ends in its group (as in QTIP).
+//! the walk around begins and ends in its group (as in QTIP); a later search of the same tile holds the ring where the seam was not.
 
 use super::BlockFormat;
 use super::code::too_large;
 use super::trellis::{
-    self, BLOCK_TILES, CODE_DEVIATION, STATES, TILE, TILE_VALUES, code, codes, put_symbols, symbol_of,
-    tile_bytes,
+    self, BLOCK_TILES, CODE_DEVIATION, STATES, TILE, TILE_VALUES, code, codes, put_symbols, rows, state,
+    symbol_of, tile_bytes,
 };
 use crate::error::KernelError;
 use crate::isa::{Isa, multiversion};
@@ -88,21 +88,50 @@ impl TrellisSearch {
         block: &mut [u8],
         index: usize,
     ) -> [[i8; TILE]; TILE] {
-        let mut on_ring = [(0.0f32, 0.0f32); TILE_VALUES];
-        for (r, row) in target.iter().enumerate() {
-            for c in 0..TILE {
-                let root = weights[c].sqrt();
-                on_ring[r * TILE + symbol_of(c)] = (root, root * row[c]);
-            }
-        }
-        let mut states = [0u16; TILE_VALUES];
+        let wanted = wanted(target, weights);
         let mut seam = [(0.0, 0.0); 2 * SEAM];
         for (i, value) in seam.iter_mut().enumerate() {
-            *value = on_ring[(TILE_VALUES + i - SEAM) % TILE_VALUES];
+            *value = wanted[(TILE_VALUES + i - SEAM) % TILE_VALUES];
         }
-        self.walk(&seam, None, &mut states[..2 * SEAM]);
-        let group = usize::from(states[SEAM - 1]) & ((STATES >> self.bits) - 1);
-        self.walk(&on_ring, Some(group), &mut states);
+        let mut states = [0u16; 2 * SEAM];
+        self.walk(&seam, None, &mut states);
+        self.put_ring(wanted, states[SEAM - 1], 0, block, index)
+    }
+
+    /// As [`TrellisSearch::put_tile`] for a tile that has been stored: the state before row `held` of its ring stays what it is, which
+    /// saves the walk over a seam.
+    ///
+    /// # Panics
+    /// If there is no such tile in a block, or no such row.
+    pub fn put_tile_again(
+        &mut self,
+        target: &[[f32; TILE]; TILE],
+        weights: &[f32; TILE],
+        block: &mut [u8],
+        index: usize,
+        held: usize,
+    ) -> [[i8; TILE]; TILE] {
+        assert!(held < TILE, "row {held} of {TILE}");
+        let bytes = tile_bytes(self.bits);
+        let rows = rows(self.bits, &block[2 + index * bytes..2 + (index + 1) * bytes]);
+        let before = |row: usize| rows[(held + TILE - row) % TILE];
+        let state = state(self.bits, before(2), before(1), TILE - 1);
+        self.put_ring(wanted(target, weights), state, held, block, index)
+    }
+
+    /// Walks around the ring from row `held` on, which follows on `state`, and stores what was found.
+    fn put_ring(
+        &mut self,
+        mut wanted: [(f32, f32); TILE_VALUES],
+        state: u16,
+        held: usize,
+        block: &mut [u8],
+        index: usize,
+    ) -> [[i8; TILE]; TILE] {
+        wanted.rotate_left(held * TILE);
+        let mut states = [0u16; TILE_VALUES];
+        self.walk(&wanted, Some(usize::from(state) & ((STATES >> self.bits) - 1)), &mut states);
+        states.rotate_right(held * TILE);
         let symbols = states.map(|state| state as u8 & ((1 << self.bits) - 1));
         let bytes = tile_bytes(self.bits);
         let tile = &mut block[2 + index * bytes..2 + (index + 1) * bytes];
@@ -140,6 +169,18 @@ impl TrellisSearch {
             group = usize::from(*state) >> self.bits;
         }
     }
+}
+
+/// Root of the weight, and that times the target, of each symbol of the ring.
+fn wanted(target: &[[f32; TILE]; TILE], weights: &[f32; TILE]) -> [(f32, f32); TILE_VALUES] {
+    let mut wanted = [(0.0, 0.0); TILE_VALUES];
+    for (r, row) in target.iter().enumerate() {
+        for c in 0..TILE {
+            let root = weights[c].sqrt();
+            wanted[r * TILE + symbol_of(c)] = (root, root * row[c]);
+        }
+    }
+    wanted
 }
 
 multiversion! {
