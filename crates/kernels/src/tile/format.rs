@@ -1,7 +1,10 @@
 //! What a format has to offer: how a block of its weights becomes bytes, and how its scales enter the sum.
 
+use std::marker::PhantomData;
+
 use super::layout::{HalfMin, Lone, Record, Sub16, Sub16Min, Sub32};
 use super::simd::Simd;
+use super::sparse::{Sparse4, Sparse8};
 use crate::activation::BlockMeta;
 use crate::block::trellis::FACTORS;
 use crate::block::{FP4_DOUBLED, IQ4_NL, NF4};
@@ -9,7 +12,11 @@ use crate::limits::SUPER_BLOCKS;
 use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// Weights of one width. `expand` gives byte j of lane r in register l as the weight of row r at k = 4l + j.
-pub(crate) trait Quants {
+pub(crate) trait Quants: Copy {
+    /// Whether `expand` takes so long that it is worth keeping what it gives for many tokens.
+    const DEAR: bool;
+    /// Whether `expand` is [`Simd::sparse8`] or [`Simd::sparse4`].
+    const SPARSE: bool = false;
     /// The lines of a block.
     type Block: Copy + 'static;
 
@@ -18,11 +25,12 @@ pub(crate) trait Quants {
 }
 
 macro_rules! quants {
-    ($($(#[$meta:meta])* $name:ident: $lines:literal, |$simd:ident, $block:ident, $part:ident| $body:expr;)*) => {$(
+    (dear: $dear:literal; $($(#[$meta:meta])* $name:ident: $lines:literal, |$simd:ident, $block:ident, $part:ident| $body:expr;)*) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name;
         impl Quants for $name {
+            const DEAR: bool = $dear;
             type Block = [Line; $lines];
 
             #[inline(always)]
@@ -39,6 +47,7 @@ macro_rules! quants {
 }
 
 quants! {
+    dear: false;
     Eight: 8, |simd, block, part| {
         let mut out = [simd.int(0); 8];
         for l in 0..8 {
@@ -88,6 +97,10 @@ quants! {
     Mx: 4, |simd, block, part| look_up(simd, block, part, &offset(&FP4_DOUBLED));
     /// Indices into [`NF4`].
     Normal: 4, |simd, block, part| look_up(simd, block, part, &offset(&NF4));
+}
+
+quants! {
+    dear: true;
     Trellis2: 2, |simd, block, part| {
         let tile = |line: &Line| {
             let (row, before) = (simd.line(line, part), simd.lines_before(line, part));
@@ -441,7 +454,7 @@ pub(crate) trait Format {
 
 macro_rules! formats {
     ($($name:ident: $quants:ty, $scales:ty, $zero_point:expr;)*) => {$(
-        #[allow(non_camel_case_types)] // ggml's names
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)] // ggml's names
         pub(crate) struct $name;
         impl Format for $name {
             type Quants = $quants;
@@ -469,4 +482,15 @@ formats! {
     T2: Trellis2, Lone, Some(7);
     T3: Trellis3, Lone, Some(7);
     T4: Trellis4, Lone, Some(7);
+    SPARSE8: Sparse8, Half, Some(7);
+    SPARSE4: Sparse4, Half, Some(3);
+}
+
+/// A format whose weights were expanded before.
+pub(crate) struct Expanded<F>(PhantomData<F>);
+
+impl<F: Format> Format for Expanded<F> {
+    type Quants = Eight;
+    type Scales = F::Scales;
+    const ZERO_POINT: Option<u32> = F::ZERO_POINT;
 }
