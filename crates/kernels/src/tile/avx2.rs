@@ -304,9 +304,11 @@ fn eights(window: Window, part: usize) -> [(u8, usize); 4] {
     if part == 1 {
         at += (window.mask as u32).count_ones() as usize;
     }
+    let masks = (window.mask >> (32 * part)) as u32;
     let mut eights = [(0, 0); 4];
-    for (eight, mask) in eights.iter_mut().zip(((window.mask >> (32 * part)) as u32).to_le_bytes()) {
-        *eight = (mask, at);
+    for i in 0..4 {
+        let mask = (masks >> (8 * i)) as u8;
+        eights[i] = (mask, at);
         at += mask.count_ones() as usize;
     }
     eights
@@ -328,7 +330,9 @@ fn joined(eights: [u64; 4]) -> __m256i {
 #[target_feature(enable = "avx2,popcnt")]
 unsafe fn expand_bytes(stream: *const u8, window: Window, part: usize) -> __m256i {
     let (mut places, mut values) = ([0; 4], [0; 4]);
-    for (i, (mask, at)) in eights(window, part).into_iter().enumerate() {
+    let eights = eights(window, part);
+    for i in 0..4 {
+        let (mask, at) = eights[i];
         places[i] = u64::from_le_bytes(PLACES[usize::from(mask)]);
         // SAFETY: a window ends at 256 at most, so eight bytes from any of its values on are there.
         values[i] = unsafe { stream.add(at).cast::<u64>().read_unaligned() };
@@ -348,7 +352,9 @@ unsafe fn expand_bytes(stream: *const u8, window: Window, part: usize) -> __m256
 #[target_feature(enable = "avx2,popcnt")]
 unsafe fn expand_nibbles(stream: *const u8, window: Window, part: usize) -> __m256i {
     let (mut places, mut values) = ([0; 4], [0; 4]);
-    for (i, (mask, at)) in eights(window, part).into_iter().enumerate() {
+    let eights = eights(window, part);
+    for i in 0..4 {
+        let (mask, at) = eights[i];
         // Counted in nibbles from the byte on that holds the first.
         places[i] = u64::from_le_bytes(PLACES[usize::from(mask)]) + (at as u64 & 1) * ONES;
         // SAFETY: a window ends at nibble 256 at most.
