@@ -25,6 +25,8 @@ pub const SHARES_PER_THREAD: usize = 8;
 pub const SHARE_WORK_MIN: usize = 1 << 18;
 /// Blocks of a tile that are expanded for many tokens at a time: 32 KiB on the stack, about a nearest cache.
 pub const EXPANDED_BLOCKS: usize = 64;
+/// Blocks of a sparse stream that are asked for ahead of the one at hand: two or three KiB.
+pub const PREFETCH_BLOCKS: usize = 8;
 /// Most values that are rotated together: what a Hadamard matrix of a trellis format mixes.
 pub const ROTATION_MAX: usize = 128;
 /// Most matrices in one fork: Q, K, V and one to spare.

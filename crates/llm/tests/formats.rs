@@ -35,7 +35,8 @@ fn rewrite(gguf: &Gguf, change: impl Fn(&TensorInfo, &[u8]) -> (TensorType, Vec<
     finish(writer)
 }
 
-/// Rows of `columns` values. The symbols of a trellis are any, with scales that lead to values as large as those given.
+/// Rows of `columns` values. The symbols of a trellis are any, with scales that lead to values as large as those given; a sparse format
+/// stores half of every 32.
 fn stored(format: BlockFormat, columns: usize, values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; format.matrix_bytes(values.len() / columns, columns).unwrap()];
     if format.trellis_bits().is_some() {
@@ -50,6 +51,13 @@ fn stored(format: BlockFormat, columns: usize, values: &[f32]) -> Vec<u8> {
         }
     } else if format.row_bytes() > 0 {
         quantize_rows(format, columns, values, &mut bytes).unwrap();
+    } else if format.sparse_bits().is_some() {
+        let half: Vec<f32> = values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| if (i * 5 + i / 32) % 32 < 16 { *v } else { 0.0 })
+            .collect();
+        quantize(format, &half, &mut bytes).unwrap();
     } else {
         quantize(format, values, &mut bytes).unwrap();
     }

@@ -12,7 +12,7 @@ use super::simd::Simd;
 use super::sparse::{PLACES, Window, windows};
 use super::{Job, Kernels, kernel};
 use crate::isa::{Avx2, AvxVnni};
-use crate::limits::LANES;
+use crate::limits::{LANES, PREFETCH_BLOCKS};
 use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// The operations that both sets share; `$four` and `$dot` are what differs.
@@ -121,6 +121,7 @@ macro_rules! simd_256 {
             #[inline(always)]
             fn sparse8(self, block: &[Line; 5], part: usize) -> [__m256i; 8] {
                 let mut out = [self.byte(0x80); 8];
+                prefetch(block);
                 for (out, window) in out.iter_mut().zip(windows(&block[4])) {
                     unsafe { *out = expand_bytes(block.as_ptr().cast(), window, part) }
                 }
@@ -129,6 +130,7 @@ macro_rules! simd_256 {
             #[inline(always)]
             fn sparse4(self, block: &[Line; 3], part: usize) -> [__m256i; 8] {
                 let mut out = [self.byte(8); 8];
+                prefetch(block);
                 for (out, window) in out.iter_mut().zip(windows(&block[2])) {
                     unsafe { *out = expand_nibbles(block.as_ptr().cast(), window, part) }
                 }
@@ -295,6 +297,16 @@ fn as_they_are(four: __m256i) -> __m256i {
 #[target_feature(enable = "avx2,avxvnni")]
 fn dot_by_vnni(sum: __m256i, weights: __m256i, four: __m256i) -> __m256i {
     _mm256_dpbusd_avx_epi32(sum, weights, four)
+}
+
+/// Asks for a later block of the same stream. Where a block's values are, its masks say: processors that look ahead know too late.
+#[inline(always)]
+pub(super) fn prefetch<const N: usize>(block: &[Line; N]) {
+    let later = block.as_ptr().wrapping_add(PREFETCH_BLOCKS * N);
+    for l in 0..N {
+        // SAFETY: a hint, which does nothing where there is no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(later.wrapping_add(l).cast()) }
+    }
 }
 
 /// The 32 places of a part of a window, eight at a time: their mask, and where in the stream their values begin.
