@@ -17,7 +17,6 @@ use ganglion_llm::{Anatomy, Config, FeedForward, Mixture, NormKind, Positions, R
 use crate::Progress;
 use crate::error::{ExportError, Result};
 use crate::limits::{C_CONTEXT_DEFAULT, C_WEIGHTS_MAX};
-use crate::matrix::check_types;
 
 pub(crate) const FORM: &str = "a C file";
 
@@ -64,7 +63,6 @@ pub fn write_c(
 ) -> Result<CReport> {
     let anatomy = Anatomy::read(gguf)?;
     check(&anatomy)?;
-    check_types(gguf, FORM, anatomy.config.architecture)?;
     if let Some(format) = options.format
         && !matches!(format, BlockFormat::Q8_0 | BlockFormat::Q4_0 | BlockFormat::F32)
     {

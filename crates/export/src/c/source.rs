@@ -129,10 +129,11 @@ impl Writer<'_> {
             BlockFormat::F32 if asked.is_some() => BlockFormat::F32,
             _ => BlockFormat::Q8_0,
         };
+        let reader = rows.open()?;
         let blocks = |take: &mut dyn FnMut(u16, &[u8]) -> Result<()>| -> Result<()> {
             let mut bytes = Vec::new();
             (0..count).try_for_each(|row| {
-                rows.stored(row, format, &mut bytes)?;
+                reader.stored(row, format, &mut bytes)?;
                 bytes.chunks_exact(format.block_bytes()).try_for_each(|block| {
                     let (scale, quants) = block_parts(block);
                     take(scale, quants)
@@ -144,7 +145,7 @@ impl Writer<'_> {
             self.has[2] = true;
             pointers[3] = format!("{name}_f32");
             let mut values = vec![0.0; count * k];
-            values.chunks_exact_mut(k).enumerate().try_for_each(|(row, out)| rows.values(row, out))?;
+            values.chunks_exact_mut(k).enumerate().try_for_each(|(row, out)| reader.values(row, out))?;
             self.floats(&pointers[3], &rows.part.tensor, &values)?;
         } else {
             pointers[2] = format!("{name}_scales");
