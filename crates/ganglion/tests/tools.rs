@@ -214,7 +214,17 @@ fn models_go_out_in_the_forms_of_others() {
         ("a.gguf", &[], "GGUF already"),
         ("model.safetensors", &[], "the name of a folder"),
         ("nano", &[], "is there already"),
+        ("nano/", &[], "is there already"),
+        ("source.gguf", &["--format", "onnx"], "both source and result"),
     ] {
+        // A result under the source's name would take its place.
+        let nano = if name == "source.gguf" { folder.path().join(name) } else { nano.clone() };
+        if !nano.exists() {
+            fs::copy(repository().join("models/nano/nano.gguf"), &nano).unwrap();
+        }
+        let export = |out: &Path, more: &[&str]| {
+            ganglion(&[&["model", "export", text(&nano), text(out)][..], more].concat())
+        };
         let output = export(&folder.path().join(name), more);
         assert_eq!(output.code, 1, "{output:?}");
         assert!(output.err.contains(part), "{name}: {}", output.err);

@@ -79,7 +79,7 @@ pub fn write_c(
     if context == 0 || context > max {
         return Err(ExportError::Context { found: context, max });
     }
-    source::Source { gguf, anatomy: &anatomy, options, context }.write(path, progress)
+    source::Source { gguf, anatomy: &anatomy, options, context, sha256: gguf.sha256() }.write(path, progress)
 }
 
 fn check(anatomy: &Anatomy) -> Result<()> {
@@ -89,7 +89,11 @@ fn check(anatomy: &Anatomy) -> Result<()> {
         Err(ExportError::Unsupported { form: FORM, architecture, what, found, expected })
     };
     if design.mixture != Mixture::None {
-        return refuse("the feed-forward part", "a mixture of experts".to_owned(), "a dense one");
+        return refuse(
+            "the feed-forward part",
+            format!("a mixture of {} experts", anatomy.config.experts.count),
+            "a dense one; ONNX holds mixtures",
+        );
     }
     if design.norm != NormKind::Rms {
         return refuse("the norm", "LayerNorm".to_owned(), "RMSNorm");

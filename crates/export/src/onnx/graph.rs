@@ -7,7 +7,7 @@ use crate::Progress;
 use crate::error::Result;
 use crate::limits::{ONNX_EXTERNAL_ALIGNMENT, ONNX_EXTERNAL_BYTES_MIN, ONNX_INLINE_BYTES_MAX};
 use crate::onnx::proto::Message;
-use crate::output::{Output, beside};
+use crate::output::{Output, beside, remove_if_there};
 
 const IR_VERSION: i64 = 10;
 const OPSET: i64 = 21;
@@ -299,8 +299,9 @@ impl<'a> Graph<'a> {
             }
         }
         let size_bytes = out.written() + data.as_ref().map_or(0, |(file, _)| file.written());
-        // The graph appears last: what it points to is there then.
+        // The graph appears last: what it points to is there then. An older one would point into the new data.
         if let Some((file, _)) = data {
+            remove_if_there(path)?;
             file.finish()?;
         }
         out.finish()?;
