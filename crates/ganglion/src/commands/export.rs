@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ganglion_export::{COptions, OnnxOptions, write_c, write_onnx};
 use ganglion_gguf::Gguf;
-use ganglion_llm::KvType;
+use ganglion_llm::{Config, KvType};
 use ganglion_llm::convert::{BlockFormat, ExportOptions, FolderExport, FolderOptions, ModelFolder};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
   ganglion model export model.gguf model.onnx                for ONNX Runtime
   ganglion model export tiny.gguf model.c --context 128      and model.h, for a microcontroller
 
-ONNX keeps F32, F16, Q8_0 and Q4_0 as they are stored, and writes other types as f32.
-C keeps Q8_0 and Q4_0, and makes all others Q8_0; its logits are this program's, bit for bit.")]
+ONNX keeps f32, f16, q8_0, q4_0 and int8 as they are stored, and writes other types as f32.
+C keeps q8_0 and q4_0, and makes all others q8_0; its logits are this program's, bit for bit.
+A folder has the two factors of a matrix multiplied; the others keep both.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
     source: PathBuf,
@@ -87,6 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         None => Form::of(out)?,
     };
     check(arguments, form)?;
+    quantize::refuse_same(source, out)?;
     if form == Form::Gguf {
         ensure!(
             source.is_dir(),
@@ -107,6 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let converted =
         if source.is_dir() { Some(quantize::convert(source, out, without_tokenizer)?) } else { None };
     let gguf = Gguf::open(converted.as_ref().unwrap_or(source)).context("model")?;
+    let has_fixed_scales = gguf.metadata().any(|(key, _)| key == Config::ACTIVATION_SCALES);
     let written = match form {
         Form::Safetensors => safetensors(arguments, &gguf),
         Form::Onnx => onnx(arguments, &gguf),
@@ -114,6 +117,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     if let Some(file) = converted {
         std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+    }
+    if written.is_ok() && has_fixed_scales {
+        eprintln!("left out: the fixed scales of int8 activations, which have no place there");
     }
     written
 }
