@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ganglion_export::{COptions, OnnxOptions, write_c, write_onnx};
 use ganglion_gguf::Gguf;
-use ganglion_llm::{Config, KvType};
 use ganglion_llm::convert::{BlockFormat, ExportOptions, FolderExport, FolderOptions, ModelFolder};
+use ganglion_llm::{Config, KvType};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
