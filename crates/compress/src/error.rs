@@ -106,7 +106,9 @@ pub enum CompressError {
 /// What to do where a disk is full.
 fn room(source: &std::io::Error) -> &'static str {
     match source.kind() {
-        std::io::ErrorKind::StorageFull => "; what is done stays beside the result: make room, and call again in the same way",
+        std::io::ErrorKind::StorageFull => {
+            "; what is done stays beside the result: make room, and call again in the same way"
+        }
         _ => "",
     }
 }

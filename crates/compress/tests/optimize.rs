@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ganglion_compress::{
-    Budget, CompressError, Device, FactorizeOptions, Goal, LayerTime, Method, OptimizeOptions, OptimizeReport,
-    ProductTime, PruneOptions, Reshape, TokenWeight, Verdict, Windows, Workload, optimize_file,
+    Budget, CompressError, Device, FactorizeOptions, Goal, LayerTime, Method, OptimizeOptions,
+    OptimizeReport, ProductTime, PruneOptions, Reshape, TokenWeight, Verdict, Windows, Workload,
+    optimize_file,
 };
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;

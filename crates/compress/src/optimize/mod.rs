@@ -192,7 +192,8 @@ pub fn optimize_file(
     let (mut base, mut taken) = (None, None);
     let mut tried = Vec::new();
     for (index, reshape) in options.reshapes.iter().enumerate() {
-        let mut entry = ReshapeTried { name: reshape.name(), kl: None, found: None, verdict: Verdict::NotBetter };
+        let mut entry =
+            ReshapeTried { name: reshape.name(), kl: None, found: None, verdict: Verdict::NotBetter };
         match reshaped(&context, source, &folder, *reshape, progress) {
             Ok((shaped, kl)) => {
                 entry.kl = Some(kl);

@@ -144,7 +144,8 @@ pub(super) fn promises(
     Ok(match (context.options.goal, context.options.budget.kl_max) {
         (Goal::Size, Some(max)) => {
             let front = knapsack::front(&items, [0.0; RESOURCES]);
-            let meets = |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
+            let meets =
+                |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
             front.iter().find(meets).is_some_and(|packing| packing.uses[FILE] + fixed[FILE] < best.uses(FILE))
         }
         _ => {
@@ -187,7 +188,7 @@ fn possible(items: &[Vec<Item>], limits: &[f64; RESOURCES], fixed: &[f64; RESOUR
             "the {name} takes {:.2} {unit} at least, with every matrix in the format that takes least; {option} allows {:.2}. \
              Raise it, allow smaller --types, {advice}prune more (--prune), or begin with a smaller model",
             value(least[resource]),
-            value(limits[resource] ),
+            value(limits[resource]),
         ),
     })
 }

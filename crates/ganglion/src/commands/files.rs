@@ -16,11 +16,7 @@ pub fn check_result(out: &Path, read: &[&Path]) -> Result<()> {
 
 /// Refuses a result that is its own source.
 pub fn refuse_same(source: &Path, out: &Path) -> Result<()> {
-    ensure!(
-        !same(source, out),
-        "{} is both source and result; give the result another name",
-        out.display()
-    );
+    ensure!(!same(source, out), "{} is both source and result; give the result another name", out.display());
     Ok(())
 }
 
@@ -34,7 +30,10 @@ pub fn read_text(file: &Path) -> Result<String> {
     let bytes = std::fs::read(file).with_context(|| format!("text {}", file.display()))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("text {}: byte {at} is not UTF-8; convert it, as with `iconv -t utf-8`", file.display())
+        anyhow::anyhow!(
+            "text {}: byte {at} is not UTF-8; convert it, as with `iconv -t utf-8`",
+            file.display()
+        )
     })
 }
 

@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         sparsity.is_some() || layers + heads + queries > 0 || ffn != 0.0 || hidden != 0.0,
         "nothing to take out: give --layers N, --heads N, --queries N, --ffn SHARE, --hidden SHARE or --sparsity SHARE"
     );
-    super::quantize::refuse_same(&arguments.source, &arguments.out)?;
+    super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let (windows, _) = super::quantize::windows(
         &source,

@@ -189,7 +189,9 @@ fn check(arguments: &Arguments) -> Result<()> {
 fn check_overrides(source: &Gguf, overrides: &[(String, BlockFormat)]) -> Result<()> {
     let known = |part: &str| source.tensors().iter().any(|info| info.name.contains(part));
     match overrides.iter().find(|(part, _)| !known(part)) {
-        Some((part, _)) => bail!("--tensor-type {part}=…: no tensor's name contains it; see `ganglion model inspect`"),
+        Some((part, _)) => {
+            bail!("--tensor-type {part}=…: no tensor's name contains it; see `ganglion model inspect`")
+        }
         None => Ok(()),
     }
 }
