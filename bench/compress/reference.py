@@ -97,7 +97,7 @@ def autoround(model, windows, form, tokenizer):
 
     bits, group, symmetric = form
     data = [torch.tensor([row]) for row in windows.rows]
-    sizes = {"bits": bits, "group_size": group, "sym": symmetric, "nsamples": len(data), "seqlen": WINDOW_TOKENS, "batch_size": 2}
+    sizes = {"bits": bits, "group_size": group, "sym": symmetric, "nsamples": len(data), "seqlen": WINDOW_TOKENS}
     rounding = AutoRound(model, tokenizer, dataset=data, device_map="cpu", amp=False, enable_torch_compile=False, **sizes)
     model, _ = rounding.quantize()
     return model, bits + (16 + (0 if symmetric else bits)) / group
@@ -146,7 +146,7 @@ class Bench:
         from transformers import AutoTokenizer
 
         torch.set_num_threads(arguments.threads)
-        self.arguments, self.folder, self.rows = arguments, folder, []
+        self.arguments, self.folder, self.rows, self.failed = arguments, folder, [], []
         self.ganglion = [arguments.ganglion, "model"]
         self.exact, self.plain = folder / "f32.gguf", folder / "f32"
         self.calibration, self.test = folder / "calibration.txt", folder / "test.txt"
@@ -209,7 +209,11 @@ class Bench:
             (folder / "model.safetensors").unlink()
             return {"quantised_bits_per_weight": weight_bits, "kl_mean_transformers": divergence}
 
-        self.add(bits, program, method, form, make)
+        try:
+            self.add(bits, program, method, form, make)
+        except Exception as error:  # noqa: BLE001: whatever a tool may raise, the others have their turn
+            print(f"{program} {method} {form}: {error!r}", flush=True)
+            self.failed.append(f"{program} {method} {form} ({type(error).__name__})")
 
     def add_own(self, bits, form, method):
         def make(file):
@@ -251,7 +255,7 @@ class Bench:
         return [row for _, row in self.rows]
 
 
-def report(arguments, rows):
+def report(arguments, rows, failed):
     checked = [row for row in rows if row.get("kl_mean_transformers")]
     apart = max((abs(row["kl_mean_transformers"] / row["kl_mean"] - 1) for row in checked), default=0)
     lines = [
@@ -264,6 +268,8 @@ def report(arguments, rows):
         f"{WINDOW_TOKENS} tokens of other text. The tools' weights are measured dequantised, by this program; transformers, which reads them from "
         f"the same folder, finds the same KL ({apart:.2%} apart at most).",
     ]
+    if failed:
+        lines += ["", f"Did not run here: {', '.join(failed)}."]
     columns = [("bits a weight", "quantised_bits_per_weight", "{:.3f}"), ("KL, mean", "kl_mean", "{:.5f}"), ("KL, 99 %", "kl_p99", "{:.3f}")]
     columns += [("same best token", "top1_agreement", "{:.1%}"), ("perplexity", "perplexity", "{:.0f}"), ("seconds to make", "seconds", "{:.0f}")]
     for bits in sorted({row["bits"] for row in rows}, reverse=True):
@@ -312,7 +318,7 @@ def compare(arguments, folder):
         wanted = bits in arguments.bits and program in (arguments.programs or [program]) and form in (arguments.forms or [form])
         if wanted:
             bench.add_tool(bits, program, method, form, job)
-    report(arguments, bench.measure())
+    report(arguments, bench.measure(), bench.failed)
 
 
 if __name__ == "__main__":
