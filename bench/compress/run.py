@@ -19,9 +19,9 @@ METHODS = ["rtn", "imatrix", "gptq", "awq", "smoothquant", "hqq", "autoround"]
 NO_DATA = {"rtn", "hqq"}
 # Name: arguments of `ganglion model`. {model}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
 MORE = {
-    "optimize-half": "optimize {model} {out} --calibrate {text} --size {half} --predicted-only",
-    "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half}",
-    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02",
+    "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
+    "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half} --all-tokens",
+    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02 --all-tokens",
     "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",
     "prune-30%": "prune {model} {out} --ffn 0.3 --calibrate {text}",
     "t4-rtn": "quantize {model} {out} --type t4 --method rtn",
@@ -162,7 +162,7 @@ def report(arguments, rows):
         "other test text, both from the model's generator; KL in nats from the model in F32, in windows of 512 tokens. The files of one "
         "mixture hold the same types. `llama.cpp` is llama-quantize with an importance matrix that llama-imatrix made of the same text. "
         "The model was trained on answers only: what it predicts within prompts was never trained, and most of this KL is about that. "
-        "`optimize-half` therefore counts divergence only where the model predicts the text (`--predicted-only`). Variants marked * are on the front: nothing smaller is as good.",
+        "`optimize-half` therefore weighs each token by how probable the source finds it; with `--all-tokens` all count alike. Variants marked * are on the front: nothing smaller is as good.",
         "",
         "![all variants](compress.svg)",
         "",

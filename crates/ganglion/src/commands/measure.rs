@@ -1,5 +1,6 @@
 //! `ganglion model measure`: what models make of a text and of suites, how far they are from a reference, what they take.
 
+use super::files::{check_result, read_text};
 use crate::load::{self, size};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -85,6 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.svg.is_none() || arguments.suite.is_some() || arguments.against.is_some(),
         "--svg needs an accuracy: give --suite DIR, or --against FILE with --text"
     );
+    if let Some(svg) = &arguments.svg {
+        let read = arguments.files.iter().chain(&arguments.against).chain(&arguments.text);
+        check_result(svg, &read.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
     let mut reference = match &arguments.against {
         Some(file) => Some(session(&Gguf::open(file).context("reference")?, arguments)?),
@@ -133,7 +138,7 @@ fn one(
         tokens_per_s: None,
     };
     if let Some(file) = &arguments.text {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let text = read_text(file)?;
         let windows = Windows::new(&Tokenizer::from_gguf(&gguf)?, &text, arguments.context)?;
         let tell = tell(windows.count(), "windows");
         found.text = Some(measure(&mut Subject { model: &mut model, reference }, &windows, &mut { tell })?);
