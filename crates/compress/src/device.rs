@@ -162,8 +162,12 @@ mod tests {
     #[test]
     fn what_a_layer_takes_beside_products_grows_with_width_and_tokens() {
         let layer = |embedding_length, tokens, ns| LayerTime { embedding_length, tokens, ns };
-        let layers =
-            vec![layer(1024, 1, 400.0), layer(256, 1, 100.0), layer(256, 65, 6500.0), layer(1024, 65, 26_000.0)];
+        let layers = vec![
+            layer(1024, 1, 400.0),
+            layer(256, 1, 100.0),
+            layer(256, 65, 6500.0),
+            layer(1024, 65, 26_000.0),
+        ];
         let device = Device { layers, ..Device::default() };
         assert_eq!(device.other_ns(256, 1), 100.0);
         assert_eq!(device.other_ns(256, 33), 3300.0);

@@ -61,18 +61,24 @@ impl Found {
     }
 }
 
-/// Searches on one base.
+/// Searches on one base. If that is the source and there is nothing to do, [`CompressError::Unchanged`].
 pub(super) fn run(
     context: &Context<'_>,
     base: &Gguf,
     mut work: Work,
+    is_source: bool,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Found> {
     let mut units = units::list(context, base)?;
     let fixed = fixed(context, base, &units)?;
     let limits = context.options.budget.limits();
     let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
-    possible(&items(&units), &limits, &fixed)?;
+    let all = items(&units);
+    possible(&all, &limits, &fixed)?;
+    let unchanged = Packing::of(&all, vec![0; all.len()]);
+    if is_source && context.options.goal == Goal::Divergence && unchanged.fits(&limits) {
+        return Err(CompressError::Unchanged);
+    }
     units::score(context, base, &mut work, &mut units, progress)?;
     units::shortlist(&mut units, &limits);
     units::measure(context, base, &mut work, &mut units, progress)?;
@@ -144,7 +150,8 @@ pub(super) fn promises(
     Ok(match (context.options.goal, context.options.budget.kl_max) {
         (Goal::Size, Some(max)) => {
             let front = knapsack::front(&items, [0.0; RESOURCES]);
-            let meets = |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
+            let meets =
+                |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
             front.iter().find(meets).is_some_and(|packing| packing.uses[FILE] + fixed[FILE] < best.uses(FILE))
         }
         _ => {
@@ -187,7 +194,7 @@ fn possible(items: &[Vec<Item>], limits: &[f64; RESOURCES], fixed: &[f64; RESOUR
             "the {name} takes {:.2} {unit} at least, with every matrix in the format that takes least; {option} allows {:.2}. \
              Raise it, allow smaller --types, {advice}prune more (--prune), or begin with a smaller model",
             value(least[resource]),
-            value(limits[resource] ),
+            value(limits[resource]),
         ),
     })
 }

@@ -215,7 +215,8 @@ fn rounded(base: &Gguf, file: &std::path::Path, format: BlockFormat, threads: us
 /// Keeps what may be worth it: no choice that another one beats in sensitivity and in what is limited, and not too many.
 pub(super) fn shortlist(units: &mut [Unit], limits: &[f64; RESOURCES]) {
     let most = |resource: usize| -> f64 {
-        let of = |unit: &Unit| unit.choices.iter().map(|choice| choice.item.uses[resource]).fold(0.0, f64::max);
+        let of =
+            |unit: &Unit| unit.choices.iter().map(|choice| choice.item.uses[resource]).fold(0.0, f64::max);
         units.iter().map(of).sum()
     };
     let counts: [bool; RESOURCES] = std::array::from_fn(|r| r == FILE || most(r) > limits[r]);
@@ -265,7 +266,8 @@ pub(super) fn measure(
     order.sort_by_key(|index| stage_of(&units[*index].tensor));
     for index in order {
         let unit = &mut units[index];
-        let missing = |choice: &Choice| work.number(Number::Divergence, &unit.tensor, choice.format).is_none();
+        let missing =
+            |choice: &Choice| work.number(Number::Divergence, &unit.tensor, choice.format).is_none();
         if unit.choices.iter().any(|choice| choice.format != unit.source && missing(choice)) {
             walk.go_to(stage_of(&unit.tensor))?;
         }

@@ -153,7 +153,12 @@ fn parse_pruning(text: &str) -> Result<Pruning, String> {
             "queries" => options.queries = count()?,
             "ffn" => options.feed_forward = share()?,
             "hidden" => options.hidden = share()?,
-            _ => return Err("expected layers=N, heads=N, queries=N, ffn=SHARE or hidden=SHARE, joined by +; or none".to_owned()),
+            _ => {
+                return Err(
+                    "expected layers=N, heads=N, queries=N, ffn=SHARE or hidden=SHARE, joined by +; or none"
+                        .to_owned(),
+                );
+            }
         }
     }
     Ok(Some(options))
@@ -186,17 +191,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     quantize::refuse_same(&arguments.source, &arguments.out)?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
-    let threads =
-        if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
     let formats = match (arguments.types.as_slice(), arguments.portable) {
         ([], true) => PORTABLE.to_vec(),
         ([], false) => PORTABLE.into_iter().chain(OWN).collect(),
         (types, _) => types.to_vec(),
     };
     let device = device(arguments, &source, &formats, threads)?;
-    let unknown: Vec<_> = formats.iter().filter(|f| !device.formats().contains(f)).map(|f| f.name()).collect();
+    let unknown: Vec<_> =
+        formats.iter().filter(|f| !device.formats().contains(f)).map(|f| f.name()).collect();
     if !unknown.is_empty() {
-        eprintln!("not considered, because the device's profile has no times of them: {}", unknown.join(", "));
+        eprintln!(
+            "not considered, because the device's profile has no times of them: {}",
+            unknown.join(", ")
+        );
     }
     let (calibration, judging, key) = texts(arguments, &source)?;
     let options = options(arguments, &source, &device, (formats, threads, key))?;
@@ -246,8 +254,7 @@ fn options(
     let config = Config::from_header(source.header())?;
     let pruning = |options: PruneOptions| {
         let share = if options.hidden > 0.0 { options.hidden } else { options.feed_forward };
-        let length =
-            if options.hidden > 0.0 { config.embedding_length } else { config.feed_forward_length };
+        let length = if options.hidden > 0.0 { config.embedding_length } else { config.feed_forward_length };
         Reshape::Prune(PruneOptions { multiple: multiple(length, share), threads, ..options })
     };
     let factors = |ratio: &f64| {
@@ -513,7 +520,9 @@ fn told(reshape: &ReshapeTried) -> String {
     match &reshape.verdict {
         Verdict::Taken => format!("taken; {alone}, {found}"),
         Verdict::NotBetter => format!("not better; {alone}, {found}"),
-        Verdict::NoHope => format!("not searched; {alone}, and types as good as the source's would not make up for it"),
+        Verdict::NoHope => {
+            format!("not searched; {alone}, and types as good as the source's would not make up for it")
+        }
         Verdict::CostsTooMuch => format!("not searched; {alone}, which is too much already"),
         Verdict::Impossible(reason) => format!("not possible: {reason}"),
     }

@@ -414,7 +414,11 @@ fn print(device: &Device, shapes: &[(usize, usize)]) -> Result<()> {
             }
         }
     }
-    writeln!(out, "\na layer beside its products, µs\n{:<8} {:>10} {:>10} {:>10}", "width", "1 token", "8 tokens", "64 tokens")?;
+    writeln!(
+        out,
+        "\na layer beside its products, µs\n{:<8} {:>10} {:>10} {:>10}",
+        "width", "1 token", "8 tokens", "64 tokens"
+    )?;
     for width in WIDTHS {
         let [one, some, many] = TOKENS.map(|tokens| device.other_ns(width, tokens) / 1e3);
         writeln!(out, "{width:<8} {one:>10.1} {some:>10.1} {many:>10.1}")?;
