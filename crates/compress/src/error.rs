@@ -25,7 +25,7 @@ pub enum CompressError {
         cause: Box<CompressError>,
     },
     /// A file that is being written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), room(source))]
     File {
         /// Which one.
         path: std::path::PathBuf,
@@ -107,4 +107,14 @@ pub enum CompressError {
         /// Tokens of the reference.
         expected: usize,
     },
+}
+
+/// What to do where a disk is full.
+fn room(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull => {
+            "; what is done stays beside the result: make room, and call again in the same way"
+        }
+        _ => "",
+    }
 }

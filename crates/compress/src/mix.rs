@@ -91,9 +91,9 @@ impl FileType {
         FILE_TYPES.into_iter().find(|row| row.3 == base).map(|row| row.0)
     }
 
-    /// Every name, for messages.
+    /// Every name, for messages: other names stand behind the first.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        FILE_TYPES.into_iter().map(|(_, name, ..)| name)
+        FILE_TYPES.into_iter().flat_map(|(_, name, other, ..)| [name, other]).filter(|name| !name.is_empty())
     }
 
     fn row(self) -> (FileType, &'static str, &'static str, BlockFormat, u32) {

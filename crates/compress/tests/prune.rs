@@ -110,6 +110,9 @@ fn what_cannot_be_pruned_is_refused() {
             factorize_file(&source, &path, FactorizeOptions { ratio, ..options }, &windows, &mut |_, _| ());
         assert!(matches!(wrong, Err(CompressError::Factorize { .. })), "{ratio}: {wrong:?}");
     }
+    let too_little = FactorizeOptions { ratio: 0.1, ..options };
+    let wrong = factorize_file(&source, &path, too_little, &windows, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(wrong.contains("ranks of 32 leave a share of 0.2"), "{wrong}");
     assert!(!path.exists());
     std::fs::remove_dir_all(folder).unwrap();
 }

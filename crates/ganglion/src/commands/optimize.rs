@@ -1,6 +1,7 @@
 //! `ganglion model optimize`: the best model for a device, under limits.
 
 use super::bench::device;
+use super::files::check_result;
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
@@ -188,7 +189,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    quantize::refuse_same(&arguments.source, &arguments.out)?;
+    check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
     let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };

@@ -44,15 +44,15 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     queries: usize,
     /// Share of each layer's feed-forward channels to take out, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     ffn: f64,
     /// Share of the residual stream's values to take out, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     hidden: f64,
     /// Channels and values of the stream that stay are a multiple of this; 256 lets k-quants apply
     #[arg(long, value_name = "N", default_value_t = 32)]
     multiple: usize,
-    /// What heads and channels are chosen by: reconstruction, activation or taylor
+    /// What layers, heads and channels are chosen by: reconstruction, activation or taylor
     #[arg(long, default_value = "reconstruction", value_parser = parse_importance)]
     importance: Importance,
     /// Zeros in place of weights: a share of each matrix (0.5), or all but N of M in a row (2:4)
@@ -90,9 +90,10 @@ fn parse_method(name: &str) -> Result<SparseMethod, String> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { layers, heads, queries, ffn, hidden, sparsity, .. } = *arguments;
     ensure!(
-        sparsity.is_some() || layers + heads + queries > 0 || ffn > 0.0 || hidden > 0.0,
+        sparsity.is_some() || layers + heads + queries > 0 || ffn != 0.0 || hidden != 0.0,
         "nothing to take out: give --layers N, --heads N, --queries N, --ffn SHARE, --hidden SHARE or --sparsity SHARE"
     );
+    super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let (windows, _) = super::quantize::windows(
         &source,
