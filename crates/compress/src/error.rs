@@ -66,6 +66,12 @@ pub enum CompressError {
         /// What is missing, how near it came, and what would do.
         reason: String,
     },
+    /// A budget that asks for nothing.
+    #[error(
+        "the source meets every limit as it is: lower --size, --memory or --latency-ms, or ask for the smallest file within a divergence \
+         (--max-kl 0.02 --smallest)"
+    )]
+    Unchanged,
     /// Activations from which no error can be fed back.
     #[error(
         "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"

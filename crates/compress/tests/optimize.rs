@@ -34,7 +34,14 @@ fn folder(name: &str) -> PathBuf {
 
 /// A device on which every weight takes as long as it has bits.
 fn device() -> Device {
-    let formats = [BlockFormat::F32, BlockFormat::Q8_0, BlockFormat::Q5_0, BlockFormat::Q4_0];
+    let formats = [
+        BlockFormat::F32,
+        BlockFormat::Q8_0,
+        BlockFormat::Q5_0,
+        BlockFormat::Q4_0,
+        BlockFormat::T4,
+        BlockFormat::T3,
+    ];
     let time = |format: BlockFormat| {
         let (rows, columns, tokens, from_memory) = (32, 32, 1, false);
         let ns = f64::from(format.bits_per_weight()) * 100.0;
@@ -202,6 +209,31 @@ fn another_shape_is_taken_where_types_alone_do_not_meet_the_limits() {
 }
 
 #[test]
+fn types_of_our_own_are_chosen_where_they_lose_less() {
+    let folder = folder("own");
+    let path = folder.join("out.gguf");
+    // No room for four bits and a half a weight.
+    let fits = |formats: &[BlockFormat], size| {
+        let budget = Budget { size_bytes: Some(size), ..NO_LIMIT };
+        let options = OptimizeOptions { formats: formats.to_vec(), ..options(budget, Goal::Divergence) };
+        optimized(&path, &OptimizeOptions { method: Method::Gptq, ..options })
+    };
+    let least = fits(&[BlockFormat::Q4_0], source().bytes().len() as u64 / 3).unwrap().front[0].size_bytes;
+    let wanted = least - 500;
+    assert!(matches!(fits(&[BlockFormat::Q4_0], wanted), Err(CompressError::Budget { .. })));
+    let report =
+        fits(&[BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::T4, BlockFormat::T3], wanted).unwrap();
+    assert!(report.size_bytes.1 <= wanted, "{:?}", report.size_bytes);
+    let own = |format| report.tensors.iter().any(|tensor| tensor.chosen.format == format);
+    assert!(own(BlockFormat::T4) || own(BlockFormat::T3), "{:?}", report.tensors);
+    let written = Gguf::open(&path).unwrap();
+    for tensor in &report.tensors {
+        assert_eq!(written.tensor(&tensor.tensor).unwrap().dtype.name(), tensor.chosen.format.name());
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn tokens_can_count_by_how_probable_the_source_finds_them() {
     let folder = folder("weights");
     let path = folder.join("out.gguf");
@@ -213,6 +245,16 @@ fn tokens_can_count_by_how_probable_the_source_finds_them() {
     assert_eq!(counted(&equal), 6.0 * 7.0);
     let some = counted(&believed);
     assert!(some > 0.0 && some < 42.0 / 4.0, "{some}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_source_that_meets_every_limit_is_not_searched() {
+    let folder = folder("unchanged");
+    let path = folder.join("out.gguf");
+    let found = optimized(&path, &options(NO_LIMIT, Goal::Divergence));
+    assert!(matches!(found, Err(CompressError::Unchanged)), "{found:?}");
+    assert!(!path.exists());
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -164,7 +164,8 @@ struct Context<'a> {
 /// matrices are quantised by, `judging` what divergence is measured on.
 ///
 /// # Errors
-/// [`CompressError::Budget`] if nothing meets the budget, with what comes near; else as [`crate::quantize_file`].
+/// [`CompressError::Budget`] if nothing meets the budget, with what comes near; [`CompressError::Unchanged`] if the source does as it is;
+/// else as [`crate::quantize_file`].
 pub fn optimize_file(
     source: &Gguf,
     path: &Path,
@@ -187,7 +188,7 @@ pub fn optimize_file(
     let OptimizeOptions { method, key, weights, .. } = options;
     let key = format!("{source_key} {method:?} {key} {weights:?}");
     let work = Work::open(&folder, &key)?;
-    let mut best = met(search::run(&context, source, work, progress))?;
+    let mut best = met(search::run(&context, source, work, true, progress))?;
     let figures = best.as_ref().ok().map(Found::figures);
     let (mut base, mut taken) = (None, None);
     let mut tried = Vec::new();
@@ -202,7 +203,7 @@ pub fn optimize_file(
                     entry.verdict = verdict;
                 } else {
                     let work = Work::open(&folder.join(reshape.name()), &key)?;
-                    if let Ok(found) = met(search::run(&context, &shaped, work, progress))? {
+                    if let Ok(found) = met(search::run(&context, &shaped, work, false, progress))? {
                         entry.found = Some((found.kl, found.uses(FILE) as u64));
                         if so_far.is_none_or(|best| found.is_better_than(best, options.goal)) {
                             (best, base, taken) = (Ok(found), Some(shaped), Some(index));

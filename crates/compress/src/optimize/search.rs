@@ -61,18 +61,24 @@ impl Found {
     }
 }
 
-/// Searches on one base.
+/// Searches on one base. If that is the source and there is nothing to do, [`CompressError::Unchanged`].
 pub(super) fn run(
     context: &Context<'_>,
     base: &Gguf,
     mut work: Work,
+    is_source: bool,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Found> {
     let mut units = units::list(context, base)?;
     let fixed = fixed(context, base, &units)?;
     let limits = context.options.budget.limits();
     let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
-    possible(&items(&units), &limits, &fixed)?;
+    let all = items(&units);
+    possible(&all, &limits, &fixed)?;
+    let unchanged = Packing::of(&all, vec![0; all.len()]);
+    if is_source && context.options.goal == Goal::Divergence && unchanged.fits(&limits) {
+        return Err(CompressError::Unchanged);
+    }
     units::score(context, base, &mut work, &mut units, progress)?;
     units::shortlist(&mut units, &limits);
     units::measure(context, base, &mut work, &mut units, progress)?;
