@@ -210,7 +210,8 @@ pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Res
         .collect();
     files.sort();
     files.push(format!("{without_tokenizer}"));
-    let mut name = out.as_os_str().to_owned();
+    // Beside a folder whose name was given with a slash, not in it.
+    let mut name = out.components().collect::<PathBuf>().into_os_string();
     name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
     let file = PathBuf::from(name);
     if !file.exists() {
