@@ -318,9 +318,9 @@ fn eights(window: Window, part: usize) -> [(u8, usize); 4] {
     }
     let masks = (window.mask >> (32 * part)) as u32;
     let mut eights = [(0, 0); 4];
-    for i in 0..4 {
+    for (i, eight) in eights.iter_mut().enumerate() {
         let mask = (masks >> (8 * i)) as u8;
-        eights[i] = (mask, at);
+        *eight = (mask, at);
         at += mask.count_ones() as usize;
     }
     eights
