@@ -2,8 +2,9 @@
 """Prunes a model by every kind to about the same size, and measures what is left: divergence, answers, and speed in turn with the source.
 
 Every result is stored as Q8_0, as the source is, so that speeds compare. Calibration and test text come from the default model's generator with
-different seeds. Speeds are medians of five runs in which the models take turns. With --model a model of random weights can be measured for
-speed alone. Needs no packages.
+different seeds. Speeds are medians of several runs in which the models take turns. With --keep DIR neither a file nor a figure that is there
+is made again, so that an interrupted run goes on, and speeds can be measured (--speed-only) when the machine is idle. With --model a model of
+random weights can be measured for speed alone. Needs no packages.
 """
 import argparse
 import json
@@ -12,20 +13,25 @@ import re
 import statistics
 import subprocess
 import tempfile
+import time
 
 import texts
 
-# Options of `model prune`, or the ratio of `model factorize`. About 30 % of the layers' parameters go in each.
+# Options of `model prune`, or the ratio of `model factorize`. About 30 % of the layers' parameters go in each but the last ones, where half of them are zeros.
 KINDS = {
-    "layers": ["--layers", "2"],
-    "heads": ["--queries", "1", "--ffn", "0.29"],
-    "channels": ["--ffn", "0.46"],
-    "stream": ["--hidden", "0.25"],
-    "layers and channels": ["--layers", "1", "--ffn", "0.21"],
-    "channels, stream": ["--ffn", "0.21", "--hidden", "0.13"],
-    "factors": ["--ratio", "0.7"],
+    "layers": "--layers 2",
+    "layer and channels": "--layers 1 --ffn 0.21",
+    "channels": "--ffn 0.46",
+    "channels by activation": "--ffn 0.46 --importance activation",
+    "channels by Taylor": "--ffn 0.46 --importance taylor",
+    "heads and channels": "--queries 1 --ffn 0.29",
+    "stream": "--hidden 0.25",
+    "channels and stream": "--ffn 0.21 --hidden 0.13",
+    "factors": "--ratio 0.7",
+    "2:4 by SparseGPT": "--sparsity 2:4",
+    "2:4 by Wanda": "--sparsity 2:4 --method wanda",
 }
-RUNS = 5
+QUALITY = ["perplexity", "kl_mean", "top1_agreement", "suite_accuracy", "suites"]
 
 
 def run(*command):
@@ -35,6 +41,28 @@ def run(*command):
     return done.stdout
 
 
+class Kept:
+    """Figures of a folder's files, on disk as soon as they are known. A figure counts as long as what it was made of is the same."""
+
+    def __init__(self, folder):
+        self.path = folder / "figures.json"
+        self.all = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def get(self, name, made_of, find):
+        known = self.all.get(name)
+        if known is None or known["made_of"] != made_of:
+            known = {"made_of": made_of, "found": find()}
+            self.all[name] = known
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(self.all, indent=1))
+            part.replace(self.path)
+        return known["found"]
+
+
+def identity(file):
+    return [str(file), file.stat().st_size, int(file.stat().st_mtime)]
+
+
 def parameters(ganglion, file):
     """Of the layers' matrices."""
     tensors = json.loads(run(ganglion, "model", "inspect", file, "--json"))["tensors"]
@@ -42,14 +70,42 @@ def parameters(ganglion, file):
     return sum(shape[0] * shape[1] for shape in inside)
 
 
-def speeds(arguments, files):
-    """Prefill and decode of each file: medians of runs in turn."""
-    found = {file: [] for file in files}
-    for _ in range(RUNS):
-        for file in files:
-            measured = json.loads(run(arguments.ganglion, "model", "measure", file, "--speed", "-t", arguments.threads, "--json"))
-            found[file].append((measured["prefill_tokens_per_s"], measured["decode_tokens_per_s"]))
-    return {file: tuple(statistics.median(column) for column in zip(*runs)) for file, runs in found.items()}
+def make(arguments, folder, kept, name, options):
+    """The file of a kind, made if it is not there."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{arguments.model.stem} {name}").strip("-").lower()
+    pruned, file = folder / f"{slug}-unquantised.gguf", folder / f"{slug}.gguf"
+    made_of = [identity(arguments.model), options, arguments.calibration_bytes, arguments.calibration_tokens]
+
+    def prune():
+        file.unlink(missing_ok=True)
+        start = time.monotonic()
+        command = "factorize" if "--ratio" in options else "prune"
+        run(arguments.ganglion, "model", command, arguments.model, pruned, *options.split(), "--calibrate", folder / "calibration.txt",
+            "--calibrate-tokens", arguments.calibration_tokens, "-t", arguments.threads)
+        seconds = round(time.monotonic() - start, 1)
+        run(arguments.ganglion, "model", "quantize", pruned, file, "--type", "q8_0", "-t", arguments.threads)
+        pruned.unlink()
+        return seconds
+
+    made = f"made {file.name}"
+    if not file.exists():
+        kept.all.pop(made, None)
+    return file, kept.get(made, made_of, prune)
+
+
+def quality(arguments, folder, kept, name, file, options):
+    """Divergence from the source and answers of a file, and llama.cpp's perplexity of it where it can run it."""
+
+    def measure():
+        command = [arguments.ganglion, "model", "measure", file, "-t", arguments.threads, "--json", "--against", arguments.model, "--text", folder / "test.txt"]
+        found = json.loads(run(*command, *(["--suite", arguments.suite] if arguments.suite else [])))
+        found = {key: found[key] for key in QUALITY}
+        if arguments.peer and "--ratio" not in options:
+            found["llama_cpp_perplexity"] = peer_perplexity(arguments, file, folder / "test.txt")
+        return found
+
+    made_of = [identity(file), str(arguments.suite), arguments.test_bytes, str(arguments.peer)]
+    return kept.get(f"quality of {name}", made_of, measure)
 
 
 def peer_perplexity(arguments, file, test):
@@ -59,77 +115,107 @@ def peer_perplexity(arguments, file, test):
     return float(found.group(1)) if found else None
 
 
+def speeds(arguments, files):
+    """Prefill and decode of each file: medians of runs in turn."""
+    found = {file: [] for file in files}
+    for turn in range(arguments.runs):
+        print(f"speeds, {turn + 1} of {arguments.runs}", flush=True)
+        for file in files:
+            measured = json.loads(run(arguments.ganglion, "model", "measure", file, "--speed", "-t", arguments.threads, "--json"))
+            found[file].append((measured["prefill_tokens_per_s"], measured["decode_tokens_per_s"]))
+    return {file: tuple(statistics.median(column) for column in zip(*runs)) for file, runs in found.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ganglion", required=True, type=pathlib.Path, help="the program")
     parser.add_argument("--peer", type=pathlib.Path, help="llama.cpp's build/bin: its perplexity of each ordinary result beside ours")
     parser.add_argument("--model", default=pathlib.Path("models/nano/nano.gguf"), type=pathlib.Path)
     parser.add_argument("--suite", type=pathlib.Path, help="folder of suites; slow")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--options", action="append", default=[], metavar="NAME=OPTIONS", help="another kind: 'mine=--layers 9 --ffn 0.1'")
-    parser.add_argument("--speed-only", action="store_true", help="for models of random weights")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--speed-only", action="store_true", help="measure no quality: for models of random weights; what --keep has of it is reported")
+    what.add_argument("--no-speed", action="store_true", help="measure no speed: the machine is not idle")
+    parser.add_argument("--runs", type=int, default=5, help="of each speed")
     parser.add_argument("--calibration-bytes", type=int, default=240_000)
     parser.add_argument("--calibration-tokens", type=int, default=32_768)
     parser.add_argument("--test-bytes", type=int, default=24_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for files and figures, which else go when all is done")
     parser.add_argument("--name", default="prune", help="of the files written")
     parser.add_argument("--out", default=pathlib.Path("docs/bench"), type=pathlib.Path)
     arguments = parser.parse_args()
+    for option in arguments.options:
+        if "=" not in option:
+            parser.error(f"--options {option}: expected NAME=OPTIONS")
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+        measure(arguments, arguments.keep)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(arguments, pathlib.Path(folder))
+
+
+def measure(arguments, folder):
     kinds = {name: KINDS[name] for name in arguments.kinds}
-    kinds.update((name, text.split()) for name, text in (option.split("=", 1) for option in arguments.options))
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        calibration, test = folder / "calibration.txt", folder / "test.txt"
-        calibration.write_text(texts.text(501, arguments.calibration_bytes))
-        test.write_text(texts.text(502, arguments.test_bytes))
-        model = [arguments.ganglion, "model"]
-        files = {"the source": arguments.model}
-        for name, options in kinds.items():
-            pruned, file = folder / "pruned.gguf", folder / f"{name.replace(' ', '-').replace(',', '')}.gguf"
-            command = "factorize" if "--ratio" in options else "prune"
-            run(*model, command, arguments.model, pruned, *options, "--calibrate", calibration,
-                "--calibrate-tokens", arguments.calibration_tokens, "-t", arguments.threads)
-            run(*model, "quantize", pruned, file, "--type", "q8_0", "-t", arguments.threads)
-            pruned.unlink()
-            files[name] = file
-        fast = speeds(arguments, list(files.values()))
-        before = parameters(arguments.ganglion, arguments.model)
-        for name, file in files.items():
-            row = {"kind": name, "options": kinds.get(name, []), "layers_share": parameters(arguments.ganglion, file) / before}
-            measure = [*model, "measure", file, "-t", arguments.threads, "--json"]
-            if not arguments.speed_only:
-                measure += ["--against", arguments.model, "--text", test]
-                measure += ["--suite", arguments.suite] if arguments.suite else []
-                found = json.loads(run(*measure))
-                row.update((key, found[key]) for key in ["perplexity", "kl_mean", "top1_agreement", "suite_accuracy", "suites"])
-                if arguments.peer and name != "factors":
-                    row["llama_cpp_perplexity"] = peer_perplexity(arguments, file, test)
-            row["size_bytes"] = file.stat().st_size
+    kinds.update(option.split("=", 1) for option in arguments.options)
+    (folder / "calibration.txt").write_text(texts.text(501, arguments.calibration_bytes))
+    (folder / "test.txt").write_text(texts.text(502, arguments.test_bytes))
+    kept, before = Kept(folder), parameters(arguments.ganglion, arguments.model)
+    rows, files = [], []
+    for name, options in {"the source": "", **kinds}.items():
+        print(name, flush=True)
+        file, seconds = make(arguments, folder, kept, name, options) if options else (arguments.model, None)
+        row = {"kind": name, "options": options, "layers_share": parameters(arguments.ganglion, file) / before, "size_bytes": file.stat().st_size, "seconds": seconds}
+        if not arguments.speed_only:
+            row.update(quality(arguments, folder, kept, name, file, options))
+        else:
+            known = kept.all.get(f"quality of {name}")
+            row.update(known["found"] if known and known["made_of"][0] == identity(file) else {})
+        rows.append(row)
+        files.append(file)
+    if not arguments.no_speed:
+        fast = speeds(arguments, files)
+        for row, file in zip(rows, files):
             row["prefill_tokens_per_s"], row["decode_tokens_per_s"] = fast[file]
-            row["prefill_speed_up"] = fast[file][0] / fast[arguments.model][0]
-            row["decode_speed_up"] = fast[file][1] / fast[arguments.model][1]
-            rows.append(row)
+            row["prefill_speed_up"], row["decode_speed_up"] = (own / source for own, source in zip(fast[file], fast[files[0]]))
     report(arguments, rows)
 
 
 def report(arguments, rows):
-    cell = lambda value, form: "–" if value is None else form.format(value)  # noqa: E731
+    columns = [
+        ("options", lambda row: f"`{row['options']}`" if row["options"] else ""),
+        ("layers' parameters", lambda row: f"{row['layers_share']:.1%}"),
+        ("bytes", lambda row: f"{row['size_bytes']:,}"),
+        ("KL, mean", lambda row: f"{row['kl_mean']:.4f}"),
+        ("same best token", lambda row: f"{row['top1_agreement']:.1%}"),
+        ("right answers", lambda row: f"{row['suite_accuracy']:.2%}"),
+        ("on recombined", lambda row: f"{row['suites']['recombined']:.2%}"),
+        ("prefill", lambda row: f"{row['prefill_tokens_per_s']:,.0f}/s ({row['prefill_speed_up']:.2f}×)"),
+        ("decode", lambda row: f"{row['decode_tokens_per_s']:,.0f}/s ({row['decode_speed_up']:.2f}×)"),
+        ("perplexity", lambda row: f"{row['perplexity']:,.2f}"),
+        ("llama.cpp's", lambda row: f"{row['llama_cpp_perplexity']:,.2f}"),
+        ("seconds to make", lambda row: f"{row['seconds']:.1f}"),
+    ]
+
+    def cell(form, row):
+        try:
+            return form(row)
+        except (KeyError, TypeError):
+            return "–"
+
+    known = [(title, form) for title, form in columns if any(cell(form, row) != "–" for row in rows)]
     lines = [
         f"# Pruning {arguments.model.stem}, measured",
         "",
-        f"Made by `bench/compress/prune.py` on {arguments.model}, {arguments.threads} threads. Every result is stored as Q8_0. Speeds are medians of {RUNS} "
-        "runs in which the models take turns, and the factors are those to the source. KL in nats from the source on text of its generator.",
+        f"Made by `bench/compress/prune.py` on {arguments.model}, {arguments.threads} threads. Every result is stored as Q8_0. Speeds are medians of "
+        f"{arguments.runs} runs in which the models take turns, and the factors are those to the source. KL in nats from the source on text of its generator.",
         "",
-        "| kind | options | layers' parameters | bytes | KL, mean | same best token | right answers | prefill | decode | perplexity | llama.cpp's |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| kind | " + " | ".join(title for title, _ in known) + " |",
+        "|---" * (len(known) + 1) + "|",
     ]
-    for row in rows:
-        cells = [row["kind"], f"`{' '.join(row['options'])}`" if row["options"] else "", f"{row['layers_share']:.1%}", f"{row['size_bytes']:,}"]
-        cells += [cell(row.get("kl_mean"), "{:.4f}"), cell(row.get("top1_agreement"), "{:.1%}"), cell(row.get("suite_accuracy"), "{:.2%}")]
-        cells += [f"{row['prefill_tokens_per_s']:,.0f}/s ({row['prefill_speed_up']:.2f}×)", f"{row['decode_tokens_per_s']:,.0f}/s ({row['decode_speed_up']:.2f}×)"]
-        cells += [cell(row.get("perplexity"), "{:,.2f}"), cell(row.get("llama_cpp_perplexity"), "{:,.2f}")]
-        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["| " + " | ".join([row["kind"]] + [cell(form, row) for _, form in known]) + " |" for row in rows]
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{arguments.name}.md").write_text("\n".join(lines) + "\n")
     (arguments.out / f"{arguments.name}.json").write_text(json.dumps(rows, indent=1) + "\n")

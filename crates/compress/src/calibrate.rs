@@ -111,15 +111,7 @@ impl Calibrator {
         let embedding = self.session.model().config().embedding_length;
         let before = self.streams.clone();
         self.advance(Vec::new())?;
-        let pairs = before
-            .iter()
-            .zip(&self.streams)
-            .flat_map(|(before, after)| before.chunks_exact(embedding).zip(after.chunks_exact(embedding)));
-        let dot =
-            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        let cosines: Vec<f64> =
-            pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)).collect();
-        Ok(1.0 - cosines.iter().sum::<f64>() / cosines.len().max(1) as f64)
+        Ok(turned(&before, &self.streams, embedding))
     }
 
     /// Leaves the next layer out, as if the model did not have it.
@@ -140,6 +132,18 @@ impl Calibrator {
         }
         Ok(found)
     }
+}
+
+/// `1 − mean cos(before, after)` over the tokens of streams of `width` values.
+pub(crate) fn turned(before: &[Vec<f32>], after: &[Vec<f32>], width: usize) -> f64 {
+    let pairs = before
+        .iter()
+        .zip(after)
+        .flat_map(|(before, after)| before.chunks_exact(width).zip(after.chunks_exact(width)));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosines: Vec<f64> =
+        pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)).collect();
+    1.0 - cosines.iter().sum::<f64>() / cosines.len().max(1) as f64
 }
 
 fn fresh(columns: usize, needs: Needs) -> Statistics {

@@ -17,7 +17,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 50.0;
-const TICKS: usize = 6;
+/// Lines of the grid that an axis has at most.
+const TICKS: usize = 8;
 /// Share of the range that is left free around the points.
 const MARGIN: f64 = 0.08;
 /// Sizes further apart than this are drawn on a logarithmic axis.
@@ -35,6 +36,7 @@ pub fn scatter(points: &[Point], label: &str) -> String {
     let percent = |point: &Point| point.accuracy * 100.0;
     let x_axis = Axis::of_sizes(points);
     let (y_low, y_high) = range(points.iter().map(percent));
+    let y_high = y_high.min(100.0);
     let x = |point: &Point| LEFT + x_axis.share(point.size_bytes as f64 / 1e6) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM);
     let mut svg = format!(
@@ -42,18 +44,20 @@ pub fn scatter(points: &[Point], label: &str) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    for tick in 0..=TICKS {
-        let share = tick as f64 / TICKS as f64;
-        let (size, accuracy) = (x_axis.at(share), y_low + share * (y_high - y_low));
+    for size in x_axis.ticks() {
+        svg += &format!(
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{size}</text>\n",
+            LEFT + x_axis.share(size) * (right - LEFT),
+            bottom + 18.0,
+        );
+    }
+    for accuracy in round_values(y_low, y_high) {
         svg += &format!(
             "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#e4e4e4\"/>\n\
-             <text x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{accuracy:.1}</text>\n\
-             <text x=\"{3:.1}\" y=\"{4}\" text-anchor=\"middle\">{size:.2}</text>\n",
+             <text x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{accuracy}</text>\n",
             y(accuracy),
             LEFT - 8.0,
             y(accuracy) + 4.0,
-            LEFT + share * (right - LEFT),
-            bottom + 18.0,
         );
     }
     svg += &format!(
@@ -113,10 +117,33 @@ impl Axis {
         (value - self.low) / (self.high - self.low)
     }
 
-    fn at(&self, share: f64) -> f64 {
-        let value = self.low + share * (self.high - self.low);
-        if self.logarithmic { value.exp() } else { value }
+    /// Round sizes within the axis.
+    fn ticks(&self) -> Vec<f64> {
+        if !self.logarithmic {
+            return round_values(self.low, self.high);
+        }
+        let (low, high) = (self.low.exp(), self.high.exp());
+        let decades = low.log10().floor() as i32..=high.log10().floor() as i32;
+        let all = decades.flat_map(|decade| [1, 2, 5].map(|digit| rounded(f64::from(digit), decade)));
+        all.filter(|size| (low..=high).contains(size)).collect()
     }
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten within a range, [`TICKS`] at most.
+fn round_values(low: f64, high: f64) -> Vec<f64> {
+    let least = (high - low) / TICKS as f64;
+    let decade = least.log10().floor() as i32;
+    let step = [(1.0, decade), (2.0, decade), (5.0, decade), (1.0, decade + 1)];
+    let (digit, decade) =
+        step.into_iter().find(|(d, e)| rounded(*d, *e) >= least).unwrap_or((1.0, decade + 1));
+    let step = rounded(digit, decade);
+    let indices = (low / step).ceil() as i64..=(high / step).floor() as i64;
+    indices.map(|index| rounded(index as f64 * digit, decade)).collect()
+}
+
+/// `value · 10^decade`, as near to its decimal form as a float gets: prints without a tail of digits.
+fn rounded(value: f64, decade: i32) -> f64 {
+    if decade < 0 { value / 10f64.powi(-decade) } else { value * 10f64.powi(decade) }
 }
 
 /// Where a label stands.
@@ -233,6 +260,15 @@ mod tests {
             assert!((LEFT..=WIDTH - RIGHT).contains(&x), "{x}");
         }
         assert!(!scatter(&[], "none").contains("NaN"));
+    }
+
+    #[test]
+    fn axes_have_round_numbers() {
+        assert_eq!(round_values(70.3, 73.1), [70.5, 71.0, 71.5, 72.0, 72.5, 73.0]);
+        assert_eq!(round_values(0.0, 1.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        assert_eq!(round_values(-0.31, 0.29), [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2]);
+        let axis = Axis { low: 0.9f64.ln(), high: 30f64.ln(), logarithmic: true };
+        assert_eq!(axis.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0]);
     }
 
     #[test]

@@ -28,6 +28,12 @@ pub enum ExportError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A file under a name that follows from the given one, and that no export has written.
+    #[error("{} is there already, and not of an earlier export; give the C file another name", path.display())]
+    Occupied {
+        /// Which one.
+        path: PathBuf,
+    },
     /// A model that the form cannot hold.
     #[error("{form} cannot hold this {architecture} model: {what} is {found}, expected {expected}")]
     Unsupported {

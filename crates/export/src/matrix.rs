@@ -1,15 +1,15 @@
 //! Weights out of a file: rows as floats or blocks, in the order that an export wants.
 
 use ganglion_gguf::Gguf;
-use ganglion_kernels::{BlockFormat, dequantize, quantize};
-use ganglion_llm::{MatrixPart, block_format};
+use ganglion_kernels::{BlockFormat, dequantize, dequantize_matrix, quantize};
+use ganglion_llm::MatrixPart;
 
 use crate::error::{ExportError, Result};
 
 /// Values of a quantised block.
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of the scale that a block of Q8_0 or Q4_0 begins with.
-pub(crate) const SCALE_BYTES: usize = 2;
+const SCALE_BYTES: usize = 2;
 /// The largest number of a half.
 const HALF_MAX: f32 = 65504.0;
 
@@ -45,23 +45,6 @@ impl RowOrder {
     }
 }
 
-/// Refuses types whose rows cannot be read one by one.
-pub(crate) fn check_types(gguf: &Gguf, form: &'static str, architecture: &'static str) -> Result<()> {
-    for info in gguf.tensors() {
-        let format = block_format(info)?;
-        if !format.is_blockwise() {
-            return Err(ExportError::Unsupported {
-                form,
-                architecture,
-                what: "the type of a matrix",
-                found: format.name().to_owned(),
-                expected: "one of GGUF's; export the model that was quantised".to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// A matrix of a model, and how its rows are ordered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -75,29 +58,60 @@ impl<'a> Rows<'a> {
         Self { gguf, part, order }
     }
 
-    fn bytes(&self, row: usize) -> Result<&'a [u8]> {
-        let size = self.part.format.size_bytes(self.part.k).unwrap_or(0);
-        Ok(&self.part.bytes(self.gguf)?[self.order.source(row) * size..][..size])
+    /// A way to its rows; one in a type that rotates rows among each other is dequantised here.
+    pub(crate) fn open(self) -> Result<Reader<'a>> {
+        let MatrixPart { format, k, .. } = *self.part;
+        let by_row = format.block_rows() == 1;
+        let row_bytes = format.matrix_bytes(1, k).filter(|_| by_row).unwrap_or(0);
+        let values = if by_row { Vec::new() } else { self.part.values(self.gguf)? };
+        Ok(Reader { rows: self, bytes: self.part.bytes(self.gguf)?, row_bytes, values })
+    }
+}
+
+/// A matrix that is being read, row by row of the export.
+pub(crate) struct Reader<'a> {
+    rows: Rows<'a>,
+    bytes: &'a [u8],
+    /// Bytes of a row; 0: rows are not stored one by one.
+    row_bytes: usize,
+    /// All values, where rows are not stored one by one.
+    values: Vec<f32>,
+}
+
+impl Reader<'_> {
+    /// One row as the file stores it.
+    ///
+    /// # Panics
+    /// If rows of its type are not stored one by one.
+    pub(crate) fn bytes(&self, row: usize) -> &[u8] {
+        assert!(self.row_bytes > 0, "rows are stored one by one");
+        &self.bytes[self.rows.order.source(row) * self.row_bytes..][..self.row_bytes]
     }
 
     /// One row, (k).
     pub(crate) fn values(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        Ok(dequantize(self.part.format, self.bytes(row)?, out)?)
+        let MatrixPart { format, k, .. } = *self.rows.part;
+        if self.row_bytes == 0 {
+            out.copy_from_slice(&self.values[self.rows.order.source(row) * k..][..k]);
+            return Ok(());
+        }
+        Ok(dequantize_matrix(format, k, self.bytes(row), out)?)
     }
 
     /// One row in another type; as it is stored, if that is the type.
     pub(crate) fn stored(&self, row: usize, format: BlockFormat, out: &mut Vec<u8>) -> Result<()> {
+        let MatrixPart { tensor, k, .. } = self.rows.part;
         out.clear();
-        if format == self.part.format {
-            out.extend_from_slice(self.bytes(row)?);
+        if format == self.rows.part.format {
+            out.extend_from_slice(self.bytes(row));
             return Ok(());
         }
-        let mut values = vec![0.0; self.part.k];
+        let mut values = vec![0.0; *k];
         self.values(row, &mut values)?;
         if format == BlockFormat::F16 {
-            check_half(&self.part.tensor, &values)?;
+            check_half(tensor, &values)?;
         }
-        out.resize(format.size_bytes(self.part.k).unwrap_or(0), 0);
+        out.resize(format.size_bytes(*k).unwrap_or(0), 0);
         Ok(quantize(format, &values, out)?)
     }
 }
@@ -116,6 +130,12 @@ fn check_half(tensor: &str, values: &[f32]) -> Result<()> {
 pub(crate) fn block_parts(block: &[u8]) -> (u16, &[u8]) {
     let (scale, quants) = block.split_at(SCALE_BYTES);
     (u16::from_le_bytes([scale[0], scale[1]]), quants)
+}
+
+/// The scale in front of a stored row of I8_ROW, and its quants.
+pub(crate) fn row_parts(row: &[u8]) -> (f32, &[u8]) {
+    let (scale, quants) = row.split_at(BlockFormat::I8_ROW.row_bytes());
+    (f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]), quants)
 }
 
 /// A half as a float.

@@ -23,6 +23,9 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
 
 impl Output {
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(failed(path, "replace", std::io::ErrorKind::IsADirectory.into()));
+        }
         let part = beside(path, ".part");
         let file = File::create(&part).map_err(|source| ExportError::File {
             path: part.clone(),
@@ -53,6 +56,14 @@ impl Output {
         self.out.flush().map_err(|source| failed(&self.part, "write", source))?;
         self.out.get_ref().sync_all().map_err(|source| failed(&self.part, "sync", source))?;
         std::fs::rename(&self.part, &self.path).map_err(|source| failed(&self.part, "rename", source))
+    }
+}
+
+/// Removes a file of an earlier export.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(failed(path, "remove", source)),
+        _ => Ok(()),
     }
 }
 

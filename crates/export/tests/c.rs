@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
+use common::stored::with_matrices;
 use common::{factored, golden, greedy, nano, session, stories};
 use ganglion_export::{COptions, CReport, write_c};
 use ganglion_gguf::Gguf;
@@ -13,7 +14,22 @@ use ganglion_kernels::{BlockFormat, exp};
 use ganglion_llm::KvType;
 
 /// What strict compilers are asked for; a warning is an error.
-const STRICT: [&str; 5] = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+const STRICT: [&str; 14] = [
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wdouble-promotion",
+    "-Wshadow",
+    "-Wundef",
+    "-Wcast-qual",
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+    "-Wimplicit-fallthrough",
+    "-Werror",
+];
 const SANITISED: [&str; 4] =
     ["-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
 
@@ -74,15 +90,25 @@ impl Exported {
     }
 
     fn on_host(&self, more: &[&str]) -> String {
+        self.on_host_by("cc", more)
+    }
+
+    fn on_host_by(&self, compiler: &str, more: &[&str]) -> String {
+        let drive = [source("drive.c"), source("host.c")];
+        output(&mut Command::new(self.program(compiler, more, &drive)))
+    }
+
+    /// The model and other sources as a program of this machine.
+    fn program(&self, compiler: &str, more: &[&str], others: &[PathBuf]) -> PathBuf {
         let flags: Vec<&str> = STRICT.iter().chain(more).copied().collect();
-        let objects = [
-            self.compile("cc", &flags, &self.path("model.c"), "model.o"),
-            self.compile("cc", &flags, &source("drive.c"), "drive.o"),
-            self.compile("cc", &flags, &source("host.c"), "host.o"),
-        ];
+        let sources = [self.path("model.c")].into_iter().chain(others.iter().cloned());
+        let objects: Vec<PathBuf> = sources
+            .enumerate()
+            .map(|(index, source)| self.compile(compiler, &flags, &source, &format!("{index}.o")))
+            .collect();
         let program = self.path("program");
-        output(Command::new("cc").args(more).args(&objects).arg("-o").arg(&program));
-        output(&mut Command::new(program))
+        output(Command::new(compiler).args(more).args(&objects).arg("-o").arg(&program));
+        program
     }
 }
 
@@ -187,6 +213,8 @@ struct Ran {
     instructions_per_token: u64,
     /// Code without constants, in bytes.
     code_bytes: u64,
+    /// What the stack took at most, the test's own calls and its interrupt included.
+    stack_bytes: u64,
 }
 
 impl Exported {
@@ -232,9 +260,10 @@ impl Exported {
                 .arg(&program),
         );
         let (text, ticks) = printed.split_once("ticks ").unwrap_or_else(|| panic!("no end: {printed}"));
-        let ticks: u64 = ticks.trim().parse().unwrap();
+        let (ticks, stack_bytes) = ticks.trim().split_once(" stack ").unwrap();
+        let (ticks, stack_bytes): (u64, u64) = (ticks.parse().unwrap(), stack_bytes.parse().unwrap());
         let instructions_per_token = ticks * 40 / self.steps as u64;
-        Ran { text: text.to_owned(), instructions_per_token, code_bytes }
+        Ran { text: text.to_owned(), instructions_per_token, code_bytes, stack_bytes }
     }
 }
 
@@ -248,14 +277,16 @@ fn on_boards(name: &str, gguf: &Gguf, options: COptions, prompt: &[u32], steps: 
     for board in boards {
         let ran = exported.on_board(board);
         println!(
-            "{name} on {}: {} bytes of constants, {} of code, {} of memory, {} instructions a token",
+            "{name} on {}: {} bytes of constants, {} of code, {} of memory, {} of stack, {} instructions a token",
             board.name,
             exported.report.flash_bytes,
             ran.code_bytes,
             exported.report.ram_bytes,
+            ran.stack_bytes,
             ran.instructions_per_token
         );
         assert_eq!(ran.text, expected, "{name} on {}", board.name);
+        assert!((64..1024).contains(&ran.stack_bytes), "the header says less than 1 KiB");
     }
 }
 
@@ -292,11 +323,11 @@ fn what_has_no_code_is_refused_by_name() {
         write_c(&gguf, &path, options, &mut |_| ()).unwrap_err().to_string()
     };
     for (name, what) in [
-        ("olmoe", "a mixture of experts"),
+        ("olmoe", "a mixture of 8 experts"),
         ("gpt2", "LayerNorm"),
         ("gptneox", "LayerNorm"),
         ("phi2", "LayerNorm"),
-        ("qwen2moe", "a mixture of experts"),
+        ("qwen2moe", "a mixture of"),
     ] {
         let error = refused(name, COptions::default());
         assert!(error.contains(what) && error.contains("a C file cannot hold"), "{name}: {error}");
@@ -384,6 +415,140 @@ fn input_lines(exported: &Exported) -> Vec<String> {
     std::fs::read_to_string(exported.path("input")).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// What the header says of memory, and that nothing but two functions of the library is called.
+#[test]
+fn an_object_needs_what_its_header_says() {
+    if !exists("arm-none-eabi-gcc") {
+        return;
+    }
+    let gguf = converted(&golden("gemma2"), Some(BlockFormat::Q4_0));
+    let exported = Exported::new(&gguf, options(KvType::Int8, 40), &[1], 1);
+    for board in &BOARDS {
+        let flags: Vec<&str> = STRICT.iter().chain(&["-O2"]).chain(board.flags).copied().collect();
+        let object = exported.compile("arm-none-eabi-gcc", &flags, &exported.path("model.c"), "model.o");
+        let undefined = output(Command::new("arm-none-eabi-nm").arg("-u").arg(&object));
+        for name in undefined.split_whitespace().filter(|word| *word != "U") {
+            // The compiler's own: floats where there is no unit for them, and division.
+            let known = ["memcpy", "memset"].contains(&name) || name.starts_with("__aeabi_");
+            assert!(known, "{name} on {}", board.name);
+        }
+        let sizes = output(Command::new("arm-none-eabi-size").arg("-A").arg(&object));
+        let total = |section: &str| -> u64 {
+            let rows = sizes.lines().filter(|line| line.starts_with(section));
+            rows.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+        };
+        let (data, bss, constants) = (total(".data"), total(".bss"), total(".rodata"));
+        assert_eq!(data, 0, "on {}", board.name);
+        // The position and whether there are logits.
+        assert_eq!(bss, exported.report.ram_bytes + 8, "on {}", board.name);
+        // Beside the arrays there are a few records that point to them.
+        let flash = exported.report.flash_bytes;
+        assert!((flash..flash + 1024).contains(&constants), "{constants} on {}", board.name);
+    }
+}
+
+#[test]
+fn other_compilers_find_the_same() {
+    for (compiler, more) in [("clang", "-O2"), ("clang", "-Os"), ("cc", "-O3")] {
+        if exists(compiler) {
+            for (name, format) in [("qwen3", BlockFormat::Q8_0), ("gemma3", BlockFormat::Q4_0)] {
+                let gguf = converted(&golden(name), Some(format));
+                let prompt = tokens(20, 96);
+                let exported = Exported::new(&gguf, options(KvType::Int8, 40), &prompt, 12);
+                let found = exported.on_host_by(compiler, &[more]);
+                assert_eq!(found, expected(&gguf, KvType::Int8, &prompt, 12), "{name} by {compiler} {more}");
+            }
+        }
+    }
+}
+
+/// The program that the documentation shows, on its serial line.
+#[test]
+fn the_example_answers_with_the_engines_tokens() {
+    if !exists("cc") {
+        return;
+    }
+    let gguf = nano();
+    let exported = Exported::new(&gguf, options(KvType::Int8, 64), &[1], 1);
+    let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/microcontroller/main.c");
+    let program = exported.program("cc", &["-O2"], &[main]);
+    let (prefix, event) = ([1534, 277, 1354], [95, 456, 32, 333]);
+    let whole: Vec<u32> = prefix.iter().chain(&event).copied().collect();
+    let next = greedy(&mut session(&gguf, KvType::Int8, 64), &whole, 3);
+    let allowed = [17u32, 300, 1200];
+    let best =
+        *allowed.iter().max_by(|a, b| next[0].1[**a as usize].total_cmp(&next[0].1[**b as usize])).unwrap();
+    let listed = |ids: &[u32]| ids.iter().map(|id| format!(" {id}")).collect::<String>();
+    let (prefix, event, allowed) = (listed(&prefix), listed(&event), listed(&allowed));
+    let lines = format!(
+        "prefix{prefix}\nevent{event}\nchoose{allowed}\nevent{event}\r\nnext\nnext\n\nnext\nevent x\nevent 1536\nwhat\nchoose\n"
+    );
+    exported.folder.write("lines", &lines);
+    let found = output(Command::new(program).stdin(std::fs::File::open(exported.path("lines")).unwrap()));
+    let [a, b, c] = [0, 1, 2].map(|index| next[index].0);
+    let expected = [
+        "ok 3",
+        "ok 7",
+        &format!("token {best}"),
+        "ok 7",
+        &format!("token {a}"),
+        &format!("token {b}"),
+        &format!("token {c}"),
+        "error expected token ids",
+        "error no such token",
+        "error expected prefix, event, choose or next",
+        "error nothing to choose by",
+    ];
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+}
+
+/// A header of another export would state other sizes.
+#[test]
+fn a_header_of_another_export_does_not_compile() {
+    if !exists("cc") {
+        return;
+    }
+    let gguf = converted(&golden("llama"), Some(BlockFormat::Q8_0));
+    let [one, other] = [8, 9].map(|context| Exported::new(&gguf, options(KvType::Int8, context), &[1], 1));
+    std::fs::copy(other.path("model.h"), one.path("model.h")).unwrap();
+    let out = Command::new("cc")
+        .args(["-std=c99", "-c"])
+        .arg(one.path("model.c"))
+        .arg("-o")
+        .arg(one.path("o"))
+        .output();
+    let out = out.unwrap();
+    assert!(!out.status.success());
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(text.contains("belong together"), "{text}");
+}
+
+/// What has the names already is replaced if it is of an earlier export, and left alone otherwise.
+#[test]
+fn nothing_of_others_is_written_over() {
+    let gguf = converted(&golden("llama"), Some(BlockFormat::Q8_0));
+    let export = |path: &Path| write_c(&gguf, path, COptions::default(), &mut |_| ());
+    let folder = Temporary::new();
+    let path = folder.0.join("main.c");
+    export(&path).unwrap();
+    let first = std::fs::read(&path).unwrap();
+    export(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), first, "the same again");
+    folder.write("main.h", "/* mine */\n");
+    let error = export(&path).unwrap_err().to_string();
+    assert!(error.contains("main.h is there already"), "{error}");
+    assert_eq!(std::fs::read(folder.0.join("main.h")).unwrap(), b"/* mine */\n");
+    std::fs::create_dir(folder.0.join("folder.c")).unwrap();
+    let error = export(&folder.0.join("folder.c")).unwrap_err().to_string();
+    assert!(error.contains("folder.c"), "{error}");
+    let error = export(&folder.0.join("none/model.c")).unwrap_err().to_string();
+    assert!(error.contains("none/model.c.part"), "{error}");
+    let mut names: Vec<_> =
+        std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["folder.c", "main.c", "main.h"]);
+}
+
 /// Other types become Q8_0, which is stated to be what rounding the file would give.
 #[test]
 fn other_types_become_eight_bits() {
@@ -395,6 +560,18 @@ fn other_types_become_eight_bits() {
         let exported =
             Exported::new(&converted(&golden("qwen2"), Some(format)), options(KvType::Int8, 40), &prompt, 8);
         let rounded = converted(&golden("qwen2"), Some(BlockFormat::Q8_0));
+        assert_eq!(
+            exported.on_host(&["-O2"]),
+            expected(&rounded, KvType::Int8, &prompt, 8),
+            "{}",
+            format.name()
+        );
+    }
+    let plain = converted(&golden("qwen2"), Some(BlockFormat::F32));
+    for format in [BlockFormat::I8_ROW, BlockFormat::F8_E4M3, BlockFormat::T3, BlockFormat::SPARSE4] {
+        let gguf = with_matrices(&plain, format);
+        let exported = Exported::new(&gguf, options(KvType::Int8, 40), &prompt, 8);
+        let rounded = with_matrices(&gguf, BlockFormat::Q8_0);
         assert_eq!(
             exported.on_host(&["-O2"]),
             expected(&rounded, KvType::Int8, &prompt, 8),

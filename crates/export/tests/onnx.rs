@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::folder::{Temporary, converted};
+use common::stored::with_matrices;
 use common::{factored, golden, greedy, logits, nano, session};
 use ganglion_export::{ExportError, OnnxOptions, write_onnx};
-use ganglion_gguf::{Gguf, GgufWriter, TensorType};
-use ganglion_kernels::{BlockFormat, dequantize};
-use ganglion_llm::{Config, KvType, block_format, tensor_type};
+use ganglion_gguf::Gguf;
+use ganglion_kernels::BlockFormat;
+use ganglion_llm::{Config, KvType};
 
 /// The largest difference of a logit, as a share of the logits' standard deviation: both sides sum f32 in other orders.
 const TOLERANCE: f64 = 5e-5;
@@ -24,44 +25,6 @@ fn python() -> Option<PathBuf> {
     }
     println!("skipped: {} has no onnxruntime; set GANGLION_PYTHON", python.display());
     None
-}
-
-/// The same model with every tensor as F32.
-fn widened(gguf: &Gguf) -> Gguf {
-    let mut writer = GgufWriter::new();
-    for (key, value) in gguf.metadata() {
-        writer.metadata(key, value.clone()).unwrap();
-    }
-    for info in gguf.tensors() {
-        let mut values = vec![0.0; info.element_count() as usize];
-        let bytes = gguf.tensor_bytes(&info.name).unwrap();
-        dequantize(block_format(info).unwrap(), bytes, &mut values).unwrap();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        writer.tensor(info.name.clone(), &info.shape, TensorType::F32, bytes).unwrap();
-    }
-    let mut bytes = Vec::new();
-    writer.write_to(&mut bytes).unwrap();
-    Gguf::parse(bytes).unwrap()
-}
-
-/// The same model with its output in a type whose rows are not blocks alone.
-fn with_row_scales(gguf: &Gguf) -> Gguf {
-    let mut writer = GgufWriter::new();
-    for (key, value) in gguf.metadata() {
-        writer.metadata(key, value.clone()).unwrap();
-    }
-    for info in gguf.tensors() {
-        let (mut dtype, mut bytes) = (info.dtype, gguf.tensor_bytes(&info.name).unwrap().to_vec());
-        if info.name == "output.weight" {
-            let format = BlockFormat::I8_ROW;
-            dtype = tensor_type(format);
-            bytes = vec![0; format.matrix_bytes(info.shape[1] as usize, info.shape[0] as usize).unwrap()];
-        }
-        writer.tensor(info.name.clone(), &info.shape, dtype, bytes).unwrap();
-    }
-    let mut bytes = Vec::new();
-    writer.write_to(&mut bytes).unwrap();
-    Gguf::parse(bytes).unwrap()
 }
 
 /// A graph beside what the engine computes in f32 for the model that the graph holds.
@@ -88,7 +51,7 @@ impl Case {
             (1 + usize::from(options.external_data), report.size_bytes)
         );
         let config = Config::from_header(gguf.header()).unwrap();
-        let mut session = session(&widened(gguf), KvType::F32, tokens.len() + steps);
+        let mut session = session(&with_matrices(gguf, BlockFormat::F32), KvType::F32, tokens.len() + steps);
         let mut all = Vec::new();
         for token in &tokens[..tokens.len() - 1] {
             session.step(*token, &mut || false).unwrap();
@@ -142,7 +105,7 @@ fn tokens(count: usize, vocab: usize) -> Vec<u32> {
 }
 
 #[test]
-fn every_dense_architecture_has_the_engines_logits() {
+fn every_architecture_has_the_engines_logits() {
     let Some(python) = python() else { return };
     let names = [
         "gemma2",
@@ -158,11 +121,13 @@ fn every_dense_architecture_has_the_engines_logits() {
         "llama-yarn",
         "mistral",
         "olmo2",
+        "olmoe",
         "phi2",
         "phi3",
         "phi3-longrope",
         "qwen2",
         "qwen2-yarn",
+        "qwen2moe",
         "qwen3",
     ];
     let mut cases = Vec::new();
@@ -195,10 +160,49 @@ fn every_type_of_weights_holds_its_values() {
         let gguf = factored(&converted(&golden(name), Some(format)), format);
         cases.push(Case::new(&format!("{name} in factors"), &gguf, None, &tokens(24, 96), 16));
     }
+    // Experts without tokens have products without rows.
+    for (name, format) in [
+        ("olmoe", BlockFormat::Q8_0),
+        ("olmoe", BlockFormat::F16),
+        ("qwen2moe", BlockFormat::Q4_0),
+        ("qwen2moe", BlockFormat::T3),
+    ] {
+        let gguf = with_matrices(&converted(&golden(name), Some(BlockFormat::F32)), format);
+        cases.push(Case::new(&format!("{name} of {format}"), &gguf, None, &tokens(24, 96), 16));
+    }
     // Asked for, from a file that already has these values.
     let gguf = converted(&golden("llama"), Some(BlockFormat::Q4_0));
     cases.push(Case::new("llama of 4 bits", &gguf, Some(BlockFormat::F32), &tokens(24, 96), 16));
     check(&python, &cases);
+}
+
+/// Formats that no other program knows go out as what they stand for.
+#[test]
+fn own_formats_hold_their_values() {
+    let Some(python) = python() else { return };
+    let mut cases = Vec::new();
+    for (name, format) in [
+        ("llama", BlockFormat::I8_ROW),
+        ("llama", BlockFormat::F8_E4M3),
+        ("llama", BlockFormat::T2),
+        ("gemma2", BlockFormat::I8_ROW),
+        ("qwen2", BlockFormat::T4),
+        ("mistral", BlockFormat::T3),
+        ("qwen3", BlockFormat::SPARSE4),
+        ("qwen3", BlockFormat::SPARSE8),
+    ] {
+        let gguf = with_matrices(&converted(&golden(name), Some(BlockFormat::F32)), format);
+        cases.push(Case::new(&format!("{name} of {format}"), &gguf, None, &tokens(24, 96), 16));
+    }
+    let of_nf4 = with_matrices(&nano(), BlockFormat::NF4);
+    cases.push(Case::new("nano of NF4", &of_nf4, None, &tokens(24, 1536), 16));
+    // int8 stays int8, also where it is asked for by its name in GGUF.
+    let of_int8 = with_matrices(&converted(&golden("llama"), Some(BlockFormat::F32)), BlockFormat::I8_ROW);
+    cases.push(Case::new("llama of I8_ROW", &of_int8, Some(BlockFormat::Q8_0), &tokens(24, 96), 16));
+    check(&python, &cases);
+    let report =
+        write_onnx(&of_int8, &cases[0].folder.0.join("again.onnx"), OnnxOptions::default(), &mut |_| ());
+    assert!(report.unwrap().types.iter().all(|(name, _)| *name == "int8"));
 }
 
 #[test]
@@ -215,20 +219,14 @@ fn nano_goes_on_for_hundreds_of_tokens() {
 }
 
 #[test]
-fn mixtures_and_other_types_are_refused_by_name() {
+fn what_does_not_fit_is_refused_by_name() {
     let folder = Temporary::new();
     let path = folder.0.join("model.onnx");
     let refused = |gguf: &Gguf, options| write_onnx(gguf, &path, options, &mut |_| ()).unwrap_err();
-    let mixture = converted(&golden("olmoe"), Some(BlockFormat::F32));
-    let error = refused(&mixture, OnnxOptions::default());
-    assert!(matches!(error, ExportError::Unsupported { .. }), "{error}");
-    assert!(error.to_string().contains("olmoe") && error.to_string().contains("8 experts"), "{error}");
     let gguf = converted(&golden("llama"), Some(BlockFormat::F32));
     let error = refused(&gguf, OnnxOptions { format: Some(BlockFormat::Q4_K), ..OnnxOptions::default() });
     assert!(error.to_string().contains("Q4_K"), "{error}");
     let error = refused(&gguf, OnnxOptions { context_tokens: Some(0), ..OnnxOptions::default() });
     assert!(matches!(error, ExportError::Context { .. }), "{error}");
-    let error = refused(&with_row_scales(&gguf), OnnxOptions::default());
-    assert!(error.to_string().contains("I8_ROW"), "{error}");
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "nothing is left behind");
 }

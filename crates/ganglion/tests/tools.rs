@@ -177,7 +177,6 @@ fn a_model_folder_becomes_a_file() {
     assert!(inspected.out.contains("qwen2.attention.head_count_kv"), "{inspected:?}");
 }
 
-/// A log of a real run.
 /// The form follows from the name of the result, and what a form has not got is refused before anything is written.
 #[test]
 fn models_go_out_in_the_forms_of_others() {
@@ -207,6 +206,10 @@ fn models_go_out_in_the_forms_of_others() {
         .collect();
     names.sort();
     assert_eq!(names, ["again.onnx", "nano", "nano.c", "nano.h", "nano.onnx"]);
+    let output =
+        ganglion(&["model", "export", text(&hugging), &format!("{}/", text(&folder.path().join("copy")))]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(folder.path().join("copy/model.safetensors").exists());
     for (name, more, part) in [
         ("a.onnx", &["--kv", "int8"][..], "--kv is for c only"),
         ("a.c", &["--no-tokenizer"], "safetensors and gguf only"),
@@ -214,13 +217,18 @@ fn models_go_out_in_the_forms_of_others() {
         ("a.gguf", &[], "GGUF already"),
         ("model.safetensors", &[], "the name of a folder"),
         ("nano", &[], "is there already"),
+        ("nano/", &[], "is there already"),
     ] {
         let output = export(&folder.path().join(name), more);
         assert_eq!(output.code, 1, "{output:?}");
         assert!(output.err.contains(part), "{name}: {}", output.err);
     }
+    // A result under the source's name would take its place.
+    let output = ganglion(&["model", "export", text(&onnx), text(&onnx)]);
+    assert!(output.code == 1 && output.err.contains("both source and result"), "{output:?}");
 }
 
+/// A log of a real run.
 fn logged() -> TestSite {
     let site = TestSite::new("hvac");
     let script = site.folder.write("script.txt", "set the kitchen to 21 degrees\ntell me a joke\n");

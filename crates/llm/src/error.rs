@@ -52,14 +52,6 @@ pub enum LlmError {
         /// Shape, innermost dimension first.
         expected: Vec<u64>,
     },
-    /// A matrix in two factors where only whole ones will do.
-    #[error(
-        "tensor {tensor} is a factor of a matrix, and this needs whole ones; take the model that was factored"
-    )]
-    Factors {
-        /// Its name.
-        tensor: String,
-    },
     /// A tensor that this crate would have to ignore, which would give wrong answers.
     #[error("tensor {tensor} has no place in a {architecture} model; convert the model without it")]
     UnexpectedTensor {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ganglion_gguf::{Gguf, Header};
-use ganglion_kernels::{BlockFormat, Matrix, PackedBytes, Pool, rotation_width};
+use ganglion_kernels::{BlockFormat, Matrix, PackedBytes, Pool, dequantize_matrix, rotation_width};
 
 use crate::config::Config;
 use crate::error::{LlmError, Result};
@@ -37,6 +37,16 @@ impl MatrixPart {
     /// [`ganglion_gguf::GgufError`] if the file is not the one that the part was listed from.
     pub fn bytes<'a>(&self, gguf: &'a Gguf) -> Result<&'a [u8]> {
         Ok(&gguf.tensor_bytes(&self.tensor)?[self.source.clone()])
+    }
+
+    /// All its values, (rows, k).
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub fn values(&self, gguf: &Gguf) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.rows * self.k];
+        dequantize_matrix(self.format, self.k, self.bytes(gguf)?, &mut values)?;
+        Ok(values)
     }
 
     /// Its weights in the kernels' layout.

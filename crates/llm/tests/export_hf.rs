@@ -2,6 +2,7 @@
 
 mod common;
 use common::folder::*;
+use common::stored::with_matrices;
 use common::{finish, shared};
 
 use std::collections::BTreeMap;
@@ -222,6 +223,105 @@ fn sentence_piece_comes_back_by_its_scores() {
     assert_same_ids(&gguf, &again, &[&story, "  two spaces", "naïve 温度", ""]);
 }
 
+/// Whatever a file stores its matrices as, a folder holds what they stand for.
+#[test]
+fn own_formats_go_out_as_their_values() {
+    for name in ["llama", "phi3", "olmoe", "qwen2moe", "gptneox", "gpt2"] {
+        let plain = converted(&case(name), Some(BlockFormat::F32));
+        for format in BlockFormat::OWN {
+            let gguf = with_matrices(&plain, format);
+            let out = Temporary::new();
+            let folder = out.0.join("model");
+            export(&gguf, &folder, PLAIN);
+            let what = format!("{name} as {format}");
+            assert_same_tensors(
+                &with_matrices(&gguf, BlockFormat::F32),
+                &converted(&folder, Some(BlockFormat::F32)),
+                &what,
+            );
+        }
+    }
+}
+
+/// Fixed scales of activations are for int8 matrices, which a folder has not got.
+#[test]
+fn fixed_scales_of_activations_stay_behind() {
+    let gguf = with_matrices(&converted(&case("llama"), Some(BlockFormat::F32)), BlockFormat::I8_ROW);
+    let layers = gguf.get_u32("llama.block_count").unwrap() as usize;
+    let scales = ganglion_gguf::Value::from(vec![0.5f32; 4 * layers]);
+    let fixed = common::golden::rewritten(&gguf, &[("ganglion.activation_scales", scales)], |name, bytes| {
+        Some((name.to_owned(), bytes))
+    });
+    let out = Temporary::new();
+    for (gguf, name) in [(&gguf, "dynamic"), (&fixed, "static")] {
+        export(gguf, &out.0.join(name), PLAIN);
+    }
+    assert!(tensors(&out.0.join("dynamic")) == tensors(&out.0.join("static")));
+}
+
+#[test]
+fn factors_are_multiplied() {
+    for (name, format) in
+        [("mistral", BlockFormat::F32), ("gemma3", BlockFormat::F32), ("qwen3", BlockFormat::Q8_0)]
+    {
+        let whole = converted(&case(name), Some(format));
+        let factors = finish(common::factored(&whole, format, ""));
+        let out = Temporary::new();
+        let folder = out.0.join("model");
+        export(&factors, &folder, PLAIN);
+        let again = converted(&folder, Some(BlockFormat::F32));
+        // One factor is the identity; rounding to Q8_0 once more may move a value by a step's rounding.
+        let lost = if format == BlockFormat::F32 { 0.0 } else { 1e-4 };
+        for info in again.tensors() {
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= lost;
+            let (a, b) = (values(&whole, &info.name), values(&again, &info.name));
+            assert!(a.len() == b.len() && a.iter().zip(&b).all(near), "{name}: {}", info.name);
+        }
+    }
+}
+
+/// A product that is not trivial, by the definition.
+#[test]
+fn a_product_of_factors_is_that_of_the_matrices() {
+    let whole = converted(&case("llama"), Some(BlockFormat::F32));
+    let (name, columns, rows, rank) = ("blk.1.ffn_up", 32, 64, 5);
+    let mut noise = common::Noise(7);
+    let mut random = |count: usize| (0..count).map(|_| noise.next()).collect::<Vec<f32>>();
+    let (first, second) = (random(rank * columns), random(rows * rank));
+    let mut writer = ganglion_gguf::GgufWriter::new();
+    for (key, value) in whole.metadata() {
+        writer.metadata(key, value.clone()).unwrap();
+    }
+    for info in whole.tensors().iter().filter(|info| info.name != format!("{name}.weight")) {
+        let bytes = whole.tensor_bytes(&info.name).unwrap().to_vec();
+        writer.tensor(info.name.clone(), &info.shape, info.dtype, bytes).unwrap();
+    }
+    common::add(&mut writer, &format!("{name}.first.weight"), columns, BlockFormat::F32, &first);
+    common::add(&mut writer, &format!("{name}.second.weight"), rank, BlockFormat::F32, &second);
+    let out = Temporary::new();
+    let folder = out.0.join("model");
+    export(&finish(writer), &folder, PLAIN);
+    let (shape, found) = &tensors(&folder)["model.layers.1.mlp.up_proj.weight"];
+    assert_eq!(*shape, [rows, columns]);
+    for (index, found) in found.iter().enumerate() {
+        let (row, column) = (index / columns, index % columns);
+        let term = |r: usize| f64::from(second[row * rank + r]) * f64::from(first[r * columns + column]);
+        let sum: f64 = (0..rank).map(term).sum();
+        assert!((f64::from(*found) - sum).abs() < 1e-6, "{row}, {column}: {found}, not {sum}");
+    }
+}
+
+#[test]
+fn a_slash_behind_the_name_is_no_part_of_it() {
+    let gguf = converted(&case("llama"), Some(BlockFormat::F32));
+    let out = Temporary::new();
+    let folder = out.0.join("model/");
+    export(&gguf, &folder, PLAIN);
+    assert!(folder.join("model.safetensors").exists());
+    let names: Vec<_> = std::fs::read_dir(&out.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["model"]);
+}
+
 #[test]
 fn what_a_folder_cannot_say_is_refused() {
     let gguf = converted(&case("llama"), Some(BlockFormat::F32));
@@ -240,8 +340,6 @@ fn what_a_folder_cannot_say_is_refused() {
         |name, bytes| Some((name.to_owned(), bytes)),
     );
     assert!(refused(&factor, PLAIN).contains("the rotation"), "{}", refused(&factor, PLAIN));
-    let factors = finish(common::factored(&gguf, BlockFormat::F32, ""));
-    assert!(refused(&factors, PLAIN).contains("is a factor of a matrix"), "{}", refused(&factors, PLAIN));
     assert!(refused(&gguf, ExportOptions { format: BlockFormat::Q8_0, ..PLAIN }).contains("Q8_0"));
 
     let out = Temporary::new();

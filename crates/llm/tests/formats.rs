@@ -3,10 +3,12 @@
 mod common;
 use std::fmt::Write;
 
+use common::stored::*;
 use common::*;
 use expect_test::expect;
-use ganglion_gguf::{Gguf, GgufWriter, TensorInfo, TensorType};
-use ganglion_kernels::{BlockFormat, Isa, dequantize_matrix, quantize, quantize_rows};
+use ganglion_gguf::Gguf;
+use ganglion_kernels::{BlockFormat, Isa};
+use ganglion_llm::tensor_type;
 
 /// All rows are whole super-blocks.
 const WIDE: Sizes = Sizes {
@@ -21,56 +23,6 @@ const WIDE: Sizes = Sizes {
 };
 
 const TOKENS: usize = 9;
-
-/// A copy of a model with other tensors: `change` gives the type and the bytes.
-fn rewrite(gguf: &Gguf, change: impl Fn(&TensorInfo, &[u8]) -> (TensorType, Vec<u8>)) -> Gguf {
-    let mut writer = GgufWriter::new();
-    for (key, value) in gguf.header().metadata() {
-        writer.metadata(key, value.clone()).unwrap();
-    }
-    for info in gguf.tensors() {
-        let (dtype, bytes) = change(info, gguf.tensor_bytes(&info.name).unwrap());
-        writer.tensor(info.name.clone(), &info.shape, dtype, bytes).unwrap();
-    }
-    finish(writer)
-}
-
-/// Rows of `columns` values. The symbols of a trellis are any, with scales that lead to values as large as those given.
-fn stored(format: BlockFormat, columns: usize, values: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; format.matrix_bytes(values.len() / columns, columns).unwrap()];
-    if format.trellis_bits().is_some() {
-        let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
-        let mut state = 1u32;
-        bytes.fill_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        });
-        for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            quantize(BlockFormat::F16, &[square.sqrt() / 37.0], &mut block[..2]).unwrap();
-        }
-    } else if format.row_bytes() > 0 {
-        quantize_rows(format, columns, values, &mut bytes).unwrap();
-    } else {
-        quantize(format, values, &mut bytes).unwrap();
-    }
-    bytes
-}
-
-fn restored(format: BlockFormat, info: &TensorInfo, bytes: &[u8]) -> Vec<f32> {
-    let mut values = vec![0.0; info.element_count() as usize];
-    dequantize_matrix(format, info.shape[0] as usize, bytes, &mut values).unwrap();
-    values
-}
-
-/// The format, or Q8_0 for a matrix whose rows are not whole blocks of it.
-fn fitting(format: BlockFormat, info: &TensorInfo) -> BlockFormat {
-    let fits = format.matrix_bytes(info.shape[1] as usize, info.shape[0] as usize).is_some();
-    if fits { format } else { BlockFormat::Q8_0 }
-}
-
-fn dtype(format: BlockFormat) -> TensorType {
-    *TensorType::ALL.iter().find(|dtype| dtype.name() == format.name()).unwrap()
-}
 
 fn final_logits(gguf: &Gguf, threads: usize, isa: Isa, batch: usize) -> Vec<f32> {
     let mut session = session(gguf, threads, isa, 32, batch);
@@ -91,14 +43,7 @@ fn every_format_computes_what_its_weights_say() {
     let mut fingerprints = String::new();
     let original = random_gguf(WIDE, FORMATS[0]);
     for format in BlockFormat::ALL {
-        let quantised = rewrite(&original, |info, bytes| match info.shape.len() {
-            1 => (info.dtype, bytes.to_vec()),
-            _ => {
-                let format = fitting(format, info);
-                let values = restored(BlockFormat::F32, info, bytes);
-                (dtype(format), stored(format, info.shape[0] as usize, &values))
-            }
-        });
+        let quantised = with_matrices(&original, format);
         let reference = final_logits(&quantised, 1, Isa::Scalar, 1);
         for isa in Isa::available() {
             for batch in [TOKENS, 4] {
@@ -108,13 +53,7 @@ fn every_format_computes_what_its_weights_say() {
         }
         writeln!(fingerprints, "{format:7} {:016x}", fingerprint(&reference)).unwrap();
         // The same weights as plain floats: what is left is the rounding of activations to int8, 2 to 5 percent here.
-        let plain = rewrite(&quantised, |info, bytes| match info.shape.len() {
-            1 => (info.dtype, bytes.to_vec()),
-            _ => {
-                let values = restored(fitting(format, info), info, bytes);
-                (TensorType::F32, stored(BlockFormat::F32, info.shape[0] as usize, &values))
-            }
-        });
+        let plain = with_matrices(&quantised, BlockFormat::F32);
         let plain = final_logits(&plain, 1, Isa::detect(), TOKENS);
         let size = plain.iter().map(|v| v * v).sum::<f32>().sqrt();
         let error = reference.iter().zip(&plain).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt() / size;
@@ -167,7 +106,7 @@ fn vectors_may_be_stored_as_halves() {
                     let length = info.shape[0] as usize;
                     let values = restored(BlockFormat::F32, info, bytes);
                     let rounded = restored(format, info, &stored(format, length, &values));
-                    (dtype(to), stored(to, length, &rounded))
+                    (tensor_type(to), stored(to, length, &rounded))
                 }
                 _ => (info.dtype, bytes.to_vec()),
             })

@@ -5,14 +5,15 @@ use std::ops::Range;
 use super::eliminate::{compensate, eliminate};
 use crate::linalg::Square;
 
-/// How the heads and channels that go are chosen.
+/// How the layers, heads and channels that go are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Importance {
-    /// By the error that is left when the others are solved anew for them (ZipLM, Kurtić et al. 2023).
+    /// Heads and channels by the error that is left when the others are solved anew for them (ZipLM, Kurtić et al. 2023); layers
+    /// by block influence (ShortGPT, Men et al. 2024).
     Reconstruction,
-    /// By what they add to the output: `mean x_j² · ‖w_j‖²`.
+    /// Heads and channels by what they add to the output, `mean x_j² · ‖w_j‖²`; layers by block influence.
     Activation,
-    /// By what their absence does to the loss, as the gradient foretells it (LLM-Pruner, Ma et al. 2023).
+    /// All by what their absence does to the loss, as the gradient foretells it (LLM-Pruner, Ma et al. 2023).
     Taylor,
 }
 

@@ -1,8 +1,9 @@
 //! Golden values of `tests/golden/prune.py`, and what must hold for any matrix.
 
 use super::choice::Choice;
+use super::plan::Sizes;
 use super::sparse::{Pattern, SparseMethod, SparseOptions, sparsify};
-use super::{Importance, channels};
+use super::{Importance, channels, heads};
 use crate::linalg::Square;
 use crate::statistics::Statistics;
 
@@ -94,6 +95,47 @@ fn columns_go_in_the_order_of_the_reference() {
     assert_eq!(channels::choose(&choice, columns, expected.len()).unwrap(), expected);
 }
 
+#[test]
+fn columns_that_add_least_go_as_in_the_reference() {
+    let golden = Golden::read();
+    let columns = golden.number("/columns");
+    let choice = Choice::new(Importance::Activation, golden.moments(columns), golden.floats("/w"), None);
+    let expected: Vec<usize> = golden.numbers("/activation").into_iter().map(|v| v as usize).collect();
+    assert_eq!(channels::choose(&choice, columns, expected.len()).unwrap(), expected);
+}
+
+#[test]
+fn heads_go_as_in_the_reference() {
+    let golden = Golden::read();
+    let columns = golden.number("/columns");
+    let before = Sizes { hidden: 6, head_dim: 7, heads: 20, kv_heads: 5, channels: 1 };
+    let after = Sizes { heads: 12, kv_heads: 4, ..before };
+    for importance in [Importance::Reconstruction, Importance::Activation] {
+        let choice = Choice::new(importance, golden.moments(columns), golden.floats("/w"), None);
+        let (queries, key_values) = heads::choose(&choice, before, after).unwrap();
+        let list = |what: &str| -> Vec<usize> {
+            let found = golden.numbers(&format!("/heads/{}/{what}", importance.name()));
+            found.into_iter().map(|v| v as usize).collect()
+        };
+        let values: Vec<usize> = list("key_heads").iter().flat_map(|head| head * 7..head * 7 + 7).collect();
+        assert_eq!(key_values, values, "{importance:?}");
+        assert_eq!(queries, list("queries"), "{importance:?}");
+    }
+}
+
+#[test]
+fn a_layer_has_the_influence_of_the_reference() {
+    let golden = Golden::read();
+    let width = golden.number("/influence/width");
+    // In two windows.
+    let streams = |what: &str| -> Vec<Vec<f32>> {
+        golden.floats(&format!("/influence/{what}")).chunks(20 * width).map(<[f32]>::to_vec).collect()
+    };
+    let found = crate::calibrate::turned(&streams("before"), &streams("after"), width);
+    let expected = golden.at("/influence/value").as_f64().unwrap();
+    assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+}
+
 /// A matrix and inputs that depend on each other, another for each seed.
 fn random(seed: usize, rows: usize, columns: usize) -> (Vec<f32>, Statistics) {
     let noise = |i: usize| ((i + seed * 7919).wrapping_mul(2_654_435_761) >> 7) % 2003;
@@ -112,7 +154,7 @@ fn random(seed: usize, rows: usize, columns: usize) -> (Vec<f32>, Statistics) {
 #[test]
 fn sparsegpt_errs_least_and_wanda_less_than_magnitude() {
     let (rows, columns) = (16, 256);
-    for pattern in [HALF, TWO_OF_FOUR, Pattern::Share(0.75)] {
+    for pattern in [HALF, TWO_OF_FOUR, Pattern::Share(0.75), Pattern::Groups { kept: 16, of: 32 }] {
         let mut sums = [0.0; 3];
         for seed in 0..4 {
             let (weights, statistics) = random(seed, rows, columns);
@@ -142,6 +184,10 @@ fn sparsegpt_errs_least_and_wanda_less_than_magnitude() {
 fn patterns_are_read_by_name() {
     assert_eq!(Pattern::from_name("0.5"), Some(HALF));
     assert_eq!(Pattern::from_name("2:4"), Some(TWO_OF_FOUR));
+    assert_eq!(Pattern::from_name("16:32"), Some(Pattern::Groups { kept: 16, of: 32 }));
+    let halves = |name: &str| Pattern::from_name(name).unwrap().halves_blocks();
+    assert!(["2:4", "1:4", "4:8", "16:32", "1:2"].into_iter().all(halves));
+    assert!(!["0.5", "3:4", "32:64", "3:6"].into_iter().any(halves));
     for wrong in ["", "1", "-0.1", "4:4", "0:4", "5:4", "2:", "x", "NaN", "2:128"] {
         assert_eq!(Pattern::from_name(wrong), None, "{wrong}");
     }

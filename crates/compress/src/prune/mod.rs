@@ -25,7 +25,7 @@ mod work;
 use std::path::Path;
 
 use ganglion_gguf::Gguf;
-use ganglion_llm::{Config, FACTORED, Model, ModelOptions};
+use ganglion_llm::{Config, FACTORED, FIRST, Model, ModelOptions};
 
 pub use choice::Importance;
 pub use sparse::{Pattern, SparseMethod, SparseOptions, SparseReport, sparsify_file};
@@ -53,7 +53,7 @@ pub struct PruneOptions {
     pub hidden: f64,
     /// Channels, and values of the stream, that stay are a multiple of this: 32 for the small formats, 256 for the k-quants.
     pub multiple: usize,
-    /// How heads and channels are chosen.
+    /// How layers, heads and channels are chosen.
     pub importance: Importance,
     /// Threads.
     pub threads: usize,
@@ -78,7 +78,7 @@ impl Default for PruneOptions {
 /// What went: sizes before and after.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneReport {
-    /// Influence of each layer of the source, if layers were to go.
+    /// Block influence of each layer of the source, if layers were to go.
     pub influence: Vec<f64>,
     /// Layers of the source that went.
     pub removed_layers: Vec<usize>,
@@ -185,6 +185,13 @@ fn check(source: &Gguf, config: &Config, options: PruneOptions) -> Result<Sizes>
     if after.hidden < before.hidden {
         slice::check(source, config)?;
     }
+    if after == before && options.layers == 0 {
+        return refuse(format!(
+            "so little is to go that nothing does: what stays of {} channels and {} values of the stream is a multiple of {multiple}; take out \
+             more, or give a smaller --multiple",
+            before.channels, before.hidden
+        ));
+    }
     let mut needed = Vec::new();
     if after.heads < before.heads {
         needed.extend(["attn_q", "attn_k", "attn_v", "attn_output"]);
@@ -192,7 +199,14 @@ fn check(source: &Gguf, config: &Config, options: PruneOptions) -> Result<Sizes>
     if after.channels < before.channels {
         needed.extend(["ffn_up", "ffn_down"]);
     }
+    let factor = source.tensors().iter().find(|info| info.name.ends_with(FIRST));
     for name in needed {
+        if let Some(info) = factor {
+            return refuse(format!(
+                "{} is a factor; prune the model as it was and factor what is left, or prune layers only",
+                info.name
+            ));
+        }
         if !is_plain(source, &format!("{name}.weight"), before, config.layer_count) {
             return refuse(format!(
                 "its tensor {name}.weight is not there by itself in every layer; prune layers only"
@@ -223,10 +237,14 @@ fn prune(
     let config = Config::from_header(source.header())?;
     let (before, layers) = (Sizes::of(&config), config.layer_count);
     let load = || Model::load(source, ModelOptions { threads: options.threads, ..ModelOptions::default() });
+    let importance = options.importance;
+    let taylor = (importance == Importance::Taylor)
+        .then(|| taylor::scores(source, windows, (before, layers), options.threads))
+        .transpose()?;
     let (mut influence, mut removed, mut done) = (Vec::new(), Vec::new(), 0);
     if options.layers > 0 {
         influence = layers::influence(&mut Calibrator::new(load()?, windows)?, layers, progress)?;
-        removed = layers::least(&influence, options.layers);
+        removed = layers::choose(importance, &influence, taylor.as_ref(), options.layers);
         done = layers;
     }
     let matrices: Vec<String> = FACTORED
@@ -249,10 +267,6 @@ fn prune(
     let output = Output::open(path, layout, &key)?;
     let twin = Twin::new(load()?, windows, after.hidden)?;
     let remaining = plan.kept.iter().map(|kept| kept.shape.iter().product::<u64>()).sum();
-    let taylor = (options.importance == Importance::Taylor)
-        .then(|| taylor::scores(source, windows, (before, layers), options.threads))
-        .transpose()?;
-    let importance = options.importance;
     let mut work = Work { source, plan, output, twin, matrices, plain, importance, taylor };
     work.outside(false)?;
     for layer in 0..layers {

@@ -9,10 +9,12 @@ use crate::gradient::{Gradients, Loss, MatrixGradient};
 use crate::measure::Windows;
 use crate::mix::layer_part;
 
-/// Scores of each layer: of the columns of `attn_output` and of `ffn_down`.
+/// Scores in each layer: of the columns of `attn_output` and of `ffn_down`.
 pub(super) struct Taylor {
     pub(super) queries: Vec<Vec<f64>>,
     pub(super) channels: Vec<Vec<f64>>,
+    /// Of whole layers.
+    pub(super) layers: Vec<f64>,
 }
 
 /// Sums of rows and columns of `|w · ∂L/∂w|`.
@@ -41,12 +43,14 @@ pub(super) fn scores(
     let mut taylor = Taylor {
         queries: vec![vec![0.0; length(Axis::Queries)]; layers],
         channels: vec![vec![0.0; length(Axis::Channels)]; layers],
+        layers: vec![0.0; layers],
     };
     let gradients = Gradients::new(source, windows.length(), threads)?;
     gradients.run(windows, Loss::Text, &mut |found| {
         let Some((layer, part)) = layer_part(found.tensor) else { return Ok(()) };
         let (columns, rows) = axes(part);
         let (by_row, by_column) = sums(&found);
+        taylor.layers[layer] += by_row.iter().sum::<f64>();
         for (axis, sums) in [(columns, by_column), (rows, by_row)] {
             match axis {
                 Axis::Queries => add(&mut taylor.queries[layer], &sums),

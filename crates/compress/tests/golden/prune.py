@@ -110,6 +110,60 @@ def obs(count):
     return [j for j in range(COLUMNS) if j not in gone]
 
 
+def error(h, weights, stays):
+    """What is left when the columns that stay are solved anew for the output of all."""
+    solved = np.zeros_like(weights)
+    solved[:, stays] = weights @ h[:, stays] @ np.linalg.inv(h[np.ix_(stays, stays)])
+    return np.trace((weights - solved) @ h @ (weights - solved).T)
+
+
+def damped(second):
+    return second + 0.01 * np.mean(np.diag(second)) * np.eye(len(second))
+
+
+def fewest(cost, groups, count, may_go=lambda gone, group: True):
+    """Groups that stay when one after the other goes, that of least cost."""
+    gone = []
+    for _ in range(count):
+        candidates = [g for g in range(len(groups)) if g not in gone and may_go(gone, g)]
+        gone.append(min(candidates, key=lambda g: cost(gone + [g])))
+    return [g for g in range(len(groups)) if g not in gone]
+
+
+def heads(by, kv_heads=5, group=4, dim=7, fewer=1, fewer_queries=1):
+    """Query values that stay: whole key/value heads go first, then as many queries of each of the others."""
+    columns = np.arange(COLUMNS)
+    blocks = columns.reshape(kv_heads, group * dim)
+
+    def cost(chosen, of):
+        h, weights = moments[np.ix_(chosen, chosen)], w[:, chosen].astype(np.float64)
+        if by == "activation":
+            added = np.diag(h) * (weights**2).sum(axis=0)
+            return lambda gone: sum(added[of[g]].sum() for g in gone)
+        return lambda gone: error(damped(h), weights, np.setdiff1d(np.arange(len(chosen)), np.concatenate([of[g] for g in gone])))
+
+    kept = fewest(cost(columns, blocks), blocks, fewer)
+    chosen = blocks[kept].ravel()
+    singles = np.arange(len(chosen)).reshape(-1, dim)
+    may_go = lambda gone, g: sum(other // group == g // group for other in gone) < fewer_queries  # noqa: E731
+    stays = fewest(cost(chosen, singles), singles, fewer_queries * len(kept), may_go)
+    return {"key_heads": kept, "queries": numbers(chosen[singles[stays].ravel()])}
+
+
+def by_activation(count):
+    """Columns that stay when those go that add least to the output."""
+    order = np.argsort(np.diag(moments) * (w.astype(np.float64) ** 2).sum(axis=0), kind="stable")
+    return sorted(int(j) for j in order[count:])
+
+
+def influence(width=8, tokens=30):
+    """Block influence of a layer, from the streams before and after it."""
+    before = np.round(rng.normal(size=(tokens, width)), 2)
+    after = np.round(before + 0.4 * rng.normal(size=(tokens, width)), 2)
+    cosines = (before * after).sum(axis=1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)
+    return {"width": width, "before": numbers(before), "after": numbers(after), "value": float(1 - cosines.mean())}
+
+
 def numbers(array):
     return [float(f"{float(v):.8g}") for v in np.asarray(array).ravel()]
 
@@ -131,4 +185,7 @@ json.dump({
     },
     "slice": slice_gpt(),
     "obs": obs(20),
+    "activation": by_activation(50),
+    "heads": {by: heads(by) for by in ["reconstruction", "activation"]},
+    "influence": influence(),
 }, open(sys.argv[1], "w"))

@@ -1,7 +1,8 @@
 /* A language model for a microcontroller: token ids in, the next token out. Written by `ganglion model export`.
 
-   Everything is static; nothing is allocated, and there is one conversation at a time. The tokenizer stays on the host, and so does
-   the grammar: it sends the tokens that are allowed next, and ganglion_best_of() computes the logits of these only.
+   Everything is static; nothing is allocated, and there is one conversation at a time: do not call from two tasks or from an
+   interrupt. The tokenizer stays on the host, and so does the grammar: it sends the tokens that are allowed next, and
+   ganglion_best_of() computes the logits of these only.
 
        ganglion_reset();
        for (i = 0; i < count; i++)
@@ -10,6 +11,9 @@
        next = ganglion_best();            or ganglion_best_of(allowed, allowed_count)
        ganglion_step((uint32_t)next);     and so on
        ganglion_truncate(prefix);         back to the prompt, for the next event
+
+   The same tokens give the same bits on every processor if floats are IEEE's: rounding to nearest, subnormal numbers kept (on
+   Cortex-M bits FZ and RMode of FPSCR and FPDSCR 0, as they are after reset), -std=c99 or -ffp-contract=off, no -ffast-math.
 */
 #ifndef GANGLION_MODEL_H
 #define GANGLION_MODEL_H
@@ -20,6 +24,10 @@
 extern "C" {
 #endif
 
+/* Which file it was made of: SHA-256 of the GGUF file. Tokenizer and grammar of the host have to be this file's. */
+#define GANGLION_MODEL_SHA256 "@SHA256@"
+/* Of the model and how it was exported; the C file refuses another header. */
+#define GANGLION_EXPORT @EXPORT@u
 /* Token ids are 0 to this less one. */
 #define GANGLION_VOCABULARY @VOCABULARY@u
 /* Tokens that there is room for. */

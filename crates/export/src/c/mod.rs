@@ -17,7 +17,6 @@ use ganglion_llm::{Anatomy, Config, FeedForward, Mixture, NormKind, Positions, R
 use crate::Progress;
 use crate::error::{ExportError, Result};
 use crate::limits::{C_CONTEXT_DEFAULT, C_WEIGHTS_MAX};
-use crate::matrix::check_types;
 
 pub(crate) const FORM: &str = "a C file";
 
@@ -64,7 +63,6 @@ pub fn write_c(
 ) -> Result<CReport> {
     let anatomy = Anatomy::read(gguf)?;
     check(&anatomy)?;
-    check_types(gguf, FORM, anatomy.config.architecture)?;
     if let Some(format) = options.format
         && !matches!(format, BlockFormat::Q8_0 | BlockFormat::Q4_0 | BlockFormat::F32)
     {
@@ -81,7 +79,7 @@ pub fn write_c(
     if context == 0 || context > max {
         return Err(ExportError::Context { found: context, max });
     }
-    source::Source { gguf, anatomy: &anatomy, options, context }.write(path, progress)
+    source::Source { gguf, anatomy: &anatomy, options, context, sha256: gguf.sha256() }.write(path, progress)
 }
 
 fn check(anatomy: &Anatomy) -> Result<()> {
@@ -91,7 +89,11 @@ fn check(anatomy: &Anatomy) -> Result<()> {
         Err(ExportError::Unsupported { form: FORM, architecture, what, found, expected })
     };
     if design.mixture != Mixture::None {
-        return refuse("the feed-forward part", "a mixture of experts".to_owned(), "a dense one");
+        return refuse(
+            "the feed-forward part",
+            format!("a mixture of {} experts", anatomy.config.experts.count),
+            "a dense one; ONNX holds mixtures",
+        );
     }
     if design.norm != NormKind::Rms {
         return refuse("the norm", "LayerNorm".to_owned(), "RMSNorm");

@@ -298,11 +298,13 @@ static int32_t dot_of_block(const int8_t *w, const int8_t *a)
     int32_t dot = 0;
     int i;
     for (i = 0; i < 32; i += 4) {
-        uint32_t four_w, four_a;
-        memcpy(&four_w, w + i, 4);
-        memcpy(&four_a, a + i, 4);
-        dot = __smlad(__sxtb16(four_w), __sxtb16(four_a), dot);
-        dot = __smlad(__sxtb16(four_w >> 8 | four_w << 24), __sxtb16(four_a >> 8 | four_a << 24), dot);
+        uint32_t four_w, four_a, odd_w, odd_a;
+        memcpy(&four_w, w + i, sizeof four_w);
+        memcpy(&four_a, a + i, sizeof four_a);
+        odd_w = (four_w >> 8) | (four_w << 24);
+        odd_a = (four_a >> 8) | (four_a << 24);
+        dot = __smlad(__sxtb16(signed_of(four_w)), __sxtb16(signed_of(four_a)), dot);
+        dot = __smlad(__sxtb16(signed_of(odd_w)), __sxtb16(signed_of(odd_a)), dot);
     }
     return dot;
 #else
@@ -332,7 +334,7 @@ static float product_row(const matrix *m, uint32_t row, const float *x)
     const float *w;
 #endif
 #if G_HAS_Q8
-    if (m->q8) {
+    if (m->q8 != NULL) {
         const int8_t *quants = m->q8 + (size_t)row * k;
         const uint16_t *scales = m->scales + (size_t)row * (k / 32u);
         for (block = 0; block < k / 32u; block++) {
@@ -343,17 +345,19 @@ static float product_row(const matrix *m, uint32_t row, const float *x)
     }
 #endif
 #if G_HAS_Q4
-    if (m->q4) {
+    if (m->q4 != NULL) {
         const uint8_t *pairs = m->q4 + (size_t)row * (k / 2u);
         const uint16_t *scales = m->scales + (size_t)row * (k / 32u);
         const int8_t *a = arena.quants;
-        for (block = 0; block < k / 32u; block++, pairs += 16, a += 32) {
+        for (block = 0; block < k / 32u; block++) {
             int32_t dot = 0;
             for (i = 0; i < 16u; i++) {
                 dot += ((int32_t)(pairs[i] & 15u) - 8) * (int32_t)a[i];
                 dot += ((int32_t)(pairs[i] >> 4) - 8) * (int32_t)a[i + 16u];
             }
             sum = fused((float)dot, half_to_float(scales[block]) * arena.scales[block], sum);
+            pairs += 16;
+            a += 32;
         }
         return sum;
     }
@@ -380,7 +384,7 @@ static void product(const matrix *m, const float *x, float *out)
 {
     uint32_t row;
 #if G_FACTORS
-    if (m->first) {
+    if (m->first != NULL) {
         /* What an earlier product of the same input left as int8 may have been what stood between its factors. */
         prepare(x, m->first->k);
         for (row = 0; row < m->first->rows; row++) {
@@ -393,7 +397,7 @@ static void product(const matrix *m, const float *x, float *out)
     for (row = 0; row < m->rows; row++) {
         out[row] = product_row(m, row, x);
     }
-    if (m->bias) {
+    if (m->bias != NULL) {
         for (row = 0; row < m->rows; row++) {
             out[row] += m->bias[row];
         }
@@ -407,13 +411,13 @@ static void embed(uint32_t token)
     for (i = 0; i < G_EMBEDDING; i++) {
         float v = 0.0f;
 #if G_HAS_Q8
-        if (m->q8) {
+        if (m->q8 != NULL) {
             v = half_to_float(m->scales[((size_t)token * G_EMBEDDING + i) / 32u])
                 * (float)m->q8[(size_t)token * G_EMBEDDING + i];
         }
 #endif
 #if G_HAS_Q4
-        if (m->q4) {
+        if (m->q4 != NULL) {
             const size_t block = ((size_t)token * G_EMBEDDING + i) / 32u;
             const uint8_t pair = m->q4[block * 16u + i % 16u];
             const int32_t q = (int32_t)(i % 32u < 16u ? pair & 15u : pair >> 4) - 8;
@@ -421,7 +425,7 @@ static void embed(uint32_t token)
         }
 #endif
 #if G_HAS_F32
-        if (m->f32) {
+        if (m->f32 != NULL) {
             v = m->f32[(size_t)token * G_EMBEDDING + i];
         }
 #endif
@@ -435,7 +439,7 @@ static void embed(uint32_t token)
 static void rotate(float *heads, uint32_t count, const float *angles)
 {
     uint32_t head, i;
-    for (head = 0; head < count; head++, heads += G_HEAD_DIM) {
+    for (head = 0; head < count; head++) {
         for (i = 0; i < G_PAIRS; i++) {
             const float cosine = angles[2u * i], sine = angles[2u * i + 1u];
 #if G_NEIGHBOURS
@@ -448,6 +452,7 @@ static void rotate(float *heads, uint32_t count, const float *angles)
             heads[first] = fused(a, cosine, -b_sine);
             heads[second] = fused(a, sine, b_cosine);
         }
+        heads += G_HEAD_DIM;
     }
 }
 
@@ -461,32 +466,32 @@ static void norm_parts(float *x, const float *weight, uint32_t part, uint32_t co
 }
 #endif
 
-static void keep_key_and_value(uint32_t layer)
+static void keep_key_and_value(uint32_t index)
 {
     uint32_t head;
     for (head = 0; head < G_KV_HEADS; head++) {
         const uint32_t first = head * G_HEAD_DIM;
 #if G_KV_INT8
-        arena.key_scales[layer][state.position][head] =
-            quantize(arena.key + first, G_HEAD_DIM, &arena.keys[layer][state.position][first]);
-        arena.value_scales[layer][state.position][head] =
-            quantize(arena.value + first, G_HEAD_DIM, &arena.values[layer][state.position][first]);
+        arena.key_scales[index][state.position][head] =
+            quantize(arena.key + first, G_HEAD_DIM, &arena.keys[index][state.position][first]);
+        arena.value_scales[index][state.position][head] =
+            quantize(arena.value + first, G_HEAD_DIM, &arena.values[index][state.position][first]);
 #else
-        memcpy(&arena.keys[layer][state.position][first], arena.key + first, G_HEAD_DIM * sizeof(float));
-        memcpy(&arena.values[layer][state.position][first], arena.value + first, G_HEAD_DIM * sizeof(float));
+        memcpy(&arena.keys[index][state.position][first], arena.key + first, G_HEAD_DIM * sizeof(float));
+        memcpy(&arena.values[index][state.position][first], arena.value + first, G_HEAD_DIM * sizeof(float));
 #endif
     }
 }
 
-static float score_of(const float *query, uint32_t layer, uint32_t head, uint32_t at)
+static float score_of(const float *query, uint32_t index, uint32_t head, uint32_t at)
 {
     float score = 0.0f;
     uint32_t i;
     for (i = 0; i < G_HEAD_DIM; i++) {
-        score = fused(query[i], (float)arena.keys[layer][at][head * G_HEAD_DIM + i], score);
+        score = fused(query[i], (float)arena.keys[index][at][head * G_HEAD_DIM + i], score);
     }
 #if G_KV_INT8
-    score *= arena.key_scales[layer][at][head];
+    score *= arena.key_scales[index][at][head];
 #endif
     score *= G_ATTENTION_SCALE;
 #if G_ATTENTION_SOFTCAP
@@ -496,7 +501,7 @@ static float score_of(const float *query, uint32_t layer, uint32_t head, uint32_
 }
 
 /* The softmax is joined over blocks of 64 positions. */
-static void attend(uint32_t layer, uint32_t query_head, uint32_t first)
+static void attend(uint32_t index, uint32_t query_head, uint32_t first)
 {
     const uint32_t head = query_head / (G_HEADS / G_KV_HEADS), last = state.position;
     const float *query = arena.query + query_head * G_HEAD_DIM;
@@ -510,7 +515,7 @@ static void attend(uint32_t layer, uint32_t query_head, uint32_t first)
         const uint32_t to = block * 64u + 63u < last ? block * 64u + 63u : last;
         float larger = top, factor;
         for (at = from; at <= to; at++) {
-            weights[at % 64u] = score_of(query, layer, head, at);
+            weights[at % 64u] = score_of(query, index, head, at);
             if (weights[at % 64u] > larger) {
                 larger = weights[at % 64u];
             }
@@ -529,10 +534,10 @@ static void attend(uint32_t layer, uint32_t query_head, uint32_t first)
             float weight = exponential(weights[at % 64u] - top);
             lanes[at % 16u] += weight;
 #if G_KV_INT8
-            weight *= arena.value_scales[layer][at][head];
+            weight *= arena.value_scales[index][at][head];
 #endif
             for (i = 0; i < G_HEAD_DIM; i++) {
-                out[i] = fused(weight, (float)arena.values[layer][at][head * G_HEAD_DIM + i], out[i]);
+                out[i] = fused(weight, (float)arena.values[index][at][head * G_HEAD_DIM + i], out[i]);
             }
         }
     }
@@ -612,7 +617,7 @@ static void feed_forward(const layer *l)
 
 static void read_stream(const float *weight)
 {
-    if (weight) {
+    if (weight != NULL) {
         rms_norm(arena.hidden, weight, G_EMBEDDING, arena.normed);
     } else {
         memcpy(arena.normed, arena.hidden, sizeof arena.hidden);
@@ -622,7 +627,7 @@ static void read_stream(const float *weight)
 static void add_to_stream(const float *weight)
 {
     uint32_t i;
-    if (weight) {
+    if (weight != NULL) {
         rms_norm(arena.projected, weight, G_EMBEDDING, arena.projected);
     }
     for (i = 0; i < G_EMBEDDING; i++) {
@@ -686,7 +691,7 @@ float ganglion_logit(uint32_t token)
         return of_bits(0x7fc00000u);
     }
     logit = product_row(&g_head, token, arena.normed);
-    if (g_head.bias) {
+    if (g_head.bias != NULL) {
         logit += g_head.bias[token];
     }
 #if G_FINAL_SOFTCAP
@@ -701,7 +706,7 @@ static int32_t best(const uint32_t *tokens, uint32_t count)
     float top = 0.0f;
     uint32_t i;
     for (i = 0; i < count; i++) {
-        const uint32_t token = tokens ? tokens[i] : i;
+        const uint32_t token = tokens != NULL ? tokens[i] : i;
         const float logit = ganglion_logit(token);
         if (logit != logit) {
             return -1;
@@ -721,5 +726,5 @@ int32_t ganglion_best(void)
 
 int32_t ganglion_best_of(const uint32_t *tokens, uint32_t count)
 {
-    return tokens ? best(tokens, count) : -1;
+    return tokens != NULL ? best(tokens, count) : -1;
 }

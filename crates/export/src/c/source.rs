@@ -24,6 +24,8 @@ pub(super) struct Source<'a> {
     pub(super) anatomy: &'a Anatomy,
     pub(super) options: COptions,
     pub(super) context: usize,
+    /// Of the GGUF file.
+    pub(super) sha256: String,
 }
 
 /// Counts while it writes.
@@ -129,10 +131,11 @@ impl Writer<'_> {
             BlockFormat::F32 if asked.is_some() => BlockFormat::F32,
             _ => BlockFormat::Q8_0,
         };
+        let reader = rows.open()?;
         let blocks = |take: &mut dyn FnMut(u16, &[u8]) -> Result<()>| -> Result<()> {
             let mut bytes = Vec::new();
             (0..count).try_for_each(|row| {
-                rows.stored(row, format, &mut bytes)?;
+                reader.stored(row, format, &mut bytes)?;
                 bytes.chunks_exact(format.block_bytes()).try_for_each(|block| {
                     let (scale, quants) = block_parts(block);
                     take(scale, quants)
@@ -144,7 +147,7 @@ impl Writer<'_> {
             self.has[2] = true;
             pointers[3] = format!("{name}_f32");
             let mut values = vec![0.0; count * k];
-            values.chunks_exact_mut(k).enumerate().try_for_each(|(row, out)| rows.values(row, out))?;
+            values.chunks_exact_mut(k).enumerate().try_for_each(|(row, out)| reader.values(row, out))?;
             self.floats(&pointers[3], &rows.part.tensor, &values)?;
         } else {
             pointers[2] = format!("{name}_scales");
@@ -181,6 +184,15 @@ impl Writer<'_> {
     }
 }
 
+/// The header's name follows from the C file's: nobody said that what has it may be replaced, unless it is such a header.
+fn check_header(path: &Path) -> Result<()> {
+    let begins = |text: &[u8]| HEADER.lines().next().is_some_and(|line| text.starts_with(line.as_bytes()));
+    match std::fs::read(path) {
+        Ok(text) if !begins(&text) => Err(ExportError::Occupied { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 fn weight(norm: &Option<Norm<Vec<f32>>>) -> Option<&[f32]> {
     match norm {
         Some(Norm::Rms { weight } | Norm::Layer { weight, .. }) => Some(weight),
@@ -191,17 +203,20 @@ fn weight(norm: &Option<Norm<Vec<f32>>>) -> Option<&[f32]> {
 impl Source<'_> {
     pub(super) fn write(&self, path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<CReport> {
         let header_path = path.with_extension("h");
+        check_header(&header_path)?;
         let total_bytes = matrices(self.anatomy).map(|part| (part.rows * part.k) as u64).sum();
         let out = Output::create(path)?;
         let mut writer = Writer { out, flash_bytes: 0, has: [false; 3], total_bytes, progress };
         let header_name = header_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         writer.text(&format!(
             "/* A decoder of {} layers, made by ganglion {} from a GGUF file with SHA-256\n   {}.\n   {header_name} says how to use it. \
-             C99; needs memcpy and memset, and nothing of <math.h>. */\n\n#include \"{header_name}\"\n\n#include <stddef.h>\n#include <string.h>\n{INSTRUCTIONS}\n{}\n",
+             C99; needs memcpy and memset, and nothing of <math.h>. */\n\n#include \"{header_name}\"\n\n#include <stddef.h>\n#include <string.h>\n\n\
+             #if GANGLION_EXPORT != {}u\n#error \"{header_name} is of another export: the two files belong together\"\n#endif\n\
+             {INSTRUCTIONS}\n{TYPES}\n",
             self.anatomy.config.layer_count,
             env!("CARGO_PKG_VERSION"),
-            self.gguf.sha256(),
-            TYPES,
+            self.sha256,
+            self.export_id(),
         ))?;
         self.weights(&mut writer)?;
         let ram_bytes = self.ram_bytes();
@@ -382,8 +397,17 @@ impl Source<'_> {
         Ok(text)
     }
 
+    /// A number for the model and the options: FNV-1a over what says both.
+    fn export_id(&self) -> u32 {
+        let said =
+            format!("{} {} {:?} {}", env!("CARGO_PKG_VERSION"), self.sha256, self.options, self.context);
+        said.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
     fn header(&self, flash_bytes: u64, ram_bytes: u64) -> String {
         HEADER
+            .replace("@SHA256@", &self.sha256)
+            .replace("@EXPORT@", &self.export_id().to_string())
             .replace("@VOCABULARY@", &self.anatomy.config.vocab_size.to_string())
             .replace("@CONTEXT@", &self.context.to_string())
             .replace("@FLASH@", &flash_bytes.to_string())

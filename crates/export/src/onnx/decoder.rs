@@ -9,7 +9,7 @@ use ganglion_llm::{
 
 use super::attention::Shared;
 use super::graph::{Attribute, Dimension, Graph, Type};
-use super::weights::{Embedding, Stored, product};
+use super::weights::{Embedding, Stored, product, write_rows};
 use crate::error::Result;
 use crate::matrix::{RowOrder, Rows};
 
@@ -25,7 +25,7 @@ pub(super) struct Decoder<'a> {
     types: Vec<(&'static str, usize)>,
 }
 
-/// The graph of a model without experts, and the types of its matrices.
+/// The graph of a model, and the types of its matrices.
 pub(super) fn build<'a>(
     gguf: &'a Gguf,
     anatomy: &'a Anatomy,
@@ -101,6 +101,13 @@ impl<'a> Decoder<'a> {
         product(&mut self.graph, x, Rows::new(self.gguf, matrix, order), stored, name)
     }
 
+    /// A product with a matrix that is stored as in the file, whatever type was asked for: its result is a choice.
+    pub(super) fn exact(&mut self, x: &str, matrix: &'a MatrixPart, name: &str) -> String {
+        let stored = Stored::of(matrix, None);
+        self.count(stored);
+        product(&mut self.graph, x, Rows::new(self.gguf, matrix, RowOrder::Same), stored, name)
+    }
+
     fn biased(&mut self, x: &str, bias: Option<Vec<f32>>, name: &str) -> String {
         let Some(bias) = bias else { return x.to_owned() };
         let bias = self.graph.floats(&format!("{name}.bias"), &[bias.len()], bias);
@@ -164,11 +171,7 @@ impl<'a> Decoder<'a> {
             let name = "position_embd.weight";
             let size = (table.rows * table.k * 4) as u64;
             self.graph.initializer(name, Type::Float, &[table.rows, table.k], size, move |out| {
-                let mut bytes = Vec::new();
-                (0..rows.part.rows).try_for_each(|row| {
-                    rows.stored(row, BlockFormat::F32, &mut bytes)?;
-                    out.write(&bytes)
-                })
+                write_rows(rows, BlockFormat::F32, out)
             });
             let learned = self.graph.node("Gather", &[name, "position_ids"], &[]);
             x = self.graph.node("Add", &[&x, &learned], &[]);
@@ -194,26 +197,33 @@ impl<'a> Decoder<'a> {
             Residual::Parallel => self.norm_if(x, &name("ffn_norm"), &layer.feed_forward_norm),
             Residual::ParallelOneNorm => read,
         };
-        let FeedForward::Dense(dense) = &layer.feed_forward else {
-            unreachable!("mixtures were refused");
+        let added = match &layer.feed_forward {
+            FeedForward::Dense(dense) => {
+                self.feed_forward(dense, &read, &|part| format!("blk.{index}.ffn_{part}"))
+            }
+            FeedForward::Experts(experts) => self.mixture(index, experts, &read),
         };
-        let added = self.feed_forward(index, dense, &read);
         let added = self.norm_if(&added, &name("post_ffw_norm"), &layer.feed_forward_post_norm);
         Ok(self.graph.node("Add", &[&after, &added], &[]))
     }
 
-    fn feed_forward(&mut self, index: usize, dense: &'a Dense<MatrixPart, Vec<f32>>, x: &str) -> String {
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let up = self.linear(x, &dense.up, &name("ffn_up"));
+    /// `down(f(gate(x)) · up(x))`, or without a gate `down(f(up(x)))`; `name` has the names of the three.
+    pub(super) fn feed_forward(
+        &mut self,
+        dense: &'a Dense<MatrixPart, Vec<f32>>,
+        x: &str,
+        name: &dyn Fn(&str) -> String,
+    ) -> String {
+        let up = self.linear(x, &dense.up, &name("up"));
         let inner = match &dense.gate {
             Some(gate) => {
-                let gate = self.linear(x, gate, &name("ffn_gate"));
+                let gate = self.linear(x, gate, &name("gate"));
                 let gate = self.activated(&gate);
                 self.graph.node("Mul", &[&gate, &up], &[])
             }
             None => self.activated(&up),
         };
-        self.linear(&inner, &dense.down, &name("ffn_down"))
+        self.linear(&inner, &dense.down, &name("down"))
     }
 
     fn activated(&mut self, x: &str) -> String {

@@ -7,7 +7,7 @@ use crate::Progress;
 use crate::error::Result;
 use crate::limits::{ONNX_EXTERNAL_ALIGNMENT, ONNX_EXTERNAL_BYTES_MIN, ONNX_INLINE_BYTES_MAX};
 use crate::onnx::proto::Message;
-use crate::output::{Output, beside};
+use crate::output::{Output, beside, remove_if_there};
 
 const IR_VERSION: i64 = 10;
 const OPSET: i64 = 21;
@@ -164,10 +164,21 @@ impl<'a> Graph<'a> {
     pub(crate) fn split(&mut self, value: &str, lengths: &[usize]) -> Vec<String> {
         let lengths: Vec<i64> = lengths.iter().map(|length| *length as i64).collect();
         let sizes = self.ints(&lengths);
-        let base = self.named(&format!("Split_{}", self.nodes.len()));
-        let names: Vec<String> = (0..lengths.len()).map(|index| format!("{base}_{index}")).collect();
+        self.nodes("Split", &[value, &sizes], &[Attribute::Int("axis", -1)], lengths.len())
+    }
+
+    /// A node with several outputs, whose names come back.
+    pub(crate) fn nodes(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        attributes: &[Attribute<'_>],
+        outputs: usize,
+    ) -> Vec<String> {
+        let base = self.named(&format!("{operator}_{}", self.nodes.len()));
+        let names: Vec<String> = (0..outputs).map(|index| format!("{base}_{index}")).collect();
         let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.push("Split", "", &[value, &sizes], &[Attribute::Int("axis", -1)], &outputs);
+        self.push(operator, "", inputs, attributes, &outputs);
         names
     }
 
@@ -288,8 +299,9 @@ impl<'a> Graph<'a> {
             }
         }
         let size_bytes = out.written() + data.as_ref().map_or(0, |(file, _)| file.written());
-        // The graph appears last: what it points to is there then.
+        // The graph appears last: what it points to is there then. An older one would point into the new data.
         if let Some((file, _)) = data {
+            remove_if_there(path)?;
             file.finish()?;
         }
         out.finish()?;

@@ -13,6 +13,7 @@
 
 mod attention;
 mod decoder;
+mod experts;
 mod graph;
 mod proto;
 mod weights;
@@ -21,20 +22,19 @@ use std::path::Path;
 
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
-use ganglion_llm::{Anatomy, Mixture};
+use ganglion_llm::Anatomy;
 
 use crate::Progress;
 use crate::error::{ExportError, Result};
 use crate::limits::ONNX_POSITIONS_MAX;
-use crate::matrix::check_types;
 
 const FORM: &str = "ONNX";
 
 /// How to write a graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OnnxOptions {
-    /// Type of the matrices: F32, F16, Q8_0 or Q4_0. Without one, each of these types stays, and the others become F32: the same
-    /// values. Rows that are no whole blocks are stored as F16 instead of Q8_0 and Q4_0.
+    /// Type of the matrices: F32, F16, Q8_0 or Q4_0. Without one, each of these types and I8_ROW stays, and the others become F32: the
+    /// same values. Rows that are no whole blocks are stored as F16 instead of Q8_0 and Q4_0. Routers stay as they are.
     pub format: Option<BlockFormat>,
     /// Positions that the graph can rotate; without one, the model's context.
     pub context_tokens: Option<usize>,
@@ -54,7 +54,7 @@ pub struct OnnxReport {
 /// Writes `path`, and `path` with `.data` behind it if the weights are too large for one file of this form.
 ///
 /// # Errors
-/// [`ExportError::Unsupported`] for mixtures of experts, [`ExportError::WeightType`], [`ExportError::Context`], and whatever the
+/// [`ExportError::WeightType`], [`ExportError::Context`], and whatever the
 /// file lacks or the disk refuses.
 pub fn write_onnx(
     gguf: &Gguf,
@@ -64,16 +64,6 @@ pub fn write_onnx(
 ) -> Result<OnnxReport> {
     let anatomy = Anatomy::read(gguf)?;
     let config = &anatomy.config;
-    check_types(gguf, FORM, config.architecture)?;
-    if config.design.mixture != Mixture::None {
-        return Err(ExportError::Unsupported {
-            form: FORM,
-            architecture: config.architecture,
-            what: "the feed-forward part",
-            found: format!("a mixture of {} experts", config.experts.count),
-            expected: "a dense one".to_owned(),
-        });
-    }
     if let Some(format) = options.format
         && !matches!(format, BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Q8_0 | BlockFormat::Q4_0)
     {

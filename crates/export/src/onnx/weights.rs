@@ -5,7 +5,7 @@ use ganglion_llm::MatrixPart;
 
 use super::graph::{Attribute, Graph, Type};
 use crate::error::Result;
-use crate::matrix::{BLOCK, Rows, block_parts, half_to_f32};
+use crate::matrix::{BLOCK, Rows, block_parts, half_to_f32, row_parts};
 use crate::output::Output;
 
 /// How a matrix is stored in the graph.
@@ -14,7 +14,7 @@ pub(super) enum Stored {
     Float,
     /// As f32 in arithmetic.
     Half,
-    /// Blocks of 32 with one f32 scale: Q8_0's values, plus 128.
+    /// Blocks of 32 with one f32 scale: Q8_0's values, or I8_ROW's with its row's scale in each block, plus 128.
     Eight,
     /// Blocks of 32 with one f32 scale: Q4_0's values, two a byte.
     Four,
@@ -25,7 +25,7 @@ impl Stored {
     pub(super) fn of(part: &MatrixPart, asked: Option<BlockFormat>) -> Self {
         match asked.unwrap_or(part.format) {
             BlockFormat::F16 => Self::Half,
-            BlockFormat::Q8_0 if part.k.is_multiple_of(BLOCK) => Self::Eight,
+            BlockFormat::Q8_0 | BlockFormat::I8_ROW if part.k.is_multiple_of(BLOCK) => Self::Eight,
             BlockFormat::Q4_0 if part.k.is_multiple_of(BLOCK) => Self::Four,
             BlockFormat::Q8_0 | BlockFormat::Q4_0 => Self::Half,
             _ => Self::Float,
@@ -118,11 +118,7 @@ impl<'a> Embedding<'a> {
                     _ => (Type::Float16, BlockFormat::F16, 2),
                 };
                 graph.initializer(TABLE, kind, &[count, k], (count * k * size) as u64, move |out| {
-                    let mut bytes = Vec::new();
-                    (0..count).try_for_each(|row| {
-                        rows.stored(row, format, &mut bytes)?;
-                        out.write(&bytes)
-                    })
+                    write_rows(rows, format, out)
                 });
             }
             Stored::Eight | Stored::Four => {
@@ -194,6 +190,10 @@ fn blocks<'a>(graph: &mut Graph<'a>, rows: Rows<'a>, stored: Stored, name: &str)
 
 /// Hands out every block's scale and its quants as `MatMulNBits` reads them.
 fn each_block(rows: Rows<'_>, stored: Stored, take: &mut dyn FnMut(f32, &[u8]) -> Result<()>) -> Result<()> {
+    let reader = rows.open()?;
+    if stored == Stored::Eight && rows.part.format == BlockFormat::I8_ROW {
+        return (0..rows.part.rows).try_for_each(|row| each_block_of_int8(reader.bytes(row), take));
+    }
     // A table in eight bits keeps what the file has in four.
     let format = match stored {
         Stored::Four => BlockFormat::Q4_0,
@@ -202,7 +202,7 @@ fn each_block(rows: Rows<'_>, stored: Stored, take: &mut dyn FnMut(f32, &[u8]) -
     };
     let mut bytes = Vec::new();
     for row in 0..rows.part.rows {
-        rows.stored(row, format, &mut bytes)?;
+        reader.stored(row, format, &mut bytes)?;
         for block in bytes.chunks_exact(format.block_bytes()) {
             let (scale, quants) = block_parts(block);
             let mut ready = [0; BLOCK];
@@ -217,6 +217,25 @@ fn each_block(rows: Rows<'_>, stored: Stored, take: &mut dyn FnMut(f32, &[u8]) -
         }
     }
     Ok(())
+}
+
+/// The blocks of a row of I8_ROW: all have the row's scale, and keep its values.
+fn each_block_of_int8(row: &[u8], take: &mut dyn FnMut(f32, &[u8]) -> Result<()>) -> Result<()> {
+    let (scale, quants) = row_parts(row);
+    quants.chunks_exact(BLOCK).try_for_each(|block| {
+        let mut ready = [0; BLOCK];
+        ready.iter_mut().zip(block).for_each(|(r, q)| *r = q ^ 0x80);
+        take(scale, &ready)
+    })
+}
+
+/// All rows in a type, one after the other.
+pub(super) fn write_rows(rows: Rows<'_>, format: BlockFormat, out: &mut Output) -> Result<()> {
+    let (reader, mut bytes) = (rows.open()?, Vec::new());
+    (0..rows.part.rows).try_for_each(|row| {
+        reader.stored(row, format, &mut bytes)?;
+        out.write(&bytes)
+    })
 }
 
 /// Value i of a block of Q4_0: the low halves of 16 bytes, then the high ones.
@@ -239,9 +258,9 @@ fn transposed(rows: Rows<'_>, stored: Stored, out: &mut Output) -> Result<()> {
         _ => (BlockFormat::F32, 4),
     };
     let mut all = vec![0u8; count * k * size];
-    let mut bytes = Vec::new();
+    let (reader, mut bytes) = (rows.open()?, Vec::new());
     for row in 0..count {
-        rows.stored(row, format, &mut bytes)?;
+        reader.stored(row, format, &mut bytes)?;
         for (column, value) in bytes.chunks_exact(size).enumerate() {
             all[(column * count + row) * size..][..size].copy_from_slice(value);
         }

@@ -4,7 +4,7 @@
 #[path = "../../../llm/tests/common/mod.rs"]
 pub mod engine;
 
-pub use engine::{folder, shared};
+pub use engine::{folder, shared, stored};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -64,10 +64,30 @@ uint64_t now(void)
     return (uint64_t)before * 0x1000000u + (0xffffffu - count);
 }
 
+/* The memory below the stack is full of this before the test, so that what the stack took can be told. */
+#define UNTOUCHED 0xa5a5a5a5u
+
+static uint32_t *untouched_end;
+
+static __attribute__((noinline)) void paint(void)
+{
+    uint32_t here, *word;
+    untouched_end = &here - 16;
+    for (word = &bss_end; word < untouched_end; word++) {
+        *(volatile uint32_t *)word = UNTOUCHED;
+    }
+}
+
 void report(uint64_t ticks)
 {
+    const uint32_t *word = &bss_end;
+    while (word < untouched_end && *word == UNTOUCHED) {
+        word++;
+    }
     say("ticks ");
     say_decimal(ticks);
+    say(" stack ");
+    say_decimal((uint64_t)(&stack_top - word) * sizeof *word);
     say("\n");
 }
 
@@ -89,6 +109,7 @@ static __attribute__((noinline)) void start(void)
 {
     int code;
     memset(&bss_start, 0, (size_t)((char *)&bss_end - (char *)&bss_start));
+    paint();
     SYST_RVR = 0xffffffu;
     SYST_CVR = 0;
     SYST_CSR = 7;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
+int drive(void);
 void say(const char *text);
 /* Ticks of a clock; 0 where there is none that counts. */
 uint64_t now(void);

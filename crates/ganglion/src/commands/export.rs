@@ -1,13 +1,14 @@
 //! `ganglion model export`: a model in the form of another program.
 
+use super::files::{check_result, refuse_same};
 use super::quantize;
 use crate::load::size;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ganglion_export::{COptions, OnnxOptions, write_c, write_onnx};
 use ganglion_gguf::Gguf;
-use ganglion_llm::KvType;
 use ganglion_llm::convert::{BlockFormat, ExportOptions, FolderExport, FolderOptions, ModelFolder};
+use ganglion_llm::{Config, KvType};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
   ganglion model export model.gguf model.onnx                for ONNX Runtime
   ganglion model export tiny.gguf model.c --context 128      and model.h, for a microcontroller
 
-ONNX keeps F32, F16, Q8_0 and Q4_0 as they are stored, and writes other types as f32.
-C keeps Q8_0 and Q4_0, and makes all others Q8_0; its logits are this program's, bit for bit.")]
+ONNX keeps f32, f16, q8_0, q4_0 and int8 as they are stored, and writes other types as f32.
+C keeps q8_0 and q4_0, and makes all others q8_0; its logits are this program's, bit for bit.
+A folder has the two factors of a matrix multiplied; the others keep both.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
     source: PathBuf,
@@ -72,9 +74,11 @@ impl Form {
                     out.display()
                 )
             }
-            Some("h" | "data" | "json") => {
-                bail!("{}: expected a folder, or a name that ends in .onnx, .c or .gguf", out.display())
-            }
+            // `nano-1.5` is a folder's name, `nano.bin` hardly.
+            Some(ending) if ending.bytes().all(|byte| byte.is_ascii_alphabetic()) => bail!(
+                "{}: expected a folder's name, or one that ends in .onnx, .c or .gguf; --format says which form another name has",
+                out.display()
+            ),
             _ => Ok(Self::Safetensors),
         }
     }
@@ -82,11 +86,16 @@ impl Form {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { source, out, .. } = arguments;
+    ensure!(source.exists(), "{}: there is no such file or folder", source.display());
     let form = match arguments.format {
         Some(form) => form,
         None => Form::of(out)?,
     };
     check(arguments, form)?;
+    match form {
+        Form::Safetensors => refuse_same(source, out)?,
+        Form::Gguf | Form::Onnx | Form::C => check_result(out, &[source])?,
+    }
     if form == Form::Gguf {
         ensure!(
             source.is_dir(),
@@ -107,6 +116,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let converted =
         if source.is_dir() { Some(quantize::convert(source, out, without_tokenizer)?) } else { None };
     let gguf = Gguf::open(converted.as_ref().unwrap_or(source)).context("model")?;
+    let has_fixed_scales = gguf.metadata().any(|(key, _)| key == Config::ACTIVATION_SCALES);
     let written = match form {
         Form::Safetensors => safetensors(arguments, &gguf),
         Form::Onnx => onnx(arguments, &gguf),
@@ -114,6 +124,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     if let Some(file) = converted {
         std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+    }
+    if written.is_ok() && has_fixed_scales {
+        eprintln!("left out: the fixed scales of int8 activations, which have no place there");
     }
     written
 }

@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
     /// Share of the parameters of the layers' matrices that stays, 0 to 1
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     ratio: f64,
     /// Text like what the model will read
     #[arg(long, value_name = "FILE")]
@@ -50,6 +50,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let (windows, _) = super::quantize::windows(
         &source,

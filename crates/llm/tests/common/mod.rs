@@ -3,6 +3,7 @@
 
 pub mod folder;
 pub mod golden;
+pub mod stored;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@
 //! config.json is refused, and what is written is read back as it was.
 
 mod settings;
+mod source;
 mod tensors;
 mod tokenizer;
 
@@ -27,8 +28,6 @@ use super::folder::Folder;
 use super::plan::{Origin, Plan, Target};
 use crate::config::Config;
 use crate::error::{LlmError, Result};
-use crate::format::block_format;
-use crate::tensors::FIRST;
 
 /// How to write a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,18 +65,6 @@ impl<'a> FolderExport<'a> {
         };
         let config = Config::from_header(gguf.header())?;
         crate::tensors::check_tensors(gguf.header(), &config)?;
-        if let Some(info) = gguf.tensors().iter().find(|info| info.name.ends_with(FIRST)) {
-            return Err(LlmError::Factors { tensor: info.name.clone() });
-        }
-        for info in gguf.tensors() {
-            let format = block_format(info)?;
-            if !format.is_blockwise() {
-                let (tensor, format) = (&info.name, format.name());
-                let reason =
-                    format!("tensor {tensor} is stored as {format}; export the model that was quantised");
-                return Err(refuse(reason));
-            }
-        }
         let (class, mut map) = settings::settings(gguf, &config)?;
         map.insert("torch_dtype".to_owned(), name.into());
         let family = FAMILIES.iter().find(|family| family.class == class);
@@ -114,6 +101,8 @@ impl<'a> FolderExport<'a> {
     /// that the wanted type cannot hold.
     pub fn write(&self, path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<()> {
         let failed = |file: &Path, reason: String| LlmError::SourceFile { file: file.to_owned(), reason };
+        // A slash at the end would put what is being written into the folder.
+        let path = &path.components().collect::<PathBuf>();
         if path.exists() && std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some()) {
             return Err(failed(path, "is there already; give the folder another name".to_owned()));
         }
@@ -185,8 +174,10 @@ fn pretty(value: Value) -> String {
     format!("{value:#}\n")
 }
 
-/// Whether the settings, read as a folder's are, describe the very model.
+/// Whether the settings, read as a folder's are, describe the very model. How it is stored is no part of them: factors are multiplied,
+/// and fixed scales of activations are for int8.
 fn check_settings(plan: &Plan<'_>, config: &Config) -> Result<()> {
+    let config = &Config { activation_scales: Vec::new(), factor_rank: 0, ..config.clone() };
     let mut writer = GgufWriter::new();
     writer.metadata("general.architecture", plan.architecture)?;
     for (key, value) in &plan.metadata {

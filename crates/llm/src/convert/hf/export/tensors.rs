@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use ganglion_gguf::{Gguf, OptionalExt};
+use ganglion_gguf::Gguf;
 use ganglion_kernels::{BlockFormat, dequantize, quantize};
 
 use super::super::plan::{Origin, Role, Target};
 use super::super::rows::{HALF_MAX, Order};
+use super::source::{Place, Reader};
 use super::{computed, refuse};
 use crate::config::Config;
 use crate::error::{LlmError, Result};
@@ -17,13 +18,13 @@ use crate::limits;
 /// How far factors of frequencies may be from those that the settings give: they are computed in f64 and stored as f32.
 const FACTOR_ERROR_MAX: f32 = 1e-6;
 
-/// Some rows of a tensor of the file.
+/// Some rows of a matrix of the file, or values of a vector.
 #[derive(Debug, Clone)]
-struct Piece {
-    tensor: String,
+pub(super) struct Piece {
+    pub(super) place: Place,
     /// Its own first row.
-    first: usize,
-    rows: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
 }
 
 /// A tensor of the folder.
@@ -59,7 +60,7 @@ pub(super) fn assign(
             _ => order.rows_and_columns(shape),
         };
         let pieces = find(gguf, config, target, rows * names.len())?;
-        used.extend(pieces.iter().map(|piece| piece.tensor.clone()));
+        used.extend(pieces.iter().flat_map(|piece| piece.place.tensors().map(str::to_owned)));
         for (index, name) in names.iter().enumerate() {
             tensors.push(OutTensor {
                 name: name.clone(),
@@ -74,6 +75,9 @@ pub(super) fn assign(
         }
     }
     for info in gguf.tensors().iter().filter(|info| !used.contains(&info.name)) {
+        if info.shape.len() > 1 {
+            return Err(refuse(format!("tensor {} has no place in a folder of this class", info.name)));
+        }
         let mut values = vec![0.0; info.element_count() as usize];
         dequantize(block_format(info)?, gguf.tensor_bytes(&info.name)?, &mut values)?;
         let near = |(a, b): (&f32, &f32)| (a - b).abs() <= FACTOR_ERROR_MAX * b.abs();
@@ -89,9 +93,8 @@ pub(super) fn assign(
 
 /// Where the rows of a target are: under its name, among those of a fused tensor, or in three tensors.
 fn find(gguf: &Gguf, config: &Config, target: &Target, rows: usize) -> Result<Vec<Piece>> {
-    let has = |name: &str| gguf.tensor(name).optional().map(|found| found.is_some());
-    if has(&target.name)? {
-        return Ok(vec![Piece { tensor: target.name.clone(), first: 0, rows }]);
+    if let Some(place) = Place::find(gguf, &target.name)? {
+        return Ok(vec![Piece { place, first: 0, rows }]);
     }
     let missing = || LlmError::MissingTensor { tensor: target.name.clone(), expected: target.shape.clone() };
     let (query, kv) = (config.query_length(), config.kv_length());
@@ -99,21 +102,16 @@ fn find(gguf: &Gguf, config: &Config, target: &Target, rows: usize) -> Result<Ve
     for (part, first, rows) in parts {
         if target.name.contains(&format!(".{part}.")) {
             let fused = target.name.replace(&format!(".{part}."), ".attn_qkv.");
-            return match has(&fused)? {
-                true => Ok(vec![Piece { tensor: fused, first, rows }]),
-                false => Err(missing()),
-            };
+            let place = Place::find(gguf, &fused)?.ok_or_else(missing)?;
+            return Ok(vec![Piece { place, first, rows }]);
         }
     }
     if target.name.contains(".attn_qkv.") {
-        let named = |part: &str| target.name.replace(".attn_qkv.", &format!(".{part}."));
-        let pieces = parts.map(|(part, _, rows)| Piece { tensor: named(part), first: 0, rows });
-        for piece in &pieces {
-            if !has(&piece.tensor)? {
-                return Err(missing());
-            }
-        }
-        return Ok(pieces.to_vec());
+        let piece = |(part, _, rows): (&str, usize, usize)| -> Result<Piece> {
+            let name = target.name.replace(".attn_qkv.", &format!(".{part}."));
+            Ok(Piece { place: Place::find(gguf, &name)?.ok_or_else(missing)?, first: 0, rows })
+        };
+        return parts.into_iter().map(piece).collect();
     }
     Err(missing())
 }
@@ -139,24 +137,22 @@ impl OutTensor {
         (self.shape.iter().product::<usize>() * self.format.block_bytes()) as u64
     }
 
-    /// A row of the file's form.
-    fn read(&self, gguf: &Gguf, mut row: usize, out: &mut [f32]) -> Result<()> {
-        for piece in &self.pieces {
-            if row < piece.rows {
-                let format = block_format(gguf.tensor(&piece.tensor)?)?;
-                let size = format.size_bytes(self.columns).unwrap_or(0);
-                let at = (piece.first + row) * size;
-                dequantize(format, &gguf.tensor_bytes(&piece.tensor)?[at..at + size], out)?;
-                out.iter_mut().for_each(|value| *value -= self.offset);
-                return Ok(());
-            }
-            row -= piece.rows;
-        }
-        unreachable!("{} has {} rows", self.name, self.rows)
-    }
-
     pub(super) fn write(&self, gguf: &Gguf, out: &mut dyn Write) -> Result<std::io::Result<()>> {
         let columns = self.columns;
+        let readers = self.pieces.iter().map(|piece| Reader::open(gguf, piece, columns));
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        // A row of the file's form.
+        let read = |mut row: usize, out: &mut [f32]| -> Result<()> {
+            for (piece, reader) in self.pieces.iter().zip(&readers) {
+                if row < piece.rows {
+                    reader.read(row, out)?;
+                    out.iter_mut().for_each(|value| *value -= self.offset);
+                    return Ok(());
+                }
+                row -= piece.rows;
+            }
+            unreachable!("{} has {} rows", self.name, self.rows)
+        };
         let mut bytes = Vec::new();
         let mut put = |values: &[f32]| -> Result<std::io::Result<()>> {
             let largest = if self.format == BlockFormat::F16 { HALF_MAX } else { f32::MAX };
@@ -173,7 +169,7 @@ impl OutTensor {
             let mut all = vec![0.0; self.rows * columns];
             let mut row_values = vec![0.0; columns];
             for row in 0..self.rows {
-                self.read(gguf, row, &mut row_values)?;
+                read(row, &mut row_values)?;
                 row_values.iter().enumerate().for_each(|(column, v)| all[column * self.rows + row] = *v);
             }
             return put(&all);
@@ -185,7 +181,7 @@ impl OutTensor {
         for rows in place.chunks(batch) {
             let values = &mut values[..rows.len() * columns];
             for (row, values) in rows.iter().zip(values.chunks_exact_mut(columns)) {
-                self.read(gguf, *row, values)?;
+                read(*row, values)?;
             }
             let result = put(values)?;
             if result.is_err() {
