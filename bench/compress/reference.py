@@ -308,16 +308,16 @@ def main():
 
 def compare(arguments, folder):
     bench = Bench(arguments, folder)
+    for bits, program, method, form, job in tool_variants(bench.tokenizer):
+        wanted = bits in arguments.bits and program in (arguments.programs or [program]) and form in (arguments.forms or [form])
+        if wanted:
+            bench.add_tool(bits, program, method, form, job)
     for bits in arguments.bits:
         for form, methods in OWN[bits].items():
             for method in methods.split():
                 bench.add_own(bits, form, method)
         for form in PEER_TYPES[bits] if arguments.peer else []:
             bench.add_peer(bits, form)
-    for bits, program, method, form, job in tool_variants(bench.tokenizer):
-        wanted = bits in arguments.bits and program in (arguments.programs or [program]) and form in (arguments.forms or [form])
-        if wanted:
-            bench.add_tool(bits, program, method, form, job)
     report(arguments, bench.measure(), bench.failed)
 
 

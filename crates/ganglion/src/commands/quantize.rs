@@ -26,8 +26,10 @@ use std::time::Instant;
   ganglion model quantize model-f16.gguf model-q3.gguf --type q3_k_m --method gptq --calibrate text.txt
   ganglion model quantize model-f16.gguf model-t3.gguf --type t3 --method trellis --calibrate text.txt
   ganglion model quantize model-f16.gguf model-i8.gguf --type int8 --method smoothquant --activations mse --calibrate text.txt
+  ganglion model quantize pruned-2-4.gguf model-s8.gguf --type sparse8
 
-t2 to t4, nf4, fp8 and int8 are formats of this engine alone. All others run in llama.cpp too.
+t2 to t4, nf4, fp8, int8, sparse8 and sparse4 are formats of this engine alone. All others run in llama.cpp too. The last two store half of
+the weights, for models that `ganglion model prune --sparsity 2:4` (or 16:32) has made.
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
@@ -35,7 +37,7 @@ pub struct Arguments {
     /// GGUF file to write
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
-    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, t4, t3, t2, …
+    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, t4, t3, t2, sparse8, …
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     file_type: FileType,
     /// rtn, imatrix, gptq, awq, smoothquant, hqq, autoround or trellis; by default gptq with a text, imatrix with a matrix, else rtn
@@ -208,7 +210,8 @@ pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Res
         .collect();
     files.sort();
     files.push(format!("{without_tokenizer}"));
-    let mut name = out.as_os_str().to_owned();
+    // Beside a folder whose name was given with a slash, not in it.
+    let mut name = out.components().collect::<PathBuf>().into_os_string();
     name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
     let file = PathBuf::from(name);
     if !file.exists() {

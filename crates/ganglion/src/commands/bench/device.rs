@@ -270,7 +270,11 @@ fn stored(format: BlockFormat, rows: usize, columns: usize) -> Result<Vec<u8>> {
     if !format.is_blockwise() {
         return Ok(vec![0; format.matrix_bytes(rows, columns).context("whole blocks")?]);
     }
-    let row: Vec<f32> = noise(1).take(columns).collect();
+    let mut row: Vec<f32> = noise(1).take(columns).collect();
+    if format.sparse_bits().is_some() {
+        // Two of every four.
+        row.chunks_mut(4).for_each(|four| four.iter_mut().skip(2).for_each(|v| *v = 0.0));
+    }
     let mut bytes = vec![0; format.size_bytes(columns).context("whole blocks")?];
     quantize(format, &row, &mut bytes)?;
     Ok(bytes.repeat(rows))
