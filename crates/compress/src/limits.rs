@@ -13,6 +13,8 @@ pub const MOMENT_COLUMNS_MAX: usize = 1 << 14;
 
 /// Most bytes of probabilities that an optimisation keeps of its source.
 pub const REFERENCE_BYTES_MAX: usize = 1 << 28;
+/// How many times as long as the source an optimised model may take for an answer if nobody says otherwise.
+pub const SLOWER_MAX: f64 = 1.5;
 /// Exchanges of formats that are tried once a choice is made, if nobody says otherwise.
 pub const SWAPS_DEFAULT: usize = 60;
 /// Formats of a tensor whose divergence is measured, at most.

@@ -125,6 +125,16 @@ fn limits_are_kept_and_the_report_is_about_the_file() {
     let quick = Budget { latency_ns: Some(report.latency_ns.1), ..NO_LIMIT };
     let quick = optimized(&path, &self::options(quick, Goal::Divergence)).unwrap();
     assert!(quick.latency_ns.1 <= report.latency_ns.1);
+
+    // Without one, a type that makes an answer much slower is not taken.
+    let mut device = device();
+    device.products.iter_mut().filter(|p| p.format == BlockFormat::Q5_0).for_each(|p| p.ns *= 1e4);
+    let options = self::options(budget, Goal::Divergence);
+    let options = OptimizeOptions { budget: Budget { latency_ns: None, ..options.budget }, ..options };
+    let texts = (&windows(12, 1), windows(6, 2));
+    let report = optimize_file(&source(), &path, &options, &device, texts, &mut |_| ()).unwrap();
+    assert_eq!(report.latency_limit_ns, 1.5 * report.latency_ns.0);
+    assert!(report.tensors.iter().all(|tensor| tensor.chosen.format != BlockFormat::Q5_0));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

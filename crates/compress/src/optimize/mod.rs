@@ -26,6 +26,7 @@ pub use report::{Alternative, FrontPoint, OptimizeReport, ReshapeTried, TensorCh
 use crate::device::Device;
 use crate::error::{CompressError, Result};
 use crate::factorize::{FactorizeOptions, factorize_file};
+use crate::limits::SLOWER_MAX;
 use crate::measure::Windows;
 use crate::methods::Method;
 use crate::prune::{PruneOptions, prune_file};
@@ -42,16 +43,17 @@ pub struct Budget {
     pub size_bytes: Option<u64>,
     /// Bytes of the memory plan: weights, KV cache, scratch.
     pub memory_bytes: u64,
-    /// Nanoseconds of an answer.
+    /// Nanoseconds of an answer; without, [`SLOWER_MAX`] times what the source takes.
     pub latency_ns: Option<f64>,
     /// Mean divergence from the source, in nats a token.
     pub kl_max: Option<f64>,
 }
 
 impl Budget {
-    fn limits(&self) -> [f64; RESOURCES] {
+    /// `source_ns`: of an answer of the source.
+    fn limits(&self, source_ns: f64) -> [f64; RESOURCES] {
         let size = self.size_bytes.map_or(f64::INFINITY, |bytes| bytes as f64);
-        [size, self.memory_bytes as f64, self.latency_ns.unwrap_or(f64::INFINITY)]
+        [size, self.memory_bytes as f64, self.latency_ns.unwrap_or(SLOWER_MAX * source_ns)]
     }
 }
 
@@ -154,6 +156,8 @@ pub struct Stage<'a> {
 struct Context<'a> {
     options: &'a OptimizeOptions,
     device: &'a Device,
+    /// Of file, memory and time.
+    limits: [f64; RESOURCES],
     /// What damage is measured on.
     reference: &'a Reference,
     /// What the inputs of matrices are learned from.
@@ -182,7 +186,8 @@ pub fn optimize_file(
     let mut judge = session(source, judging.length(), options.threads)?;
     let reference = Reference::new(&mut judge, judging, options.weights)?;
     drop(judge);
-    let context = Context { options, device, reference: &reference, calibration };
+    let limits = options.budget.limits(units::answer_ns(source, device, &options.workload)?);
+    let context = Context { options, device, limits, reference: &reference, calibration };
     let folder = folder_of(path);
     let source_key = source_key(source);
     let OptimizeOptions { method, key, weights, .. } = options;

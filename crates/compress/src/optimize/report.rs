@@ -92,6 +92,8 @@ pub struct OptimizeReport {
     pub memory_bytes: (u64, u64),
     /// Nanoseconds of an answer, by the device's times.
     pub latency_ns: (f64, f64),
+    /// The limit on it.
+    pub latency_limit_ns: f64,
     /// The sum of what each choice costs by itself.
     pub kl_predicted: f64,
     /// Measured on the file.
@@ -146,6 +148,7 @@ pub(super) fn report(
         size_bytes: (source.bytes().len() as u64, written.size_bytes),
         memory_bytes: (memory(source)?, memory(&Gguf::open(path)?)?),
         latency_ns: (as_is, found.uses(TIME)),
+        latency_limit_ns: context.limits[TIME],
         kl_predicted: found.packing.damage,
         kl: written.kl,
         in_sequence: written.in_sequence,

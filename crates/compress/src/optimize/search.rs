@@ -71,8 +71,7 @@ pub(super) fn run(
 ) -> Result<Found> {
     let mut units = units::list(context, base)?;
     let fixed = fixed(context, base, &units)?;
-    let limits = context.options.budget.limits();
-    let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
+    let limits = std::array::from_fn(|i| context.limits[i] - fixed[i]);
     let all = items(&units);
     possible(&all, &limits, &fixed)?;
     let unchanged = Packing::of(&all, vec![0; all.len()]);
@@ -144,8 +143,7 @@ pub(super) fn promises(
         unit.choices.retain(|choice| choice.item.damage.is_finite());
     }
     let items = items(&units);
-    let limits = context.options.budget.limits();
-    let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
+    let limits = std::array::from_fn(|i| context.limits[i] - fixed[i]);
     let scale = source.scale;
     Ok(match (context.options.goal, context.options.budget.kl_max) {
         (Goal::Size, Some(max)) => {

@@ -63,6 +63,10 @@ pub(super) fn list(context: &Context<'_>, base: &Gguf) -> Result<Vec<Unit>> {
             }
             let work = &context.options.workload;
             if let Some(uses) = uses(context.device, work, &unit, *format, (tied, streams)) {
+                // What leaves no room for anything else need not be quantised.
+                if *format != source && uses.iter().zip(&context.limits).any(|(used, limit)| used > limit) {
+                    continue;
+                }
                 let damage = if *format == source { 0.0 } else { f64::NAN };
                 let item = Item { damage, uses };
                 unit.choices.push(Choice { format: *format, sensitivity: None, item });
