@@ -16,12 +16,13 @@ use std::time::Instant;
 /// Take layers, heads, channels or weights out of a model
 #[derive(Args)]
 #[command(after_help = "Examples:
-  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --ffn 0.3 --layers 1
-  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --hidden 0.25
+  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --ffn 0.46
+  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --layers 1 --ffn 0.25 --calibrate-tokens 65536
   ganglion model prune model.gguf sparse.gguf --calibrate text.txt --sparsity 2:4 --method sparsegpt
 
-What goes is what the text shows to matter least; what stays is solved anew, so that it follows the whole model. What comes out is an
-ordinary model: measure it, and quantise it after. With --sparsity it has the old size and speed, and zeros: the engine multiplies them
+What goes is what the text shows to matter least; what stays is solved anew, so that it follows the whole model: the more text, the
+better. What comes out is an ordinary model: measure it, and quantise it after. Channels cost the fewest answers; layers save the most
+time, attention's too. With --sparsity it has the old size and speed, and zeros: the engine multiplies them
 like any other weight.
 
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
