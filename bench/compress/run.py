@@ -2,7 +2,7 @@
 """Makes variants of a model by every method, by llama-quantize and by the optimiser, measures all of them in the same way, and writes a table.
 
 Calibration and test text come from the default model's generator with different seeds. All files of one mixture have the same types,
-so they compare at equal bits. Files made elsewhere come in with --also. With --keep DIR what exists there is not made again. Needs no
+so they compare at equal bits. Files made elsewhere come in with --also. With --keep DIR what exists there is neither made nor measured again. Needs no
 packages.
 """
 import argparse
@@ -19,9 +19,9 @@ METHODS = ["rtn", "imatrix", "gptq", "awq", "smoothquant", "hqq", "autoround"]
 NO_DATA = {"rtn", "hqq"}
 # Name: arguments of `ganglion model`. {model}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
 MORE = {
-    "optimize-half": "optimize {model} {out} --calibrate {text} --size {half} --predicted-only",
-    "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half}",
-    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02",
+    "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
+    "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half} --all-tokens",
+    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02 --all-tokens",
     "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",
     "prune-30%": "prune {model} {out} --ffn 0.3 --calibrate {text}",
     "t4-rtn": "quantize {model} {out} --type t4 --method rtn",
@@ -121,16 +121,31 @@ def measure(arguments, folder):
         variants.make(name, arguments.ganglion, "model", *parts, *threads)
     variants.files += arguments.also
     arguments.out.mkdir(parents=True, exist_ok=True)
-    command = [arguments.ganglion, "model", "measure", *variants.files, "--against", exact, "--text", test, *threads, "--json"]
-    command += ["--svg", arguments.out / "compress.svg"]
+    reports = [measured(arguments, file, exact, test) for file in variants.files]
+    svg = arguments.out / "compress.svg"
+    found = json.loads(run(arguments.ganglion, "model", "measure", *reports, "--svg", svg, "--json"))
+    rows = [found] if isinstance(found, dict) else found
+    for one in rows:
+        name = pathlib.Path(one["model"]).stem
+        one.update({"model": name, "against": "f32", "seconds": variants.seconds.get(name)})
+    report(arguments, rows)
+
+
+def measured(arguments, file, exact, test):
+    """The report of a variant, measured anew if the file changed since or figures are missing."""
+    report = file.with_suffix(".json")
+    wanted = ["suite_accuracy"] if arguments.suite else []
+    wanted += ["decode_tokens_per_s"] if arguments.speed else []
+    if report.exists() and report.stat().st_mtime > file.stat().st_mtime:
+        found = json.loads(report.read_text())
+        if all(found.get(key) is not None for key in wanted):
+            return report
+    print(f"measuring {file.stem}", flush=True)
+    command = [arguments.ganglion, "model", "measure", file, "--against", exact, "--text", test, "-t", arguments.threads, "--json"]
     command += ["--suite", arguments.suite] if arguments.suite else []
     command += ["--speed"] if arguments.speed else []
-    found = json.loads(run(*command))
-    rows = [found] if isinstance(found, dict) else found
-    for measured in rows:
-        name = pathlib.Path(measured["model"]).stem
-        measured.update({"model": name, "against": "f32", "seconds": variants.seconds.get(name)})
-    report(arguments, rows)
+    report.write_text(run(*command))
+    return report
 
 
 def half_of_q8(arguments, folder):
@@ -162,7 +177,7 @@ def report(arguments, rows):
         "other test text, both from the model's generator; KL in nats from the model in F32, in windows of 512 tokens. The files of one "
         "mixture hold the same types. `llama.cpp` is llama-quantize with an importance matrix that llama-imatrix made of the same text. "
         "The model was trained on answers only: what it predicts within prompts was never trained, and most of this KL is about that. "
-        "`optimize-half` therefore counts divergence only where the model predicts the text (`--predicted-only`). Variants marked * are on the front: nothing smaller is as good.",
+        "`optimize-half` therefore weighs each token by how probable the source finds it; with `--all-tokens` all count alike. Variants marked * are on the front: nothing smaller is as good.",
         "",
         "![all variants](compress.svg)",
         "",

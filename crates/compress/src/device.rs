@@ -19,6 +19,18 @@ pub struct ProductTime {
     pub ns: f64,
 }
 
+/// What a layer takes beside its matrix products: norms, attention, activation function, and what products that share an input or
+/// follow each other take less than each by itself; less than nothing if that is more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerTime {
+    /// Values of the residual stream.
+    pub embedding_length: usize,
+    /// Tokens of the pass.
+    pub tokens: usize,
+    /// Nanoseconds.
+    pub ns: f64,
+}
+
 /// A device, as `ganglion bench device` measures it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Device {
@@ -36,6 +48,8 @@ pub struct Device {
     pub int8_macs_per_s: f64,
     /// What was measured.
     pub products: Vec<ProductTime>,
+    /// Beside them.
+    pub layers: Vec<LayerTime>,
 }
 
 /// How much a shape of other proportions counts as farther away than one of another size.
@@ -70,6 +84,25 @@ impl Device {
         points.sort_by_key(|point| point.0);
         points.dedup_by_key(|point| point.0);
         Some(on_line(&points, tokens))
+    }
+
+    /// Nanoseconds of a layer beside its products; 0 if nothing of that kind was measured.
+    ///
+    /// Between two measured widths, and two numbers of tokens, the time lies on the line through them; beyond the widest it is in its
+    /// proportion.
+    pub fn other_ns(&self, embedding_length: usize, tokens: usize) -> f64 {
+        let mut widths: Vec<usize> = self.layers.iter().map(|layer| layer.embedding_length).collect();
+        widths.sort_unstable();
+        widths.dedup();
+        let at = |width: usize| {
+            let same = self.layers.iter().filter(|layer| layer.embedding_length == width);
+            let mut points: Vec<(usize, f64)> = same.map(|layer| (layer.tokens, layer.ns)).collect();
+            points.sort_by_key(|point| point.0);
+            points.dedup_by_key(|point| point.0);
+            on_line(&points, tokens)
+        };
+        let points: Vec<(usize, f64)> = widths.into_iter().map(|width| (width, at(width))).collect();
+        on_line(&points, embedding_length)
     }
 
     /// Types that were measured, in the order in which they occur.
@@ -124,5 +157,23 @@ mod tests {
         assert_eq!(device.product_ns(q4, (256, 256), 1, true), None);
         assert_eq!(device.product_ns(BlockFormat::Q6_K, (256, 256), 1, false), None);
         assert_eq!(device.formats(), [q4, BlockFormat::Q8_0]);
+    }
+
+    #[test]
+    fn what_a_layer_takes_beside_products_grows_with_width_and_tokens() {
+        let layer = |embedding_length, tokens, ns| LayerTime { embedding_length, tokens, ns };
+        let layers = vec![
+            layer(1024, 1, 400.0),
+            layer(256, 1, 100.0),
+            layer(256, 65, 6500.0),
+            layer(1024, 65, 26_000.0),
+        ];
+        let device = Device { layers, ..Device::default() };
+        assert_eq!(device.other_ns(256, 1), 100.0);
+        assert_eq!(device.other_ns(256, 33), 3300.0);
+        assert_eq!(device.other_ns(640, 1), 250.0);
+        assert_eq!(device.other_ns(640, 33), (3300.0 + 13_200.0) / 2.0);
+        assert_eq!(device.other_ns(2048, 1), 800.0);
+        assert_eq!(Device::default().other_ns(256, 1), 0.0);
     }
 }

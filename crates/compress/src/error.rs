@@ -25,7 +25,7 @@ pub enum CompressError {
         cause: Box<CompressError>,
     },
     /// A file that is being written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), room(source))]
     File {
         /// Which one.
         path: std::path::PathBuf,
@@ -66,6 +66,12 @@ pub enum CompressError {
         /// What is missing, how near it came, and what would do.
         reason: String,
     },
+    /// A budget that asks for nothing.
+    #[error(
+        "the source meets every limit as it is: lower --size, --memory or --latency-ms, or ask for the smallest file within a divergence \
+         (--max-kl 0.02 --smallest)"
+    )]
+    Unchanged,
     /// Activations from which no error can be fed back.
     #[error(
         "{tensor}: the second moments of its inputs cannot be factored; the calibration text leads to values that are not finite, take another one"
@@ -101,4 +107,14 @@ pub enum CompressError {
         /// Tokens of the reference.
         expected: usize,
     },
+}
+
+/// What to do where a disk is full.
+fn room(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull => {
+            "; what is done stays beside the result: make room, and call again in the same way"
+        }
+        _ => "",
+    }
 }

@@ -39,7 +39,7 @@ mod scatter;
 mod statistics;
 
 pub use calibrate::Calibrator;
-pub use device::{Device, ProductTime};
+pub use device::{Device, LayerTime, ProductTime};
 pub use error::{CompressError, Result};
 pub use factorize::{FactorizeOptions, FactorizeReport, FactorizedMatrix, factorize_file};
 pub use gradient::{Gradients, Loss, MatrixGradient, Outputs};
@@ -48,8 +48,8 @@ pub use measure::{Divergence, Measured, Subject, Windows, measure};
 pub use methods::{MatrixRef, Method, Needs, quantize_matrix};
 pub use mix::{FileType, Mix};
 pub use optimize::{
-    Alternative, Budget, FrontPoint, Goal, OptimizeOptions, OptimizeReport, PruneTried, Stage, TensorChoice,
-    Workload, optimize_file, products_ns,
+    Alternative, Budget, FrontPoint, Goal, OptimizeOptions, OptimizeReport, Reshape, ReshapeTried, Stage,
+    TensorChoice, TokenWeight, Verdict, Workload, optimize_file,
 };
 pub use prune::{
     Importance, Pattern, PruneOptions, PruneReport, SparseMethod, SparseOptions, SparseReport, prune_file,

@@ -5,7 +5,7 @@
 
 use ganglion_gguf::TensorInfo;
 use ganglion_kernels::BlockFormat;
-use ganglion_llm::Config;
+use ganglion_llm::{Config, Reader};
 
 /// A named mixture, or one type for all matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +41,14 @@ pub enum FileType {
     T3M,
     T2,
     T2M,
+    /// Eight bits for half of the weights: for what was pruned to 2:4 or 16:32.
+    Sparse8,
+    /// Four bits for half of the weights.
+    Sparse4,
 }
 
 /// Name, other name, type of most matrices, llama.cpp's number.
-const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 29] = [
+const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 31] = [
     (FileType::F32, "f32", "", BlockFormat::F32, 0),
     (FileType::F16, "f16", "", BlockFormat::F16, 1),
     (FileType::Bf16, "bf16", "", BlockFormat::Bf16, 32),
@@ -74,6 +78,8 @@ const FILE_TYPES: [(FileType, &str, &str, BlockFormat, u32); 29] = [
     (FileType::T3M, "t3_m", "", BlockFormat::T3, OWN + 0x103),
     (FileType::T2, "t2", "", BlockFormat::T2, OWN + 2),
     (FileType::T2M, "t2_m", "", BlockFormat::T2, OWN + 0x102),
+    (FileType::Sparse8, "sparse8", "", BlockFormat::SPARSE8, OWN + 0x48),
+    (FileType::Sparse4, "sparse4", "", BlockFormat::SPARSE4, OWN + 0x44),
 ];
 
 /// Numbers of what llama.cpp does not have: those of the tensor types, and 0x100 more for mixtures.
@@ -91,9 +97,9 @@ impl FileType {
         FILE_TYPES.into_iter().find(|row| row.3 == base).map(|row| row.0)
     }
 
-    /// Every name, for messages.
+    /// Every name, for messages: other names stand behind the first.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        FILE_TYPES.into_iter().map(|(_, name, ..)| name)
+        FILE_TYPES.into_iter().flat_map(|(_, name, other, ..)| [name, other]).filter(|name| !name.is_empty())
     }
 
     fn row(self) -> (FileType, &'static str, &'static str, BlockFormat, u32) {
@@ -146,6 +152,8 @@ impl Mix {
         let wanted = match overridden {
             Some((_, format)) => *format,
             None if self.pure || !self.file_type.base().is_quantized() => self.file_type.base(),
+            // What pruning leaves dense.
+            None if self.file_type.base().sparse_bits().is_some() && !is_prunable(info) => BlockFormat::Q8_0,
             None => self.mixed(&info.name, columns, config, tied),
         };
         // Parts of a tensor are rotated each by itself, but quantised together.
@@ -212,6 +220,12 @@ pub(crate) fn is_matrix(info: &TensorInfo) -> bool {
     info.shape.len() >= 2
         && info.name.ends_with(".weight")
         && !exact.iter().any(|end| info.name.ends_with(end))
+}
+
+/// Whether pruning may put zeros into a tensor: a matrix of a layer whose inputs a calibration text shows.
+pub(crate) fn is_prunable(info: &TensorInfo) -> bool {
+    let part = layer_part(&info.name).map(|(_, part)| part);
+    is_matrix(info) && info.shape.len() == 2 && part.and_then(Reader::of_tensor).is_some()
 }
 
 /// Layer and name within it.

@@ -36,6 +36,7 @@ pub fn scatter(points: &[Point], label: &str) -> String {
     let percent = |point: &Point| point.accuracy * 100.0;
     let x_axis = Axis::of_sizes(points);
     let (y_low, y_high) = range(points.iter().map(percent));
+    let y_high = y_high.min(100.0);
     let x = |point: &Point| LEFT + x_axis.share(point.size_bytes as f64 / 1e6) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM);
     let mut svg = format!(

@@ -1,7 +1,7 @@
-//! The formats of ADR 0026 against `golden/formats.json`, and what must hold for a trellis with error feedback.
+//! The formats of ADR 0026 and 0031 against `golden/formats.json`, and what must hold for a trellis with error feedback.
 
 use ganglion_compress::{MatrixRef, Method, Statistics, quantize_matrix};
-use ganglion_kernels::{BlockFormat, dequantize_matrix};
+use ganglion_kernels::{BlockFormat, dequantize_matrix, quantize};
 
 fn golden() -> serde_json::Value {
     serde_json::from_str(include_str!("golden/formats.json")).unwrap()
@@ -44,7 +44,11 @@ fn stored_values_are_those_of_the_reference() {
     let golden = golden();
     for (name, of) in golden["formats"].as_object().unwrap() {
         let format = BlockFormat::from_name(name).unwrap();
-        let source = if format.trellis_bits().is_some() { "square" } else { "wide" };
+        let source = match (format.trellis_bits(), format.sparse_bits()) {
+            (Some(_), _) => "square",
+            (_, Some(_)) => "half",
+            _ => "wide",
+        };
         let columns = if source == "square" { 64 } else { 256 };
         let (w, expected, bytes) = (floats(&golden[source]), floats(&of["values"]), hex(&of["bytes"]));
         let found = restored(format, columns, &bytes, w.len());
@@ -57,6 +61,13 @@ fn stored_values_are_those_of_the_reference() {
         let (error, reference) = (squares(&own, &w), squares(&found, &w));
         println!("{name}: {:.4} of the reference's error", error / reference);
         assert!(error <= 1.02 * reference, "{name}: {error}, the reference {reference}");
+        if format.sparse_bits().is_some() {
+            let mut own = vec![0; bytes.len()];
+            quantize(format, &w, &mut own).unwrap();
+            assert!(own == bytes, "{name}: {own:?}, the reference {bytes:?}");
+            let back = restored(format, columns, &stored(format, Method::Rtn, matrix, None, 1), w.len());
+            assert!(w.iter().zip(&back).all(|(a, b)| *a != 0.0 || *b == 0.0), "{name}: zeros");
+        }
         if format.row_bytes() > 0 {
             let own = stored(format, Method::Rtn, matrix, None, 1);
             // The reference divides in f64: what lies between two values may go either way.
@@ -109,4 +120,47 @@ fn feedback_makes_a_trellis_err_less_and_threads_change_nothing() {
         println!("{format}: {:.3} of the error without feedback", found / plain);
         assert!(found < 0.7 * plain, "{format}: {found}, without feedback {plain}");
     }
+}
+
+/// The 16 of largest magnitude of every 32, or 2 of every 4.
+fn pruned(values: &[f32], kept: usize, of: usize) -> Vec<f32> {
+    let mut values = values.to_vec();
+    for group in values.chunks_mut(of) {
+        let mut order: Vec<usize> = (0..of).collect();
+        order.sort_by(|a, b| group[*b].abs().total_cmp(&group[*a].abs()));
+        order.into_iter().skip(kept).for_each(|place| group[place] = 0.0);
+    }
+    values
+}
+
+#[test]
+fn every_method_keeps_the_zeros_of_a_sparse_matrix_and_feedback_errs_least() {
+    let (statistics, values, columns) = case();
+    for (kept, of) in [(2, 4), (16, 32)] {
+        let values = pruned(&values, kept, of);
+        let matrix = MatrixRef { values: &values, columns };
+        for format in [BlockFormat::SPARSE8, BlockFormat::SPARSE4] {
+            let mut errors = Vec::new();
+            for method in [Method::Rtn, Method::Imatrix, Method::AutoRound, Method::Gptq] {
+                let bytes = stored(format, method, matrix, Some(&statistics), 2);
+                let back = restored(format, columns, &bytes, values.len());
+                let zeros = values.iter().zip(&back).all(|(a, b)| *a != 0.0 || *b == 0.0);
+                assert!(zeros, "{format}, {}: a zero became something else", method.name());
+                errors.push(output_error(&statistics, columns, &back, &values));
+            }
+            println!("{format} {kept}:{of}: rtn, imatrix, autoround, gptq {errors:?}");
+            assert!(errors[3] <= errors[0] && errors[3] <= errors[1], "{format}: {errors:?}");
+            assert!(format == BlockFormat::SPARSE8 || errors[3] < 0.6 * errors[0], "{format}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dense_matrix_is_refused_with_what_to_do() {
+    let (_, values, columns) = case();
+    let mut bytes = vec![0; BlockFormat::SPARSE8.matrix_bytes(32, columns).unwrap()];
+    let matrix = MatrixRef { values: &values, columns };
+    let error = quantize_matrix("w", (Method::Rtn, BlockFormat::SPARSE8), matrix, None, 1, &mut bytes);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("32 values that are not zero") && error.contains("--sparsity 2:4"), "{error}");
 }

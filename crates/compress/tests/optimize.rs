@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ganglion_compress::{
-    Budget, CompressError, Device, Goal, Method, OptimizeOptions, OptimizeReport, ProductTime, PruneOptions,
-    Windows, Workload, optimize_file,
+    Budget, CompressError, Device, FactorizeOptions, Goal, LayerTime, Method, OptimizeOptions,
+    OptimizeReport, ProductTime, PruneOptions, Reshape, TokenWeight, Verdict, Windows, Workload,
+    optimize_file,
 };
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
@@ -33,7 +34,14 @@ fn folder(name: &str) -> PathBuf {
 
 /// A device on which every weight takes as long as it has bits.
 fn device() -> Device {
-    let formats = [BlockFormat::F32, BlockFormat::Q8_0, BlockFormat::Q5_0, BlockFormat::Q4_0];
+    let formats = [
+        BlockFormat::F32,
+        BlockFormat::Q8_0,
+        BlockFormat::Q5_0,
+        BlockFormat::Q4_0,
+        BlockFormat::T4,
+        BlockFormat::T3,
+    ];
     let time = |format: BlockFormat| {
         let (rows, columns, tokens, from_memory) = (32, 32, 1, false);
         let ns = f64::from(format.bits_per_weight()) * 100.0;
@@ -45,20 +53,21 @@ fn device() -> Device {
         cache_bytes: 1 << 30,
         int8_macs_per_s: 1e9,
         products: formats.map(time).to_vec(),
+        layers: vec![LayerTime { embedding_length: 32, tokens: 1, ns: 40_000.0 }],
         ..Device::default()
     }
 }
 
 fn options(budget: Budget, goal: Goal) -> OptimizeOptions {
-    let workload = Workload { context_tokens: 64, prompt_tokens: 8, answer_tokens: 4, other_ns: 1e6 };
+    let workload = Workload { context_tokens: 64, prompt_tokens: 8, answer_tokens: 4 };
     OptimizeOptions {
         formats: FORMATS.to_vec(),
         method: Method::Imatrix,
         budget,
         goal,
         workload,
-        predicted_only: false,
-        prunings: Vec::new(),
+        weights: TokenWeight::Equal,
+        reshapes: Vec::new(),
         swaps: 4,
         threads: 1,
         key: String::new(),
@@ -79,7 +88,8 @@ fn limits_are_kept_and_the_report_is_about_the_file() {
     let size = source().bytes().len() as u64;
     let pruning = PruneOptions { layers: 1, ..PruneOptions::default() };
     let budget = Budget { size_bytes: Some(size / 4), latency_ns: Some(2e6), ..NO_LIMIT };
-    let options = OptimizeOptions { prunings: vec![pruning], ..options(budget, Goal::Divergence) };
+    let reshapes = vec![Reshape::Prune(pruning)];
+    let options = OptimizeOptions { reshapes, ..options(budget, Goal::Divergence) };
     let report = optimized(&path, &options).unwrap();
     let written = Gguf::open(&path).unwrap();
     assert_eq!(report.size_bytes, (size, written.bytes().len() as u64));
@@ -100,8 +110,9 @@ fn limits_are_kept_and_the_report_is_about_the_file() {
     formats.sort_unstable();
     formats.dedup();
     assert!(formats.len() > 1, "one type for all: {formats:?}");
-    assert_eq!(report.prunings.len(), 1);
-    assert!(!report.prunings[0].taken && report.prunings[0].kl > report.kl, "{:?}", report.prunings);
+    assert_eq!(report.reshapes.len(), 1);
+    assert_eq!(report.reshapes[0].verdict, Verdict::CostsTooMuch);
+    assert!(report.reshapes[0].kl.unwrap() > report.kl, "{:?}", report.reshapes);
     assert!(report.front.windows(2).all(|pair| pair[0].kl_predicted > pair[1].kl_predicted));
     assert!(report.kl > 0.0 && report.kl.is_finite());
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -163,5 +174,99 @@ fn an_interrupted_search_goes_on_and_finds_the_same() {
     let found = optimized(&resumed, &options).unwrap();
     assert_eq!(found, expected);
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&resumed).unwrap(), "the files differ");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn another_shape_is_taken_where_types_alone_do_not_meet_the_limits() {
+    let folder = folder("shape");
+    let path = folder.join("out.gguf");
+    let size = source().bytes().len() as u64;
+    let factors = |ratio| Reshape::Factorize(FactorizeOptions { ratio, multiple: 4, threads: 1 });
+    let impossible = Reshape::Prune(PruneOptions { layers: 2, ..PruneOptions::default() });
+    let budget = Budget { size_bytes: Some(size - 2000), ..NO_LIMIT };
+    let options = OptimizeOptions {
+        formats: Vec::new(),
+        reshapes: vec![impossible, factors(0.5), factors(0.25)],
+        ..options(budget, Goal::Divergence)
+    };
+    let report = optimized(&path, &options).unwrap();
+    let verdicts: Vec<_> = report.reshapes.iter().map(|reshape| reshape.verdict.clone()).collect();
+    assert!(matches!(&verdicts[0], Verdict::Impossible(reason) if reason.contains("layer")), "{verdicts:?}");
+    assert_eq!(verdicts[1..], [Verdict::Taken, Verdict::CostsTooMuch]);
+    assert_eq!(report.reshapes[1].name, "factors=0.5");
+    assert!(report.size_bytes.1 <= size - 2000 && report.kl > 0.0);
+    assert!(Gguf::open(&path).unwrap().tensor("blk.0.ffn_up.first.weight").is_ok());
+
+    // Where types do meet them, what a shape alone costs shows that it is of no use.
+    let budget = Budget { kl_max: Some(report.kl * 1.05), ..NO_LIMIT };
+    let options = OptimizeOptions { formats: FORMATS.to_vec(), budget, goal: Goal::Size, ..options };
+    let report = optimized(&path, &options).unwrap();
+    assert_eq!(report.reshapes[1].verdict, Verdict::NoHope);
+    assert_eq!(report.reshapes[1].found, None);
+    assert!(report.size_bytes.1 < size / 3, "{:?}", report.size_bytes);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn types_of_our_own_are_chosen_where_they_lose_less() {
+    let folder = folder("own");
+    let path = folder.join("out.gguf");
+    // No room for four bits and a half a weight.
+    let fits = |formats: &[BlockFormat], size| {
+        let budget = Budget { size_bytes: Some(size), ..NO_LIMIT };
+        let options = OptimizeOptions { formats: formats.to_vec(), ..options(budget, Goal::Divergence) };
+        optimized(&path, &OptimizeOptions { method: Method::Gptq, ..options })
+    };
+    let least = fits(&[BlockFormat::Q4_0], source().bytes().len() as u64 / 3).unwrap().front[0].size_bytes;
+    let wanted = least - 500;
+    assert!(matches!(fits(&[BlockFormat::Q4_0], wanted), Err(CompressError::Budget { .. })));
+    let report =
+        fits(&[BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::T4, BlockFormat::T3], wanted).unwrap();
+    assert!(report.size_bytes.1 <= wanted, "{:?}", report.size_bytes);
+    let own = |format| report.tensors.iter().any(|tensor| tensor.chosen.format == format);
+    assert!(own(BlockFormat::T4) || own(BlockFormat::T3), "{:?}", report.tensors);
+    let written = Gguf::open(&path).unwrap();
+    for tensor in &report.tensors {
+        assert_eq!(written.tensor(&tensor.tensor).unwrap().dtype.name(), tensor.chosen.format.name());
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn tokens_can_count_by_how_probable_the_source_finds_them() {
+    let folder = folder("weights");
+    let path = folder.join("out.gguf");
+    let budget = Budget { size_bytes: Some(source().bytes().len() as u64 / 4), ..NO_LIMIT };
+    let equal = options(budget, Goal::Divergence);
+    let believed = OptimizeOptions { weights: TokenWeight::Believed, ..equal.clone() };
+    let counted = |options: &OptimizeOptions| optimized(&path, options).unwrap().counted_tokens;
+    // Six windows, of which the second half is scored.
+    assert_eq!(counted(&equal), 6.0 * 7.0);
+    let some = counted(&believed);
+    assert!(some > 0.0 && some < 42.0 / 4.0, "{some}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_source_that_meets_every_limit_is_not_searched() {
+    let folder = folder("unchanged");
+    let path = folder.join("out.gguf");
+    let found = optimized(&path, &options(NO_LIMIT, Goal::Divergence));
+    assert!(matches!(found, Err(CompressError::Unchanged)), "{found:?}");
+    assert!(!path.exists());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_profile_without_the_sources_type_is_refused_by_it() {
+    let folder = folder("profile");
+    let path = folder.join("out.gguf");
+    let mut device = device();
+    device.products.remove(0);
+    let (options, texts) = (options(NO_LIMIT, Goal::Divergence), (&windows(12, 1), windows(6, 2)));
+    let found = optimize_file(&source(), &path, &options, &device, texts, &mut |_| ());
+    let refused = found.unwrap_err().to_string();
+    assert!(refused.contains("F32") && refused.contains("bench device"), "{refused}");
     std::fs::remove_dir_all(folder).unwrap();
 }

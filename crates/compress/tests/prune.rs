@@ -9,7 +9,7 @@ use ganglion_compress::{
     CompressError, FactorizeOptions, FileType, Knowledge, Method, Mix, Pattern, PruneOptions, PruneReport,
     QuantizeOptions, SparseMethod, SparseOptions, factorize_file, prune_file, quantize_file, sparsify_file,
 };
-use ganglion_gguf::Gguf;
+use ganglion_gguf::{Gguf, TensorType};
 use ganglion_kernels::dequantize;
 use ganglion_llm::{Config, block_format};
 
@@ -112,6 +112,9 @@ fn what_cannot_be_pruned_is_refused() {
             factorize_file(&source, &path, FactorizeOptions { ratio, ..options }, &windows, &mut |_, _| ());
         assert!(matches!(wrong, Err(CompressError::Factorize { .. })), "{ratio}: {wrong:?}");
     }
+    let too_little = FactorizeOptions { ratio: 0.1, ..options };
+    let wrong = factorize_file(&source, &path, too_little, &windows, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(wrong.contains("ranks of 32 leave a share of 0.2"), "{wrong}");
     assert!(!path.exists());
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -156,6 +159,28 @@ fn sparse_models_hold_their_pattern_and_error_feedback_stays_nearest() {
     quantize_file(&gguf, &eight, &options, Knowledge::None, &mut |_| ()).unwrap();
     let half = |values: &[f32]| values.iter().filter(|v| **v == 0.0).count() * 2 >= values.len();
     assert!(zeros(&Gguf::open(&eight).unwrap(), &half));
+    // And take no room in the format for them; what was not pruned stays in Q8_0, and answers are as near as those of Q8_0.
+    let sparse = folder.join("sparse8.gguf");
+    let options = |name: &str, pure| {
+        let mut mix = Mix::new(FileType::from_name(name).unwrap());
+        mix.pure = pure;
+        QuantizeOptions { mix, method: Method::Rtn, threads: 1, range: None, key: String::new() }
+    };
+    let report =
+        quantize_file(&gguf, &sparse, &options("sparse8", false), Knowledge::None, &mut |_| ()).unwrap();
+    let count = |dtype| report.types.iter().find(|(found, _)| *found == dtype).map(|(_, count)| *count);
+    assert_eq!(count(TensorType::SPARSE8), Some(42), "{:?}", report.types);
+    assert!(zeros(&Gguf::open(&sparse).unwrap(), &half));
+    let (sparse, eight) = (divergence(&sparse), divergence(&eight));
+    assert!((sparse / eight - 1.0).abs() < 0.02, "{sparse}, as Q8_0 {eight}");
+    // Asked for with dense tensors, it is refused by their name.
+    let all = folder.join("all.gguf");
+    let error =
+        quantize_file(&gguf, &all, &options("sparse8", true), Knowledge::None, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("tensor token_embd.weight: a block of 32 has"), "{error}");
+    let error =
+        quantize_file(&nano(), &all, &options("sparse4", false), Knowledge::None, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("tensor blk.0.") && error.to_string().contains("prune"), "{error}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 

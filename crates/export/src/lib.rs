@@ -19,8 +19,8 @@
 //! ```
 //!
 //! # What it does not do
-//! Nothing here runs while a plant is controlled. Tokenizers are not exported to ONNX and C: both take and give token ids. C has no mixtures of
-//! experts.
+//! Nothing here runs while a plant is controlled. Tokenizers are not exported to ONNX and C: both take and give token ids. C has no
+//! mixtures of experts.
 
 mod c;
 mod error;

@@ -568,7 +568,7 @@ fn other_types_become_eight_bits() {
         );
     }
     let plain = converted(&golden("qwen2"), Some(BlockFormat::F32));
-    for format in [BlockFormat::I8_ROW, BlockFormat::F8_E4M3, BlockFormat::T3] {
+    for format in [BlockFormat::I8_ROW, BlockFormat::F8_E4M3, BlockFormat::T3, BlockFormat::SPARSE4] {
         let gguf = with_matrices(&plain, format);
         let exported = Exported::new(&gguf, options(KvType::Int8, 40), &prompt, 8);
         let rounded = with_matrices(&gguf, BlockFormat::Q8_0);

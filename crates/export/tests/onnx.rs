@@ -188,6 +188,8 @@ fn own_formats_hold_their_values() {
         ("gemma2", BlockFormat::I8_ROW),
         ("qwen2", BlockFormat::T4),
         ("mistral", BlockFormat::T3),
+        ("qwen3", BlockFormat::SPARSE4),
+        ("qwen3", BlockFormat::SPARSE8),
     ] {
         let gguf = with_matrices(&converted(&golden(name), Some(BlockFormat::F32)), format);
         cases.push(Case::new(&format!("{name} of {format}"), &gguf, None, &tokens(24, 96), 16));

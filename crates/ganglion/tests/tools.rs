@@ -206,6 +206,10 @@ fn models_go_out_in_the_forms_of_others() {
         .collect();
     names.sort();
     assert_eq!(names, ["again.onnx", "nano", "nano.c", "nano.h", "nano.onnx"]);
+    let output =
+        ganglion(&["model", "export", text(&hugging), &format!("{}/", text(&folder.path().join("copy")))]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(folder.path().join("copy/model.safetensors").exists());
     for (name, more, part) in [
         ("a.onnx", &["--kv", "int8"][..], "--kv is for c only"),
         ("a.c", &["--no-tokenizer"], "safetensors and gguf only"),

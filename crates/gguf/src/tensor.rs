@@ -7,7 +7,7 @@ macro_rules! tensor_types {
         /// Element type of a tensor: a plain number, a block format of ggml, or one of this project's own.
         ///
         /// Ids, block sizes and byte sizes are those of ggml's `ggml_type` table. Own types have ids from 0x474e4700 on (`GNG` and a
-        /// zero), far from ggml's: programs that do not know them refuse the file. What they hold is said in ADR 0026.
+        /// zero), far from ggml's: programs that do not know them refuse the file. What they hold is said in ADR 0026 and 0031.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(non_camel_case_types, missing_docs)] // the field's own names
@@ -84,6 +84,8 @@ tensor_types! {
     NF4 = 0x474e_4710, "NF4", 256, 134;
     F8_E4M3 = 0x474e_4720, "F8_E4M3", 1, 1;
     I8_ROW = 0x474e_4730, "I8_ROW", 32, 32;
+    SPARSE4 = 0x474e_4744, "SPARSE4", 32, 14;
+    SPARSE8 = 0x474e_4748, "SPARSE8", 32, 22;
 }
 
 impl TensorType {
@@ -191,5 +193,7 @@ mod tests {
         assert_eq!(TensorType::I8_ROW.size_bytes(&[64, 3]), Some(3 * 68));
         assert_eq!(TensorType::F8_E4M3.size_bytes(&[7, 2, 2]), Some(4 * 11));
         assert_eq!(TensorType::I8_ROW.size_bytes(&[48, 3]), None);
+        assert_eq!(TensorType::SPARSE8.size_bytes(&[64, 3]), Some(3 * 44));
+        assert_eq!(TensorType::SPARSE4.size_bytes(&[48, 3]), None);
     }
 }

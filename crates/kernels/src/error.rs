@@ -60,6 +60,30 @@ pub enum KernelError {
         /// Format asked for.
         format: BlockFormat,
     },
+    /// A block for a sparse format that is not sparse.
+    #[error(
+        "a block of 32 has {found} values that are not zero, but {format} stores 16: prune the model first (--sparsity 2:4 or 16:32), or store this tensor as Q8_0"
+    )]
+    Dense {
+        /// Values found that are not zero.
+        found: usize,
+        /// Format asked for.
+        format: BlockFormat,
+    },
+    /// A block of a sparse format whose mask is none.
+    #[error(
+        "{name}: block {block} says that it stores {found} of its 32 values, expected {expected}; the file is damaged"
+    )]
+    Mask {
+        /// Tensor, or the operation.
+        name: String,
+        /// Place of the block.
+        block: usize,
+        /// Values found.
+        found: usize,
+        /// Values that a block stores.
+        expected: usize,
+    },
     /// A thread count that cannot be used.
     #[error("{found} threads asked for; give 1 to {max}")]
     Threads {

@@ -1,7 +1,7 @@
 //! Instruction sets as values: a token exists only on a processor that has the feature, so holding one is the proof
 //! that its kernels may be called.
 
-/// Proof of AVX2, FMA and F16C.
+/// Proof of AVX2, FMA, F16C and POPCNT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Avx2(());
 
@@ -9,9 +9,11 @@ pub struct Avx2(());
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvxVnni(());
 
-/// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of everything [`Avx2`] proves).
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of everything [`Avx2`] proves), and perhaps of what expands bytes by a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx512 {
+    expands: bool,
+}
 
 /// Proof of NEON (with fused multiply-add and half conversions, which every aarch64 processor has).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,7 @@ impl Avx2 {
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
         {
             return Some(Self(()));
         }
@@ -61,9 +64,20 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni")
         {
-            return Some(Self(()));
+            let expands = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vbmi2");
+            return Some(Self { expands });
         }
         None
+    }
+
+    /// Whether it is also a proof of AVX-512 VBMI and VBMI2, which sparse formats make use of.
+    pub fn expands(self) -> bool {
+        self.expands
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn narrow(self) -> Avx2 {
+        Avx2(())
     }
 }
 

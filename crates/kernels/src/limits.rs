@@ -23,6 +23,10 @@ pub const SHARES_MAX: usize = 1 << 16;
 pub const SHARES_PER_THREAD: usize = 8;
 /// Multiply-adds of a share that are worth taking it apart from the next one.
 pub const SHARE_WORK_MIN: usize = 1 << 18;
+/// Blocks of a tile that are expanded for many tokens at a time: 32 KiB on the stack, about a nearest cache.
+pub const EXPANDED_BLOCKS: usize = 64;
+/// Blocks of a sparse stream that are asked for ahead of the one at hand: two or three KiB.
+pub const PREFETCH_BLOCKS: usize = 8;
 /// Most values that are rotated together: what a Hadamard matrix of a trellis format mixes.
 pub const ROTATION_MAX: usize = 128;
 /// Most matrices in one fork: Q, K, V and one to spare.

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::activation::Input;
-use crate::block::{BlockFormat, f8_to_f32};
+use crate::block::{BlockFormat, f8_to_f32, sparse};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::limits::{
@@ -80,7 +80,8 @@ impl Matrix {
     /// Repacks row-major bytes of a GGUF tensor; `name` is for the error.
     ///
     /// # Errors
-    /// If a side is zero or too long, rows are not whole blocks, or `bytes` is not exactly the tensor's size.
+    /// If a side is zero or too long, rows are not whole blocks, `bytes` is not exactly the tensor's size, or a block of a sparse format
+    /// says that it stores another number of values than 16.
     pub fn pack(
         name: &str,
         format: BlockFormat,
@@ -259,6 +260,7 @@ fn check(name: &str, format: BlockFormat, rows: usize, k: usize, bytes: &[u8]) -
     if bytes.len() != expected {
         return Err(KernelError::ByteLength { name: name.to_owned(), found: bytes.len(), expected });
     }
+    sparse::check_masks(format, bytes, name)?;
     Ok(lines)
 }
 

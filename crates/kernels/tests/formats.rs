@@ -1,8 +1,8 @@
 //! Block formats against ggml's own conversions (`golden/formats.bin`, written by `golden/formats.py`).
 
 use ganglion_kernels::{
-    BlockCode, BlockFormat, Isa, KernelError, Target, TrellisSearch, dequantize, dequantize_matrix, quantize,
-    quantize_rows,
+    BlockCode, BlockFormat, Isa, KernelError, Matrix, Target, TrellisSearch, dequantize, dequantize_matrix,
+    quantize, quantize_rows,
 };
 use proptest::prelude::*;
 
@@ -29,6 +29,37 @@ fn golden_floats(name: &str) -> Vec<f32> {
 
 fn blockwise() -> impl Iterator<Item = BlockFormat> {
     BlockFormat::ALL.into_iter().filter(|format| format.is_blockwise())
+}
+
+/// What a sparse format takes of these values: the 16 of largest magnitude of every 32. Any other one takes them all.
+fn thinned(format: BlockFormat, values: &[f32]) -> Vec<f32> {
+    let mut values = values.to_vec();
+    if format.sparse_bits().is_some() {
+        for block in values.chunks_mut(32) {
+            let mut order: Vec<usize> = (0..block.len()).collect();
+            order.sort_by(|a, b| block[*b].abs().total_cmp(&block[*a].abs()));
+            order.into_iter().skip(16).for_each(|place| block[place] = 0.0);
+        }
+    }
+    values
+}
+
+/// Bytes whose masks, if the format has them, are some.
+fn masked(format: BlockFormat, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if format.sparse_bits().is_some() {
+        for block in bytes.chunks_mut(format.block_bytes()) {
+            let mut mask = u32::from_le_bytes(block[2..6].try_into().unwrap());
+            while mask.count_ones() > 16 {
+                mask &= mask - 1;
+            }
+            while mask.count_ones() < 16 {
+                mask |= mask + 1;
+            }
+            block[2..6].copy_from_slice(&mask.to_le_bytes());
+        }
+    }
+    bytes
 }
 
 fn stored(format: BlockFormat, values: &[f32]) -> Vec<u8> {
@@ -134,12 +165,15 @@ fn bound(format: BlockFormat) -> f32 {
         BlockFormat::IQ4_NL => 0.12,
         BlockFormat::MXFP4 => 0.13,
         BlockFormat::NF4 => 0.08,
+        BlockFormat::SPARSE8 => 0.6 / 254.0,
+        BlockFormat::SPARSE4 => 1.05 / 16.0,
         other => unreachable!("{other} is not blockwise"),
     }
 }
 
 /// Twice the largest magnitude is the widest range; what is too faint for a half scale may vanish.
 fn check_round_trip(format: BlockFormat, values: &[f32]) {
+    let values = &thinned(format, values);
     let back = restored(format, &stored(format, values));
     for (x, y) in values.chunks(format.block()).zip(back.chunks(format.block())) {
         let extreme = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -169,8 +203,54 @@ proptest! {
     #[test]
     fn any_bytes_dequantise_to_something(bytes in prop::collection::vec(any::<u8>(), 292)) {
         for format in blockwise() {
-            let values = restored(format, &bytes[..format.block_bytes()]);
+            let values = restored(format, &masked(format, &bytes[..format.block_bytes()]));
             prop_assert_eq!(values.len(), format.block());
+        }
+    }
+
+    #[test]
+    fn any_mask_of_other_than_sixteen_is_refused(bytes in prop::collection::vec(any::<u8>(), 3 * 22), place in 0usize..3) {
+        for format in SPARSE {
+            let size = format.block_bytes();
+            let mut bytes = masked(format, &bytes[..3 * size]);
+            let mut values = vec![0.0; 96];
+            prop_assert_eq!(dequantize(format, &bytes, &mut values), Ok(()));
+            prop_assert!(Matrix::pack("w", format, 3, 32, &bytes).is_ok());
+            bytes[place * size + 3] ^= 0x10;
+            let found = if bytes[place * size + 3] & 0x10 == 0 { 15 } else { 17 };
+            let refused = |name: &str| KernelError::Mask { name: name.to_owned(), block: place, found, expected: 16 };
+            prop_assert_eq!(dequantize(format, &bytes, &mut values), Err(refused("dequantize")));
+            prop_assert_eq!(Matrix::pack("w", format, 3, 32, &bytes).unwrap_err(), refused("w"));
+            prop_assert!(BlockCode::read(format, &bytes[place * size..(place + 1) * size]).is_err());
+        }
+    }
+
+    #[test]
+    fn zeros_of_a_sparse_block_come_back_and_dense_ones_are_refused(
+        values in prop::collection::vec(-1.0f32..1.0, 32),
+        mask in any::<u32>(),
+        exponent in -10i32..10,
+    ) {
+        let kept = |i: usize| mask >> i & 1 == 1 && values[i] != 0.0;
+        let x: Vec<f32> = (0..32).map(|i| if kept(i) { values[i] * (exponent as f32).exp2() } else { 0.0 }).collect();
+        let found = (0..32).filter(|i| kept(*i)).count();
+        for format in SPARSE {
+            let mut bytes = vec![0; format.block_bytes()];
+            if found > 16 {
+                prop_assert_eq!(quantize(format, &x, &mut bytes), Err(KernelError::Dense { found, format }));
+                prop_assert_eq!(BlockCode::fit(format, &x, None).unwrap_err(), KernelError::Dense { found, format });
+                continue;
+            }
+            let plain = restored(format, &stored(format, &x));
+            let mut code = BlockCode::fit(format, &x, None).unwrap();
+            // Whatever an error that is fed back makes of the weights.
+            let moved: Vec<f32> = values.iter().map(|v| v * (exponent as f32).exp2()).collect();
+            code.set_nearest(&moved);
+            code.write(&mut bytes);
+            let fitted = restored(format, &bytes);
+            for i in 0..32 {
+                prop_assert!(kept(i) || plain[i] == 0.0 && fitted[i] == 0.0, "{}: {} and {}", format, plain[i], fitted[i]);
+            }
         }
     }
 
@@ -181,7 +261,7 @@ proptest! {
         let values: Vec<f32> = values.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect();
         for format in blockwise() {
             let mut bytes = vec![0; format.size_bytes(256).unwrap()];
-            match quantize(format, &values, &mut bytes) {
+            match quantize(format, &thinned(format, &values), &mut bytes) {
                 Ok(()) => prop_assert!(restored(format, &bytes).iter().all(|v| !v.is_nan()), "{}", format),
                 Err(KernelError::TooLarge { .. }) => {}
                 Err(other) => prop_assert!(false, "{}: {}", format, other),
@@ -193,7 +273,7 @@ proptest! {
 #[test]
 fn what_is_no_number_or_too_large_is_refused_by_its_index() {
     for format in blockwise() {
-        let mut values = vec![0.5f32; 512];
+        let mut values = thinned(format, &[0.5f32; 512]);
         let mut bytes = vec![0; format.size_bytes(512).unwrap()];
         for (bad, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
             values[300] = bad;
@@ -237,6 +317,8 @@ fn weighed_error(x: &[f32], y: &[f32], weights: &[f32]) -> f64 {
     squares.sum()
 }
 
+const SPARSE: [BlockFormat; 2] = [BlockFormat::SPARSE8, BlockFormat::SPARSE4];
+
 fn quantized() -> impl Iterator<Item = BlockFormat> {
     BlockFormat::ALL.into_iter().filter(|format| format.has_block_code())
 }
@@ -245,7 +327,7 @@ fn quantized() -> impl Iterator<Item = BlockFormat> {
 fn block_codes_say_what_their_bytes_hold() {
     let values = golden_floats("gaussian");
     for format in quantized() {
-        for x in values.chunks_exact(format.block()).take(20) {
+        for x in thinned(format, &values).chunks_exact(format.block()).take(20) {
             let (bytes, said) = code_of(format, x, None);
             assert_eq!(restored(format, &bytes), said, "{format}");
             let read = BlockCode::read(format, &bytes).unwrap();
@@ -264,7 +346,7 @@ fn searched_scales_err_no_more_than_the_plain_rule() {
     let values = golden_floats("laplace");
     for format in quantized() {
         let (mut searched, mut plain) = (0.0, 0.0);
-        for x in values.chunks_exact(format.block()) {
+        for x in thinned(format, &values).chunks_exact(format.block()) {
             let even = vec![1.0; x.len()];
             searched += weighed_error(x, &code_of(format, x, None).1, &even);
             plain += weighed_error(x, &restored(format, &stored(format, x)), &even);
@@ -277,9 +359,9 @@ fn searched_scales_err_no_more_than_the_plain_rule() {
 fn weights_move_the_error_to_where_it_counts_less() {
     let values = golden_floats("gaussian");
     let weights: Vec<f32> = (0..256).map(|i| if i % 4 == 0 { 25.0 } else { 0.25 }).collect();
-    for format in quantized().filter(|format| *format != BlockFormat::Q8_0) {
+    for format in quantized().filter(|format| format.quant_max() < 255) {
         let (mut with, mut without) = (0.0, 0.0);
-        for x in values.chunks_exact(format.block()) {
+        for x in thinned(format, &values).chunks_exact(format.block()) {
             let weights = &weights[..x.len()];
             with += weighed_error(x, &code_of(format, x, Some(weights)).1, weights);
             without += weighed_error(x, &code_of(format, x, None).1, weights);
@@ -292,7 +374,7 @@ fn weights_move_the_error_to_where_it_counts_less() {
 fn weights_of_nothing_change_nothing_and_targets_are_met() {
     let values = golden_floats("gaussian");
     for format in quantized() {
-        let x = &values[..format.block()];
+        let x = &thinned(format, &values[..format.block()]);
         let none = vec![0.0; x.len()];
         assert_eq!(code_of(format, x, Some(&none)).1, code_of(format, x, None).1, "{format}");
         let targets = vec![Target { scale: 0.25, min: 0.5 }; format.block() / format.sub_block()];
@@ -306,7 +388,7 @@ fn weights_of_nothing_change_nothing_and_targets_are_met() {
 #[test]
 fn block_codes_refuse_what_quantize_refuses() {
     for format in quantized() {
-        let mut x = vec![0.5; format.block()];
+        let mut x = thinned(format, &vec![0.5; format.block()]);
         assert!(BlockCode::fit(format, &x[1..], None).is_err(), "{format}");
         x[7] = f32::NAN;
         let error = BlockCode::fit(format, &x, None).unwrap_err();

@@ -4,7 +4,7 @@
 use ganglion_kernels::*;
 use proptest::prelude::*;
 
-const FORMATS: [BlockFormat; 21] = BlockFormat::ALL;
+const FORMATS: &[BlockFormat] = &BlockFormat::ALL;
 
 /// A small generator, so that sizes and seeds shrink while contents stay arbitrary.
 struct Noise(u64);
@@ -39,11 +39,25 @@ fn tensor(noise: &mut Noise, format: BlockFormat, rows: usize, k: usize) -> Vec<
     bytes.fill_with(|| (noise.bits() >> 32) as u8);
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         set_scales(format, block, &mut |_| half::f16::from_f32(noise.float() * 0.01));
+        if format.sparse_bits().is_some() {
+            set_mask(block, (noise.bits() >> 32) as u32);
+        }
         if format == BlockFormat::MXFP4 {
             block[0] = 118 + (noise.bits() >> 40) as u8 % 12;
         }
     }
     bytes
+}
+
+/// Sets the mask of a block of a sparse format: one with 16 ones that is near to `mask`.
+fn set_mask(block: &mut [u8], mut mask: u32) {
+    while mask.count_ones() > 16 {
+        mask &= mask - 1;
+    }
+    while mask.count_ones() < 16 {
+        mask |= mask + 1;
+    }
+    block[2..6].copy_from_slice(&mask.to_le_bytes());
 }
 
 /// Sets the half-precision scales of a block; MXFP4 has a power of two instead, set to one.
@@ -104,7 +118,7 @@ proptest! {
 
     #[test]
     fn products_have_one_result(
-        format in prop::sample::select(&FORMATS[..]),
+        format in prop::sample::select(FORMATS),
         rows in 1usize..100,
         strips in 1usize..13,
         units in 1usize..6,
@@ -178,7 +192,7 @@ proptest! {
 
     #[test]
     fn chosen_rows_have_the_bits_of_the_whole(
-        format in prop::sample::select(&FORMATS[..]),
+        format in prop::sample::select(FORMATS),
         rows in 1usize..200,
         picks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         seed in 1u64..,
@@ -262,12 +276,15 @@ proptest! {
 fn extreme_quants_are_exact() {
     let (rows, tokens) = (33, 13);
     // Rotations do not keep integers, and scales of rows are floats of four bytes.
-    for format in FORMATS.into_iter().filter(|format| format.has_block_code()) {
+    for format in FORMATS.iter().copied().filter(|format| format.has_block_code()) {
         let k = format.block().max(96);
         for fill in [0x00u8, 0x7f, 0x80, 0xff, 0xf0, 0x0f] {
             let mut bytes = vec![fill; format.size_bytes(rows * k).unwrap()];
             for block in bytes.chunks_mut(format.block_bytes()) {
                 set_scales(format, block, &mut |_| half::f16::ONE);
+                if format.sparse_bits().is_some() {
+                    set_mask(block, u32::from_le_bytes([fill; 4]));
+                }
             }
             let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
             let mut row = vec![0.0; k];
@@ -307,6 +324,28 @@ fn every_set_of_this_processor_has_a_name() {
     }
 }
 
+/// More blocks in a row than are expanded at a time, for more tokens than share registers.
+#[test]
+fn long_rows_have_one_result() {
+    let mut noise = Noise(3);
+    let (k, tokens) = (32 * (2 * limits::EXPANDED_BLOCKS + 3), 27);
+    let x = noise.floats(tokens * k);
+    let long =
+        [BlockFormat::SPARSE8, BlockFormat::SPARSE4, BlockFormat::T2, BlockFormat::T3, BlockFormat::Q8_0];
+    for format in long {
+        let rows = if format.block_rows() > 1 { 48 } else { 37 };
+        let bytes = tensor(&mut noise, format, rows, k);
+        let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();
+        let reference = product(Isa::Scalar, 1, &matrix, &x, 1);
+        for isa in Isa::available() {
+            for batch in [1, 4, 13, tokens] {
+                let found = product(isa, 2, &matrix, &x, batch);
+                assert!(bits(&reference) == bits(&found), "{format} {isa:?}, {batch} tokens at once");
+            }
+        }
+    }
+}
+
 /// The shapes above mostly stay on one thread; these are large enough to be shared even for one token.
 #[test]
 fn shared_products_have_one_result() {
@@ -314,7 +353,7 @@ fn shared_products_have_one_result() {
     let (some_rows, k) = (333usize, 1024);
     let x = noise.floats(k);
     let picks: Vec<u32> = (0..300).map(|i| i * 7 % 333).collect();
-    for format in FORMATS {
+    for format in FORMATS.iter().copied() {
         let rows = some_rows.next_multiple_of(format.block_rows());
         let bytes = tensor(&mut noise, format, rows, k);
         let matrix = Matrix::pack("w", format, rows, k, &bytes).unwrap();

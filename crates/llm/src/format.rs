@@ -6,7 +6,7 @@ use ganglion_kernels::{BlockFormat, Forms};
 use crate::error::{LlmError, Result};
 
 /// What a matrix may be stored as.
-const FORMATS: [(TensorType, BlockFormat); 21] = [
+const FORMATS: [(TensorType, BlockFormat); 23] = [
     (TensorType::F32, BlockFormat::F32),
     (TensorType::F16, BlockFormat::F16),
     (TensorType::BF16, BlockFormat::Bf16),
@@ -28,10 +28,12 @@ const FORMATS: [(TensorType, BlockFormat); 21] = [
     (TensorType::T2, BlockFormat::T2),
     (TensorType::T3, BlockFormat::T3),
     (TensorType::T4, BlockFormat::T4),
+    (TensorType::SPARSE8, BlockFormat::SPARSE8),
+    (TensorType::SPARSE4, BlockFormat::SPARSE4),
 ];
 
 /// Why a type is refused, for matrices and for vectors (norms), which only come as plain floats.
-const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, MXFP4, NF4, I8_ROW, F8_E4M3 or T2 to T4";
+const EXPECTED_MATRIX: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, MXFP4, NF4, I8_ROW, F8_E4M3, T2 to T4, SPARSE8 or SPARSE4";
 const EXPECTED_VECTOR: &str = "F32, F16 or BF16";
 
 /// The kernels' name of a stored type.

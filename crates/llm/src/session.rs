@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ganglion_kernels::{KvType, Matrix, RopeTable, matmul, matmul_rows};
+use ganglion_kernels::{Input, KvType, Matrix, RopeTable, matmul, matmul_rows};
 
 use crate::TokenId;
 use crate::blocks::{self, Buffers, Pass, Tap};
@@ -383,6 +383,32 @@ impl Session {
         blocks::norm_stream(&self.model, stream.len() / length, &mut self.buffers);
         stream.copy_from_slice(&self.buffers.normed[..stream.len()]);
         Ok(())
+    }
+
+    /// Logits of a residual stream after the last layer, (tokens, embedding): `out` is (tokens, vocab_size), in one product. The bits
+    /// are those of [`Session::logits_all`]. The session is empty afterwards.
+    ///
+    /// # Errors
+    /// [`LlmError::ContextFull`] if there are more tokens than a pass takes, [`LlmError::OutputLength`] or
+    /// [`LlmError::NotANumber`].
+    ///
+    /// # Panics
+    /// If `stream` is not whole tokens.
+    pub fn logits_of_stream(&mut self, stream: &[f32], out: &mut [f32]) -> Result<()> {
+        let (length, vocab) = (self.model.config().embedding_length, self.model.config().vocab_size);
+        assert!(stream.len().is_multiple_of(length), "whole tokens");
+        let tokens = stream.len() / length;
+        self.check_pass(tokens)?;
+        check_output(out, tokens * vocab)?;
+        self.truncate(0)?;
+        let Self { model, buffers, .. } = self;
+        buffers.hidden[..stream.len()].copy_from_slice(stream);
+        blocks::norm_stream(model, tokens, buffers);
+        let (normed, head) = (&buffers.normed[..stream.len()], model.head());
+        buffers.quantised.prepare(model.isa, &model.pool, normed, (tokens, length), &[head]);
+        matmul(model.isa, &model.pool, &Input::new(normed, &buffers.quantised), &mut [(head, &mut *out)]);
+        out.chunks_exact_mut(vocab).for_each(|row| blocks::finish_logits(model, None, row));
+        self.check_numbers(out)
     }
 
     /// Puts `matrix` in the place of a layer's one, by the name of its tensor without the layer (`attn_q.weight`), and hands that

@@ -159,6 +159,18 @@ fn matrices(source: &Gguf, options: FactorizeOptions) -> Result<Vec<Chosen<'_>>>
     if chosen.is_empty() {
         return refuse("none of its layers has a matrix by itself".to_owned());
     }
+    let sides = |info: &TensorInfo| (info.shape[0], info.shape[1]);
+    let all: u64 = chosen.iter().map(|(_, info, _)| sides(info).0 * sides(info).1).sum();
+    let multiple = options.multiple.max(1);
+    let least_of = |(columns, rows): (u64, u64)| (multiple as u64 * (columns + rows)).min(columns * rows);
+    let least: u64 = chosen.iter().map(|(_, info, _)| least_of(sides(info))).sum();
+    if least as f64 > options.ratio * all as f64 {
+        let share = least as f64 / all as f64;
+        return refuse(format!(
+            "ranks of {multiple} leave a share of {share:.3} already, the ratio is {}; give a larger ratio or a smaller --multiple",
+            options.ratio
+        ));
+    }
     Ok(chosen)
 }
 

@@ -5,7 +5,10 @@
 //! passes are tried for each row: in the order of descending H_ii with all scales chosen beforehand (act-order, static
 //! groups), and in natural order with a block's scales chosen when it is reached, from weights that errors before it have
 //! already moved. The better one is kept, or plain rounding if that should be better still, and improved by coordinate
-//! descent (QuantEase, Behdin et al. 2023): each quant moves to where the output's error is least while the others stay.
+//! descent (QuantEase, Behdin et al. 2023): each quant moves to where the output's error is least while the others stay. In a sparse format
+//! zeros stay zeros through all of it.
+
+use std::borrow::Cow;
 
 use ganglion_kernels::{BlockCode, BlockFormat};
 
@@ -93,6 +96,15 @@ pub(super) fn with_damping<T>(moments: &Square, factor: &dyn Fn(&Square) -> Opti
         damping *= DAMPING_GROWTH;
     }
     None
+}
+
+/// What a block's scales are chosen for: the weights as errors before it have moved them. Of a sparse format, those that were zero stay
+/// zero; what errors moved them by is an error in turn, which the columns behind make up for.
+fn kept<'a>(format: BlockFormat, moved: &'a [f32], before: &[f32]) -> Cow<'a, [f32]> {
+    if format.sparse_bits().is_none() {
+        return Cow::Borrowed(moved);
+    }
+    Cow::Owned(moved.iter().zip(before).map(|(moved, x)| if *x == 0.0 { 0.0 } else { *moved }).collect())
 }
 
 /// The chosen blocks of a row, and what they do to the output.
@@ -191,7 +203,9 @@ impl Solver {
                     let column = pass.order[i];
                     if choose && column.is_multiple_of(block) {
                         let weights = &pass.weights[column..column + block];
-                        codes.push(BlockCode::fit(format, &moved[i..i + block], Some(weights))?);
+                        let at = row * columns + column;
+                        let x = kept(format, &moved[i..i + block], &values[at..at + block]);
+                        codes.push(BlockCode::fit(format, &x, Some(weights))?);
                     }
                     let (code, place) = (&mut codes[column / block], column % block);
                     let quant = code.nearest(place, moved[i]);

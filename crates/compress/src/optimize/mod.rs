@@ -1,4 +1,4 @@
-//! The best model for a device: a format for each matrix, and what to prune, under limits of size, memory, time and divergence.
+//! The best model for a device: a format for each matrix, and its shape, under limits of size, memory, time and divergence.
 //!
 //! ```text
 //! Gradients ─► sensitivity of each matrix in each format ─► shortlist
@@ -21,18 +21,18 @@ use std::path::{Path, PathBuf};
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
 
-pub use report::{Alternative, FrontPoint, OptimizeReport, PruneTried, TensorChoice};
-
-pub use units::products_ns;
+pub use report::{Alternative, FrontPoint, OptimizeReport, ReshapeTried, TensorChoice, Verdict};
 
 use crate::device::Device;
 use crate::error::{CompressError, Result};
+use crate::factorize::{FactorizeOptions, factorize_file};
 use crate::measure::Windows;
 use crate::methods::Method;
 use crate::prune::{PruneOptions, prune_file};
 use crate::quantize::source_key;
 use judge::{Reference, session};
-use knapsack::RESOURCES;
+use knapsack::{FILE, RESOURCES};
+use search::{Figures, Found};
 use work::Work;
 
 /// What must not be exceeded.
@@ -73,8 +73,45 @@ pub struct Workload {
     pub prompt_tokens: usize,
     /// Tokens after it, one by one.
     pub answer_tokens: usize,
-    /// Nanoseconds of an answer that are no matrix products, on the device.
-    pub other_ns: f64,
+}
+
+/// How much a token of the text counts when divergence is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenWeight {
+    /// All alike.
+    Equal,
+    /// By the probability that the source itself gives to it. What the source never learned (prompts, if it was trained on answers) hardly
+    /// counts, and neither does what it can only guess.
+    Believed,
+}
+
+/// Another shape of the model, which is made before formats are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reshape {
+    /// Parts go.
+    Prune(PruneOptions),
+    /// Matrices become two factors.
+    Factorize(FactorizeOptions),
+}
+
+impl Reshape {
+    /// `ffn=0.3+layers=1`, `factors=0.8`.
+    pub fn name(&self) -> String {
+        let options = match self {
+            Self::Factorize(options) => return format!("factors={}", options.ratio),
+            Self::Prune(options) => options,
+        };
+        let PruneOptions { layers, heads, queries, feed_forward, hidden, .. } = options;
+        let parts = [
+            (*layers > 0, format!("layers={layers}")),
+            (*heads > 0, format!("heads={heads}")),
+            (*queries > 0, format!("queries={queries}")),
+            (*feed_forward > 0.0, format!("ffn={feed_forward}")),
+            (*hidden > 0.0, format!("hidden={hidden}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().filter_map(|(is, text)| is.then_some(text)).collect();
+        parts.join("+")
+    }
 }
 
 /// How to search.
@@ -90,11 +127,10 @@ pub struct OptimizeOptions {
     pub goal: Goal,
     /// Workload.
     pub workload: Workload,
-    /// Whether divergence counts only where the source itself puts the text's next token first: for models that were trained on
-    /// answers, in texts with prompts.
-    pub predicted_only: bool,
-    /// Prunings that are considered.
-    pub prunings: Vec<PruneOptions>,
+    /// How much each token counts.
+    pub weights: TokenWeight,
+    /// Other shapes that are considered.
+    pub reshapes: Vec<Reshape>,
     /// Exchanges of formats that are tried once a choice is made.
     pub swaps: usize,
     /// Threads.
@@ -128,7 +164,8 @@ struct Context<'a> {
 /// matrices are quantised by, `judging` what divergence is measured on.
 ///
 /// # Errors
-/// [`CompressError::Budget`] if nothing meets the budget, with what comes near; else as [`crate::quantize_file`].
+/// [`CompressError::Budget`] if nothing meets the budget, with what comes near; [`CompressError::Unchanged`] if the source does as it is;
+/// else as [`crate::quantize_file`].
 pub fn optimize_file(
     source: &Gguf,
     path: &Path,
@@ -143,38 +180,46 @@ pub fn optimize_file(
     }
     progress(Stage { name: "reference", done: 0, total: 1 });
     let mut judge = session(source, judging.length(), options.threads)?;
-    let reference = Reference::new(&mut judge, judging, options.predicted_only)?;
+    let reference = Reference::new(&mut judge, judging, options.weights)?;
     drop(judge);
     let context = Context { options, device, reference: &reference, calibration };
     let folder = folder_of(path);
     let source_key = source_key(source);
-    let OptimizeOptions { method, key, formats, predicted_only, .. } = options;
-    let key = format!("{source_key} {method:?} {key} {formats:?} {predicted_only}");
+    let OptimizeOptions { method, key, weights, .. } = options;
+    let key = format!("{source_key} {method:?} {key} {weights:?}");
     let work = Work::open(&folder, &key)?;
-    let mut best = search::run(&context, source, work, progress);
-    let mut base: Option<Gguf> = None;
+    let mut best = met(search::run(&context, source, work, true, progress))?;
+    let figures = best.as_ref().ok().map(Found::figures);
+    let (mut base, mut taken) = (None, None);
     let mut tried = Vec::new();
-    for pruning in &options.prunings {
-        let (pruned, kl) = prune(&context, source, &folder, *pruning, progress)?;
-        let hopeless = match &best {
-            // What pruning costs before any rounding is already more.
-            Ok(best) if options.goal == Goal::Divergence => kl >= best.kl,
-            _ => options.budget.kl_max.is_some_and(|max| kl >= max),
-        };
-        let mut taken = false;
-        if !hopeless {
-            let work = Work::open(&folder.join(name_of(*pruning)), &key)?;
-            let found = search::run(&context, &pruned, work, progress);
-            taken = match (&best, &found) {
-                (_, Err(_)) => false,
-                (Err(_), Ok(_)) => true,
-                (Ok(best), Ok(found)) => found.is_better_than(best, options.goal),
-            };
-            if taken {
-                (best, base) = (found, Some(pruned));
+    for (index, reshape) in options.reshapes.iter().enumerate() {
+        let mut entry =
+            ReshapeTried { name: reshape.name(), kl: None, found: None, verdict: Verdict::NotBetter };
+        match reshaped(&context, source, &folder, *reshape, progress) {
+            Ok((shaped, kl)) => {
+                entry.kl = Some(kl);
+                let so_far = best.as_ref().ok();
+                if let Some(verdict) = outlook(&context, &shaped, kl, figures.as_ref(), so_far)? {
+                    entry.verdict = verdict;
+                } else {
+                    let work = Work::open(&folder.join(reshape.name()), &key)?;
+                    if let Ok(found) = met(search::run(&context, &shaped, work, false, progress))? {
+                        entry.found = Some((found.kl, found.uses(FILE) as u64));
+                        if so_far.is_none_or(|best| found.is_better_than(best, options.goal)) {
+                            (best, base, taken) = (Ok(found), Some(shaped), Some(index));
+                        }
+                    }
+                }
             }
+            Err(error @ (CompressError::Prune { .. } | CompressError::Factorize { .. })) => {
+                entry.verdict = Verdict::Impossible(error.to_string());
+            }
+            Err(error) => return Err(error),
         }
-        tried.push(PruneTried { layers: pruning.layers, feed_forward: pruning.feed_forward, kl, taken });
+        tried.push(entry);
+    }
+    if let Some(index) = taken {
+        tried[index].verdict = Verdict::Taken;
     }
     let found = best?;
     let base = base.as_ref().unwrap_or(source);
@@ -189,29 +234,60 @@ pub fn optimize_file(
     Ok(report)
 }
 
-/// A pruned source beside the result, and how far pruning alone moves it.
-fn prune(
+/// Sets a budget that was not met apart from what ends the work.
+fn met(found: Result<Found>) -> Result<std::result::Result<Found, CompressError>> {
+    match found {
+        Ok(found) => Ok(Ok(found)),
+        Err(error @ CompressError::Budget { .. }) => Ok(Err(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a shape need not be searched; `None` if it must be.
+fn outlook(
+    context: &Context<'_>,
+    shaped: &Gguf,
+    kl: f64,
+    figures: Option<&Figures>,
+    best: Option<&Found>,
+) -> Result<Option<Verdict>> {
+    let too_much = match (context.options.goal, best) {
+        (Goal::Divergence, Some(best)) => kl >= best.kl,
+        _ => context.options.budget.kl_max.is_some_and(|max| kl >= max),
+    };
+    if too_much {
+        return Ok(Some(Verdict::CostsTooMuch));
+    }
+    let (Some(figures), Some(best)) = (figures, best) else { return Ok(None) };
+    let hope = search::promises(context, shaped, kl, figures, best)?;
+    Ok((!hope).then_some(Verdict::NoHope))
+}
+
+/// The source in another shape, beside the result, and how far that alone moves it.
+fn reshaped(
     context: &Context<'_>,
     source: &Gguf,
     folder: &Path,
-    pruning: PruneOptions,
+    reshape: Reshape,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<(Gguf, f64)> {
-    let file = folder.join(format!("{}.gguf", name_of(pruning)));
+    let name = reshape.name();
+    let file = folder.join(format!("{name}.gguf"));
     if !file.exists() {
-        prune_file(source, &file, pruning, context.calibration, &mut |done, total| {
-            progress(Stage { name: "pruning", done, total });
-        })?;
+        let mut progress = |done, total| progress(Stage { name: &name, done, total });
+        match reshape {
+            Reshape::Prune(options) => {
+                prune_file(source, &file, options, context.calibration, &mut progress)?;
+            }
+            Reshape::Factorize(options) => {
+                factorize_file(source, &file, options, context.calibration, &mut progress)?;
+            }
+        }
     }
-    let pruned = Gguf::open(&file)?;
+    let shaped = Gguf::open(&file)?;
     let length = context.reference.windows().length();
-    let kl = context.reference.divergence(&mut session(&pruned, length, context.options.threads)?)?;
-    Ok((pruned, kl))
-}
-
-fn name_of(pruning: PruneOptions) -> String {
-    let PruneOptions { layers, heads, queries, feed_forward, hidden, .. } = pruning;
-    format!("pruned-{layers}-{heads}-{queries}-{feed_forward}-{hidden}")
+    let kl = context.reference.divergence(&mut session(&shaped, length, context.options.threads)?)?;
+    Ok((shaped, kl))
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -7,7 +7,7 @@ use ganglion_llm::{Model, SessionOptions};
 use super::Context;
 use super::knapsack::{FILE, MEMORY, Packing, TIME};
 use super::search::Found;
-use super::units::products_ns;
+use super::units::answer_ns;
 use super::write::Written;
 use crate::error::Result;
 
@@ -42,17 +42,32 @@ pub struct TensorChoice {
     pub others: Vec<Alternative>,
 }
 
-/// A pruning that was considered.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PruneTried {
-    /// Layers that would go.
-    pub layers: usize,
-    /// Share of the feed-forward channels that would go.
-    pub feed_forward: f64,
-    /// Divergence of the pruned model before anything is rounded.
-    pub kl: f64,
-    /// Whether the result is made of it.
-    pub taken: bool,
+/// Another shape of the model that was considered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReshapeTried {
+    /// As in `ffn=0.3+layers=1`.
+    pub name: String,
+    /// Divergence of the model in that shape before anything is rounded.
+    pub kl: Option<f64>,
+    /// Divergence and bytes of the best that was found in it, if it was searched and something met the budget.
+    pub found: Option<(f64, u64)>,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of another shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The model cannot take it, for this reason.
+    Impossible(String),
+    /// It alone costs more than the best, or than is allowed.
+    CostsTooMuch,
+    /// With what the source's matrices cost in each format it would not be better.
+    NoHope,
+    /// It was searched, and is not better, or does not meet the budget.
+    NotBetter,
+    /// The result has it.
+    Taken,
 }
 
 /// A choice that nothing beats in bytes and predicted divergence.
@@ -87,8 +102,10 @@ pub struct OptimizeReport {
     pub swaps: (usize, usize),
     /// Every tensor.
     pub tensors: Vec<TensorChoice>,
-    /// Prunings.
-    pub prunings: Vec<PruneTried>,
+    /// Other shapes.
+    pub reshapes: Vec<ReshapeTried>,
+    /// Whole tokens that the divergence is of: the sum of their weights.
+    pub counted_tokens: f64,
     /// From the smallest on.
     pub front: Vec<FrontPoint>,
 }
@@ -98,14 +115,14 @@ pub(super) fn report(
     source: &Gguf,
     found: &Found,
     written: &Written,
-    prunings: Vec<PruneTried>,
+    reshapes: Vec<ReshapeTried>,
     path: &std::path::Path,
 ) -> Result<OptimizeReport> {
     let session = SessionOptions::new(context.options.workload.context_tokens);
     let memory = |gguf: &Gguf| -> Result<u64> {
         Ok(Model::memory_plan(gguf.header(), &session, context.options.threads)?.total_bytes())
     };
-    let as_is = products_ns(source, context.device, &context.options.workload)?;
+    let as_is = answer_ns(source, context.device, &context.options.workload)?;
     let tensors = found.units.iter().zip(&found.packing.chosen).map(|(unit, chosen)| {
         let alternative = |index: usize| {
             let choice = &unit.choices[index];
@@ -128,13 +145,14 @@ pub(super) fn report(
     Ok(OptimizeReport {
         size_bytes: (source.bytes().len() as u64, written.size_bytes),
         memory_bytes: (memory(source)?, memory(&Gguf::open(path)?)?),
-        latency_ns: (as_is + found.fixed[TIME], found.uses(TIME)),
+        latency_ns: (as_is, found.uses(TIME)),
         kl_predicted: found.packing.damage,
         kl: written.kl,
         in_sequence: written.in_sequence,
         swaps: (found.swaps_tried, found.swaps_kept),
         tensors: tensors.collect(),
-        prunings,
+        reshapes,
+        counted_tokens: context.reference.weight(),
         front: front(found),
     })
 }

@@ -19,6 +19,8 @@ const ATTEMPTS: usize = 6;
 const AIM: f64 = 0.97;
 /// Exchanges whose predicted damage is worse than this multiple of the whole are not tried.
 const WORSE: f64 = 1.1;
+/// Another shape of the model is searched if the guess at what it will come to is at most this multiple of the best.
+const HOPE: f64 = 1.3;
 
 /// The best of one base.
 pub(super) struct Found {
@@ -34,7 +36,19 @@ pub(super) struct Found {
     pub(super) swaps_kept: usize,
 }
 
+/// What a search has learned of its base that helps to judge others.
+pub(super) struct Figures {
+    units: Vec<Unit>,
+    /// What the whole differs by, for each nat of the sum of its parts.
+    scale: f64,
+}
+
 impl Found {
+    pub(super) fn figures(&self) -> Figures {
+        let sum = self.packing.damage;
+        Figures { units: self.units.clone(), scale: if sum > 0.0 { self.kl / sum } else { 1.0 } }
+    }
+
     pub(super) fn is_better_than(&self, other: &Self, goal: Goal) -> bool {
         match goal {
             Goal::Divergence => self.kl < other.kl,
@@ -47,24 +61,32 @@ impl Found {
     }
 }
 
-/// Searches on one base.
+/// Searches on one base. If that is the source and there is nothing to do, [`CompressError::Unchanged`].
 pub(super) fn run(
     context: &Context<'_>,
     base: &Gguf,
     mut work: Work,
+    is_source: bool,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Found> {
     let mut units = units::list(context, base)?;
     let fixed = fixed(context, base, &units)?;
-    units::score(context, base, &mut work, &mut units, progress)?;
-    units::shortlist(&mut units);
-    units::measure(context, base, &mut work, &mut units, progress)?;
-    let items = items(&units);
     let limits = context.options.budget.limits();
     let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
+    let all = items(&units);
+    possible(&all, &limits, &fixed)?;
+    let unchanged = Packing::of(&all, vec![0; all.len()]);
+    if is_source && context.options.goal == Goal::Divergence && unchanged.fits(&limits) {
+        return Err(CompressError::Unchanged);
+    }
+    units::score(context, base, &mut work, &mut units, progress)?;
+    units::shortlist(&mut units, &limits);
+    units::measure(context, base, &mut work, &mut units, progress)?;
+    let items = items(&units);
+    possible(&items, &limits, &fixed)?;
     let front = knapsack::front(&items, [0.0; RESOURCES]);
     let mut whole = Whole::new(context, base, &units, &work)?;
-    let (mut packing, mut kl) = first_choice(context, &items, &front, &limits, &fixed, &mut whole)?;
+    let (mut packing, mut kl) = first_choice(context, &items, &front, &limits, &mut whole)?;
     let mut exchanges = Exchanges { items: &items, limits, seen: HashSet::new() };
     let (mut swaps_tried, mut swaps_kept) = (0, 0);
     while swaps_tried < context.options.swaps {
@@ -99,9 +121,49 @@ fn items(units: &[Unit]) -> Vec<Vec<Item>> {
     units.iter().map(|unit| unit.choices.iter().map(|choice| choice.item).collect()).collect()
 }
 
+/// Whether a base that differs from the source by `kl` as it is may come to something better than `best`: its matrices are taken to cost
+/// what those of the same names and formats cost in the source.
+pub(super) fn promises(
+    context: &Context<'_>,
+    base: &Gguf,
+    kl: f64,
+    source: &Figures,
+    best: &Found,
+) -> Result<bool> {
+    let mut units = units::list(context, base)?;
+    let fixed = fixed(context, base, &units)?;
+    for unit in &mut units {
+        let known = source.units.iter().find(|known| known.tensor == unit.tensor);
+        let cost = |format: BlockFormat| {
+            let same = known.and_then(|known| known.choices.iter().find(|choice| choice.format == format));
+            same.map(|choice| choice.item.damage)
+        };
+        for choice in unit.choices.iter_mut().skip(1) {
+            choice.item.damage = cost(choice.format).unwrap_or(f64::INFINITY);
+        }
+        unit.choices.retain(|choice| choice.item.damage.is_finite());
+    }
+    let items = items(&units);
+    let limits = context.options.budget.limits();
+    let limits = std::array::from_fn(|i| limits[i] - fixed[i]);
+    let scale = source.scale;
+    Ok(match (context.options.goal, context.options.budget.kl_max) {
+        (Goal::Size, Some(max)) => {
+            let front = knapsack::front(&items, [0.0; RESOURCES]);
+            let meets =
+                |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
+            front.iter().find(meets).is_some_and(|packing| packing.uses[FILE] + fixed[FILE] < best.uses(FILE))
+        }
+        _ => {
+            let packing = knapsack::pack(&items, &limits);
+            packing.is_some_and(|packing| kl + packing.damage * scale <= best.kl * HOPE)
+        }
+    })
+}
+
 /// What of file, memory and time does not depend on the choices.
 fn fixed(context: &Context<'_>, base: &Gguf, units: &[Unit]) -> Result<[f64; RESOURCES]> {
-    let Workload { context_tokens, other_ns, .. } = context.options.workload;
+    let Workload { context_tokens, .. } = context.options.workload;
     let plan =
         Model::memory_plan(base.header(), &SessionOptions::new(context_tokens), context.options.threads)?;
     let source = |resource: usize| {
@@ -113,8 +175,28 @@ fn fixed(context: &Context<'_>, base: &Gguf, units: &[Unit]) -> Result<[f64; RES
     let as_is = super::write::layout_bytes(context, base)? as f64;
     fixed[FILE] = as_is - source(FILE) + (units.len() * base.header().alignment_bytes()) as f64;
     fixed[MEMORY] = plan.total_bytes() as f64 - source(MEMORY);
-    fixed[TIME] = other_ns;
+    fixed[TIME] = units::other_ns(base, context.device, &context.options.workload)?;
     Ok(fixed)
+}
+
+/// Whether each limit can be met by itself.
+fn possible(items: &[Vec<Item>], limits: &[f64; RESOURCES], fixed: &[f64; RESOURCES]) -> Result<()> {
+    let least = knapsack::least(items);
+    let Some(resource) = (0..RESOURCES).find(|r| least[*r] > limits[*r]) else { return Ok(()) };
+    let (name, unit, option, advice) = [
+        ("file", "MB", "--size", ""),
+        ("memory plan", "MB", "--memory", "take fewer --context-tokens, "),
+        ("answer", "ms", "--latency-ms", "take fewer --prompt-tokens or --answer-tokens, "),
+    ][resource];
+    let value = |v: f64| (v + fixed[resource]) / 1e6;
+    Err(CompressError::Budget {
+        reason: format!(
+            "the {name} takes {:.2} {unit} at least, with every matrix in the format that takes least; {option} allows {:.2}. \
+             Raise it, allow smaller --types, {advice}prune more (--prune), or begin with a smaller model",
+            value(least[resource]),
+            value(limits[resource]),
+        ),
+    })
 }
 
 /// The knapsack's choice, measured. For the smallest file the aim is moved until the divergence is met.
@@ -123,24 +205,8 @@ fn first_choice(
     items: &[Vec<Item>],
     front: &[Packing],
     limits: &[f64; RESOURCES],
-    fixed: &[f64; RESOURCES],
     whole: &mut Whole<'_>,
 ) -> Result<(Packing, f64)> {
-    let least = knapsack::least(items);
-    if let Some(resource) = (0..RESOURCES).find(|r| least[*r] > limits[*r]) {
-        let (name, unit, option) =
-            [("file", "MB", "--size"), ("memory plan", "MB", "--memory"), ("answer", "ms", "--latency-ms")]
-                [resource];
-        let value = |v: f64| (v + fixed[resource]) / 1e6;
-        return Err(CompressError::Budget {
-            reason: format!(
-                "the {name} takes {:.2} {unit} at least, with every matrix in the format that takes least; {option} allows {:.2}. \
-                 Raise it, prune more (--prune), take a shorter --context, or begin with a smaller model",
-                value(least[resource]),
-                value(limits[resource]),
-            ),
-        });
-    }
     let nothing = || {
         CompressError::Budget {
         reason: "each limit can be met by itself, but not all of them together; raise --size, --memory or --latency-ms".to_owned(),

@@ -6,7 +6,7 @@ use ganglion_gguf::{Gguf, TensorInfo};
 use ganglion_kernels::{BlockFormat, Matrix, dequantize_matrix};
 use ganglion_llm::{Model, ModelOptions, Reader, block_format};
 
-use super::judge::session;
+use super::judge::Walk;
 use super::knapsack::{FILE, Item, MEMORY, RESOURCES, TIME};
 use super::work::{Number, Work};
 use super::{Context, Stage, Workload};
@@ -42,7 +42,10 @@ pub(super) struct Unit {
     pub(super) choices: Vec<Choice>,
 }
 
-/// All of them with everything that can be stored and was measured on the device.
+/// All of them with everything that can be stored and was measured on the device; as they are comes first.
+///
+/// # Errors
+/// [`CompressError::Budget`] if the device's profile has no times for what a tensor is stored in.
 pub(super) fn list(context: &Context<'_>, base: &Gguf) -> Result<Vec<Unit>> {
     let tied = base.tensor("output.weight").is_err();
     let streams = streams(base, context.device);
@@ -65,6 +68,14 @@ pub(super) fn list(context: &Context<'_>, base: &Gguf) -> Result<Vec<Unit>> {
                 unit.choices.push(Choice { format: *format, sensitivity: None, item });
             }
         }
+        if unit.choices.first().is_none_or(|choice| choice.format != source) {
+            let reason = format!(
+                "the device's profile has no times of {source}, the type of {}; measure the device again with this version's \
+                 `ganglion bench device`",
+                info.name
+            );
+            return Err(CompressError::Budget { reason });
+        }
         units.push(unit);
     }
     Ok(units)
@@ -75,13 +86,13 @@ fn streams(base: &Gguf, device: &Device) -> bool {
     base.bytes().len() as u64 / 2 > device.cache_bytes
 }
 
-/// Nanoseconds that the matrix products of an answer take with the model as it is, by the device's times.
+/// Nanoseconds of an answer of the model as it is, by the device's times.
 ///
 /// # Errors
 /// A tensor of a type that the kernels do not have.
-pub fn products_ns(model: &Gguf, device: &Device, workload: &Workload) -> Result<f64> {
+pub(super) fn answer_ns(model: &Gguf, device: &Device, workload: &Workload) -> Result<f64> {
     let tied = model.tensor("output.weight").is_err();
-    let mut sum = 0.0;
+    let mut sum = other_ns(model, device, workload)?;
     for info in model.tensors().iter().filter(|info| is_matrix(info) && info.shape.len() == 2) {
         let (source, tensor) = (block_format(info)?, info.name.clone());
         let (columns, rows) = (info.shape[0] as usize, info.shape[1] as usize);
@@ -90,6 +101,14 @@ pub fn products_ns(model: &Gguf, device: &Device, workload: &Workload) -> Result
         sum += uses.map_or(0.0, |uses| uses[TIME]);
     }
     Ok(sum)
+}
+
+/// Nanoseconds of an answer that are not in its matrix products.
+pub(super) fn other_ns(model: &Gguf, device: &Device, workload: &Workload) -> Result<f64> {
+    let config = ganglion_llm::Config::from_header(model.header())?;
+    let layer = |tokens: usize| device.other_ns(config.embedding_length, tokens);
+    let all = layer(workload.prompt_tokens) + workload.answer_tokens as f64 * layer(1);
+    Ok(config.layer_count as f64 * all)
 }
 
 /// Bytes and time of a choice; `None` if rows are no whole blocks, or the device's profile does not know the type.
@@ -121,7 +140,7 @@ fn uses(
 }
 
 /// Σ |∂L/∂Wq · (W − Wq)| of every choice, with all matrices of the model in that format; L is the divergence from the base.
-/// Nothing for architectures without gradients.
+/// Nothing for architectures without gradients, and for trellis formats.
 pub(super) fn score(
     context: &Context<'_>,
     base: &Gguf,
@@ -137,7 +156,9 @@ pub(super) fn score(
         Err(error) => return Err(error),
     };
     let mut outputs = None;
-    let formats = &context.options.formats;
+    // To search a trellis takes as long for a score as for good.
+    let scored = |format: &&BlockFormat| format.trellis_bits().is_none();
+    let formats: Vec<BlockFormat> = context.options.formats.iter().filter(scored).copied().collect();
     for (done, format) in formats.iter().enumerate() {
         progress(Stage { name: "sensitivity", done, total: formats.len() });
         let wanted = |unit: &Unit| unit.choices.iter().any(|choice| choice.format == *format);
@@ -191,19 +212,26 @@ fn rounded(base: &Gguf, file: &std::path::Path, format: BlockFormat, threads: us
     Ok(())
 }
 
-/// Keeps what may be worth it: no choice that another one beats in sensitivity, bytes and time, and not too many.
-pub(super) fn shortlist(units: &mut [Unit]) {
+/// Keeps what may be worth it: no choice that another one beats in sensitivity and in what is limited, and not too many.
+pub(super) fn shortlist(units: &mut [Unit], limits: &[f64; RESOURCES]) {
+    let most = |resource: usize| -> f64 {
+        let of =
+            |unit: &Unit| unit.choices.iter().map(|choice| choice.item.uses[resource]).fold(0.0, f64::max);
+        units.iter().map(of).sum()
+    };
+    let counts: [bool; RESOURCES] = std::array::from_fn(|r| r == FILE || most(r) > limits[r]);
     for unit in units {
         let source = unit.source;
         let all = unit.choices.clone();
         let beaten = |choice: &Choice| {
             let better = |other: &Choice| {
-                let less = |a: f64, b: f64| a <= b;
                 let (Some(theirs), Some(ours)) = (other.sensitivity, choice.sensitivity) else {
                     return false;
                 };
-                let uses = other.item.uses.iter().zip(&choice.item.uses).all(|(a, b)| less(*a, *b));
-                other.format != choice.format && theirs < ours && uses
+                let less = |r: usize| other.item.uses[r] <= choice.item.uses[r];
+                other.format != choice.format
+                    && theirs < ours
+                    && (0..RESOURCES).filter(|r| counts[*r]).all(less)
             };
             all.iter().any(better)
         };
@@ -231,13 +259,18 @@ pub(super) fn measure(
     let threads = context.options.threads;
     let total = units.iter().map(|unit| unit.choices.len()).sum();
     let mut done = 0;
-    let mut judged = session(base, context.reference.windows().length(), threads)?;
-    let at_rest = context.reference.divergence(&mut judged)?;
+    let mut walk = Walk::new(context.reference, base, threads)?;
+    let at_rest = walk.divergence()?;
     let mut inputs = Inputs::new(context, base)?;
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|index| stage_of(&units[*index].tensor));
     for index in order {
         let unit = &mut units[index];
+        let missing =
+            |choice: &Choice| work.number(Number::Divergence, &unit.tensor, choice.format).is_none();
+        if unit.choices.iter().any(|choice| choice.format != unit.source && missing(choice)) {
+            walk.go_to(stage_of(&unit.tensor))?;
+        }
         for choice in &mut unit.choices {
             progress(Stage { name: "divergence of each choice", done, total });
             done += 1;
@@ -251,9 +284,7 @@ pub(super) fn measure(
             if work.number(Number::Divergence, &unit.tensor, choice.format).is_none() {
                 let bytes = work.read_matrix(&unit.tensor, choice.format)?;
                 let matrix = Matrix::pack(&unit.tensor, choice.format, unit.rows, unit.columns, &bytes)?;
-                let found =
-                    context.reference.divergence_with(&mut judged, &mut [(unit.tensor.clone(), matrix)])?;
-                let value = found.unwrap_or(f64::INFINITY);
+                let value = walk.divergence_with(&unit.tensor, matrix)?.unwrap_or(f64::INFINITY);
                 work.note(Number::Divergence, &unit.tensor, choice.format, value)?;
             }
             let found = work.number(Number::Divergence, &unit.tensor, choice.format);

@@ -154,7 +154,7 @@ fn random(seed: usize, rows: usize, columns: usize) -> (Vec<f32>, Statistics) {
 #[test]
 fn sparsegpt_errs_least_and_wanda_less_than_magnitude() {
     let (rows, columns) = (16, 256);
-    for pattern in [HALF, TWO_OF_FOUR, Pattern::Share(0.75)] {
+    for pattern in [HALF, TWO_OF_FOUR, Pattern::Share(0.75), Pattern::Groups { kept: 16, of: 32 }] {
         let mut sums = [0.0; 3];
         for seed in 0..4 {
             let (weights, statistics) = random(seed, rows, columns);
@@ -184,6 +184,10 @@ fn sparsegpt_errs_least_and_wanda_less_than_magnitude() {
 fn patterns_are_read_by_name() {
     assert_eq!(Pattern::from_name("0.5"), Some(HALF));
     assert_eq!(Pattern::from_name("2:4"), Some(TWO_OF_FOUR));
+    assert_eq!(Pattern::from_name("16:32"), Some(Pattern::Groups { kept: 16, of: 32 }));
+    let halves = |name: &str| Pattern::from_name(name).unwrap().halves_blocks();
+    assert!(["2:4", "1:4", "4:8", "16:32", "1:2"].into_iter().all(halves));
+    assert!(!["0.5", "3:4", "32:64", "3:6"].into_iter().any(halves));
     for wrong in ["", "1", "-0.1", "4:4", "0:4", "5:4", "2:", "x", "NaN", "2:128"] {
         assert_eq!(Pattern::from_name(wrong), None, "{wrong}");
     }

@@ -1,7 +1,7 @@
 //! Zeros in the matrices of layers: a share of all weights, or so many of every few in a row.
 //!
-//! The result has the shapes and the size that it had. The engine multiplies zeros like any other weight: it is neither smaller nor
-//! quicker, but says what a format that leaves them out would cost in accuracy.
+//! The result has the shapes and the size that it had, and the engine multiplies zeros like any other weight. With 2:4 or 16:32 it can then
+//! be quantised to SPARSE8 or SPARSE4, which leave the zeros out: that is smaller, and quicker where memory is what takes time.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::calibrate::Calibrator;
 use crate::error::{CompressError, Result};
 use crate::measure::Windows;
 use crate::methods::Needs;
-use crate::mix::{is_matrix, layer_part};
+use crate::mix::{is_prunable, layer_part};
 use crate::output::Output;
 use crate::statistics::Statistics;
 
@@ -35,7 +35,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Reads `0.5` or `2:4`.
+    /// Reads `0.5`, `2:4` or `16:32`.
     pub fn from_name(name: &str) -> Option<Self> {
         match name.split_once(':') {
             None => name.parse().ok().filter(|share| (0.0..1.0).contains(share)).map(Self::Share),
@@ -44,6 +44,11 @@ impl Pattern {
                 (0 < kept && kept < of && of <= 64).then_some(Self::Groups { kept, of })
             }
         }
+    }
+
+    /// Whether every 32 values have 16 zeros or more: what SPARSE8 and SPARSE4 can store.
+    pub fn halves_blocks(self) -> bool {
+        matches!(self, Self::Groups { kept, of } if 2 * kept <= of && 32 % of == 0)
     }
 
     /// Values that are looked at together, of a row of `columns`.
@@ -224,8 +229,7 @@ pub fn sparsify_file(
 /// The stored format of each tensor, and whether it is made sparse.
 fn formats(source: &Gguf, pattern: Pattern) -> Result<Vec<(BlockFormat, bool)>> {
     let format = |info: &ganglion_gguf::TensorInfo| {
-        let part = layer_part(&info.name).map(|(_, part)| part);
-        let chosen = is_matrix(info) && info.shape.len() == 2 && part.and_then(Reader::of_tensor).is_some();
+        let chosen = is_prunable(info);
         let columns = info.shape[0] as usize;
         let group = pattern.group(columns);
         if chosen && !columns.is_multiple_of(group) {

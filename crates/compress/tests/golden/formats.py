@@ -140,6 +140,38 @@ def rows(w, kind):
     return out, stored
 
 
+def pruned(w):
+    """The 16 of largest magnitude of every 32."""
+    blocks = w.reshape(-1, 32).copy()
+    for block in blocks:
+        block[np.argsort(-np.abs(block), kind="stable")[16:]] = 0
+    return blocks.reshape(w.shape)
+
+
+def sparse(w, kind):
+    """Half of every 32 values, with a mask that says which."""
+    stored, out = b"", np.empty_like(w)
+    for index, block in enumerate(w.reshape(-1, 32)):
+        kept = [i for i in range(32) if block[i] != 0]
+        fill = [i for i in range(32) if block[i] == 0]
+        places = sorted(kept + fill[:16 - len(kept)])
+        extreme = block[np.abs(block).argmax()]
+        mask = sum(1 << place for place in places)
+        if kind == "sparse8":
+            d = abs(extreme) / 127
+            quants = np.round(block[places] / d).astype(np.int8)
+            bytes, zero = quants.tobytes(), 0
+        else:
+            d, zero = extreme / -8, 8
+            quants = np.clip(np.floor(block[places] / d + 8.5), 0, 15).astype(np.uint8)
+            bytes = (quants[0::2] | quants[1::2] << 4).tobytes()
+        values = np.zeros(32)
+        values[places] = float(np.float16(d)) * (quants.astype(np.float64) - zero)
+        out.reshape(-1, 32)[index] = values
+        stored += np.float16(d).tobytes() + mask.to_bytes(4, "little") + bytes
+    return out, stored
+
+
 def numbers(array):
     return [float(f"{float(v):.7g}") for v in np.asarray(array).ravel()]
 
@@ -149,9 +181,14 @@ def numbers(array):
 w = (rng.normal(size=(32, 64)) * np.exp(rng.normal(size=(1, 64)) * 0.5) * 0.05).astype(np.float32).astype(np.float64)
 wide = (rng.normal(size=(3, 256)) * 0.1).astype(np.float32).astype(np.float64)
 found = {f"t{bits}": trellis(bits, w) for bits in (2, 3, 4)}
+half = pruned(wide)
+# A block with fewer values than it could store, and one with none but one.
+half[0, :31], half[0, 30], half[1, 32:64], half[1, 40] = 0, -0.07, 0, 0.05
+found |= {kind: sparse(half, kind) for kind in ("sparse8", "sparse4")}
 found |= {"nf4": nf4(wide), "i8_row": rows(wide, "i8_row"), "f8_e4m3": rows(wide, "f8_e4m3")}
 json.dump({
     "square": numbers(w),
     "wide": numbers(wide),
+    "half": numbers(half),
     "formats": {name: {"values": numbers(values), "bytes": stored.hex()} for name, (values, stored) in found.items()},
 }, open(sys.argv[1], "w"))

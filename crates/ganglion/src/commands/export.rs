@@ -1,13 +1,14 @@
 //! `ganglion model export`: a model in the form of another program.
 
+use super::files::{check_result, refuse_same};
 use super::quantize;
 use crate::load::size;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ganglion_export::{COptions, OnnxOptions, write_c, write_onnx};
 use ganglion_gguf::Gguf;
-use ganglion_llm::{Config, KvType};
 use ganglion_llm::convert::{BlockFormat, ExportOptions, FolderExport, FolderOptions, ModelFolder};
+use ganglion_llm::{Config, KvType};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -73,9 +74,11 @@ impl Form {
                     out.display()
                 )
             }
-            Some("h" | "data" | "json") => {
-                bail!("{}: expected a folder, or a name that ends in .onnx, .c or .gguf", out.display())
-            }
+            // `nano-1.5` is a folder's name, `nano.bin` hardly.
+            Some(ending) if ending.bytes().all(|byte| byte.is_ascii_alphabetic()) => bail!(
+                "{}: expected a folder's name, or one that ends in .onnx, .c or .gguf; --format says which form another name has",
+                out.display()
+            ),
             _ => Ok(Self::Safetensors),
         }
     }
@@ -83,12 +86,16 @@ impl Form {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { source, out, .. } = arguments;
+    ensure!(source.exists(), "{}: there is no such file or folder", source.display());
     let form = match arguments.format {
         Some(form) => form,
         None => Form::of(out)?,
     };
     check(arguments, form)?;
-    quantize::refuse_same(source, out)?;
+    match form {
+        Form::Safetensors => refuse_same(source, out)?,
+        Form::Gguf | Form::Onnx | Form::C => check_result(out, &[source])?,
+    }
     if form == Form::Gguf {
         ensure!(
             source.is_dir(),

@@ -50,7 +50,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    super::quantize::refuse_same(&arguments.source, &arguments.out)?;
+    super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let (windows, _) = super::quantize::windows(
         &source,

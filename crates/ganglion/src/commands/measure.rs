@@ -1,14 +1,17 @@
 //! `ganglion model measure`: what models make of a text and of suites, how far they are from a reference, what they take.
 
+use super::files::{check_result, read_text};
 use crate::load::{self, size};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ganglion_compress::limits::WINDOW_TOKENS_DEFAULT;
-use ganglion_compress::{Measured, Point, Subject, Windows, measure, scatter};
+use ganglion_compress::{Point, Subject, Windows, measure, scatter};
 use ganglion_decide::{LoadedModel, suite};
 use ganglion_gguf::Gguf;
 use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 use ganglion_tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,16 +22,18 @@ use std::time::Instant;
 const PREFILL_TOKENS: usize = 256;
 const DECODE_TOKENS: usize = 64;
 const SPEED_RUNS: usize = 5;
+const NO_ACCURACY: &str = "--svg needs an accuracy: give --suite DIR, or --against FILE with --text";
 
 /// Perplexity of a text, answers of suites, distance from a reference, size and speed
 #[derive(Args)]
 #[command(after_help = "Examples:
   ganglion model measure model-q4_k.gguf --against model-f16.gguf --text wiki.txt
   ganglion model measure *.gguf --suite models/nano/suites --svg variants.svg
+  ganglion model measure earlier.json later.json --svg variants.svg
 
 Only the second half of each window is scored, as llama-perplexity does, so that figures of both can be compared.")]
 pub struct Arguments {
-    /// GGUF files
+    /// GGUF files; or what --json wrote (.json), to have it in one table or drawing again
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Compare every next-token distribution with this model's
@@ -60,31 +65,69 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Everything that was found out about one model.
-struct Found {
-    file: PathBuf,
-    size_bytes: u64,
+/// Everything that was found out about one model; what was not asked for is `None`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Report {
+    model: String,
+    against: Option<String>,
+    tokens: Option<usize>,
+    perplexity: Option<f64>,
+    bits_per_byte: Option<f64>,
+    kl_mean: Option<f64>,
+    kl_p99: Option<f64>,
+    top1_agreement: Option<f64>,
     bits_per_weight: f64,
+    size_bytes: u64,
     memory_bytes: u64,
     /// What a process that does nothing but run the model occupies.
     resident_bytes: Option<u64>,
-    text: Option<Measured>,
     /// Share of right answers in all suites, and in each.
     suite_accuracy: Option<f64>,
-    suites: Vec<(String, f64)>,
-    /// Prefill and decode.
-    tokens_per_s: Option<(f64, f64)>,
+    suites: BTreeMap<String, f64>,
+    prefill_tokens_per_s: Option<f64>,
+    decode_tokens_per_s: Option<f64>,
+}
+
+impl Report {
+    fn name(&self) -> String {
+        Path::new(&self.model).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What `--json` wrote: an object or an array of them.
+    fn read(file: &Path) -> Result<Vec<Self>> {
+        let text = read_text(file)?;
+        let reports = if text.trim_start().starts_with('[') {
+            serde_json::from_str(&text)
+        } else {
+            serde_json::from_str(&text).map(|report| vec![report])
+        };
+        reports.with_context(|| format!("{}: expected what `model measure --json` writes", file.display()))
+    }
+}
+
+/// Whether a file is a report of an earlier run.
+fn is_report(file: &Path) -> bool {
+    file.extension().is_some_and(|ending| ending == "json")
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     ensure!(
-        arguments.text.is_some() || arguments.suite.is_some() || arguments.speed,
+        arguments.text.is_some()
+            || arguments.suite.is_some()
+            || arguments.speed
+            || arguments.files.iter().all(|file| is_report(file)),
         "nothing to measure: give --text FILE, --suite DIR or --speed"
     );
-    ensure!(
-        arguments.svg.is_none() || arguments.suite.is_some() || arguments.against.is_some(),
-        "--svg needs an accuracy: give --suite DIR, or --against FILE with --text"
-    );
+    if let Some(svg) = &arguments.svg {
+        ensure!(
+            arguments.suite.is_some()
+                || arguments.against.is_some()
+                || arguments.files.iter().any(|file| is_report(file)),
+            "{NO_ACCURACY}"
+        );
+        let read = arguments.files.iter().chain(&arguments.against).chain(&arguments.text);
+        check_result(svg, &read.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
     let mut reference = match &arguments.against {
         Some(file) => Some(session(&Gguf::open(file).context("reference")?, arguments)?),
@@ -92,20 +135,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut all = Vec::new();
     for file in &arguments.files {
-        all.push(one(file, arguments, suites.as_deref(), reference.as_mut())?);
+        if is_report(file) {
+            all.extend(Report::read(file)?);
+        } else {
+            all.push(one(file, arguments, suites.as_deref(), reference.as_mut())?);
+        }
     }
     if let Some(file) = &arguments.svg {
-        draw(file, arguments, &all)?;
+        draw(file, &all)?;
     }
     let mut out = std::io::stdout().lock();
-    if arguments.json {
-        let mut reports: Vec<_> = all.iter().map(|found| report(found, arguments)).collect();
-        let report = if reports.len() == 1 { reports.remove(0) } else { reports.into() };
-        writeln!(out, "{report}")?;
-    } else if let [found] = &all[..] {
-        print(&mut out, found)?;
-    } else {
-        table(&mut out, &all)?;
+    match &all[..] {
+        [report] if arguments.json => writeln!(out, "{}", serde_json::to_string(report)?)?,
+        all if arguments.json => writeln!(out, "{}", serde_json::to_string(all)?)?,
+        [report] => print(&mut out, report)?,
+        all => table(&mut out, all)?,
     }
     Ok(())
 }
@@ -115,38 +159,42 @@ fn one(
     arguments: &Arguments,
     suites: Option<&[suite::Suite]>,
     reference: Option<&mut Session>,
-) -> Result<Found> {
+) -> Result<Report> {
     let gguf = Gguf::open(file).with_context(|| format!("model {}", file.display()))?;
     let mut model = session(&gguf, arguments)?;
     let parameters: u64 = gguf.tensors().iter().map(ganglion_gguf::TensorInfo::element_count).sum();
     let bytes: u64 = gguf.tensors().iter().map(|t| t.size_bytes).sum();
     let threads = model.model().threads();
-    let mut found = Found {
-        file: file.to_owned(),
+    let mut report = Report {
+        model: file.display().to_string(),
+        against: arguments.against.as_deref().map(|file: &Path| file.display().to_string()),
         size_bytes: gguf.bytes().len() as u64,
         bits_per_weight: bytes as f64 * 8.0 / parameters.max(1) as f64,
         memory_bytes: Model::memory_plan(gguf.header(), &model.options(), threads)?.total_bytes(),
-        resident_bytes: None,
-        text: None,
-        suite_accuracy: None,
-        suites: Vec::new(),
-        tokens_per_s: None,
+        ..Report::default()
     };
     if let Some(file) = &arguments.text {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let windows = Windows::new(&Tokenizer::from_gguf(&gguf)?, &text, arguments.context)?;
+        let windows = Windows::new(&Tokenizer::from_gguf(&gguf)?, &read_text(file)?, arguments.context)?;
         let tell = tell(windows.count(), "windows");
-        found.text = Some(measure(&mut Subject { model: &mut model, reference }, &windows, &mut { tell })?);
+        let found = measure(&mut Subject { model: &mut model, reference }, &windows, &mut { tell })?;
+        report.tokens = Some(found.tokens);
+        report.perplexity = Some(found.perplexity);
+        report.bits_per_byte = Some(found.bits_per_byte);
+        report.kl_mean = found.divergence.map(|d| d.kl_mean);
+        report.kl_p99 = found.divergence.map(|d| d.kl_p99);
+        report.top1_agreement = found.divergence.map(|d| d.top1_agreement);
     }
     if arguments.speed {
-        found.tokens_per_s = Some(speed(&mut model)?);
-        found.resident_bytes = Some(resident_bytes(file, threads)?);
+        let (prefill, decode) = speed(&mut model)?;
+        (report.prefill_tokens_per_s, report.decode_tokens_per_s) = (Some(prefill), Some(decode));
+        report.resident_bytes = Some(resident_bytes(file, threads)?);
     }
     if let Some(suites) = suites {
         let (all, each) = accuracy(&gguf, suites, arguments.threads)?;
-        (found.suite_accuracy, found.suites) = (Some(all), each);
+        report.suite_accuracy = Some(all);
+        report.suites = each.into_iter().collect();
     }
-    Ok(found)
+    Ok(report)
 }
 
 /// The share of right answers in all suites, and in each.
@@ -236,82 +284,54 @@ fn speed(session: &mut Session) -> Result<(f64, f64)> {
     Ok((median(prefill), median(decode)))
 }
 
-fn draw(file: &Path, arguments: &Arguments, all: &[Found]) -> Result<()> {
-    let (label, of): (_, fn(&Found) -> Option<f64>) = if arguments.suite.is_some() {
-        ("right answers, %", |found| found.suite_accuracy)
+fn draw(file: &Path, all: &[Report]) -> Result<()> {
+    let (label, of): (_, fn(&Report) -> Option<f64>) = if all.iter().any(|r| r.suite_accuracy.is_some()) {
+        ("right answers, %", |report| report.suite_accuracy)
     } else {
-        ("same best token, %", |found| found.text?.divergence.map(|d| d.top1_agreement))
+        ("same best token, %", |report| report.top1_agreement)
     };
-    let point = |found: &Found| {
-        let name = found.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Some(Point { name, size_bytes: found.size_bytes, accuracy: of(found)? })
+    let point = |report: &Report| {
+        Some(Point { name: report.name(), size_bytes: report.size_bytes, accuracy: of(report)? })
     };
     let points: Vec<_> = all.iter().filter_map(point).collect();
+    ensure!(!points.is_empty(), "--svg needs an accuracy: give --suite DIR, or --against FILE with --text");
     std::fs::write(file, scatter(&points, label)).with_context(|| file.display().to_string())
 }
 
-fn report(found: &Found, arguments: &Arguments) -> serde_json::Value {
-    let divergence = found.text.and_then(|text| text.divergence);
-    let suites: serde_json::Map<_, _> =
-        found.suites.iter().map(|(name, share)| (name.clone(), (*share).into())).collect();
-    serde_json::json!({
-        "model": found.file.display().to_string(),
-        "against": arguments.against.as_deref().map(|file: &Path| file.display().to_string()),
-        "tokens": found.text.map(|text| text.tokens),
-        "perplexity": found.text.map(|text| text.perplexity),
-        "bits_per_byte": found.text.map(|text| text.bits_per_byte),
-        "kl_mean": divergence.map(|d| d.kl_mean),
-        "kl_p99": divergence.map(|d| d.kl_p99),
-        "top1_agreement": divergence.map(|d| d.top1_agreement),
-        "bits_per_weight": found.bits_per_weight,
-        "size_bytes": found.size_bytes,
-        "memory_bytes": found.memory_bytes,
-        "resident_bytes": found.resident_bytes,
-        "suite_accuracy": found.suite_accuracy,
-        "suites": suites,
-        "prefill_tokens_per_s": found.tokens_per_s.map(|s| s.0),
-        "decode_tokens_per_s": found.tokens_per_s.map(|s| s.1),
-    })
-}
-
-fn print(out: &mut dyn Write, found: &Found) -> Result<()> {
+fn print(out: &mut dyn Write, report: &Report) -> Result<()> {
     writeln!(
         out,
         "size              {:>12}  {:.2} bits a weight",
-        size(found.size_bytes),
-        found.bits_per_weight
+        size(report.size_bytes),
+        report.bits_per_weight
     )?;
-    writeln!(out, "memory            {:>12}  weights, KV cache, scratch", size(found.memory_bytes))?;
-    if let Some(resident) = found.resident_bytes {
+    writeln!(out, "memory            {:>12}  weights, KV cache, scratch", size(report.memory_bytes))?;
+    if let Some(resident) = report.resident_bytes {
         writeln!(out, "resident          {:>12}  of a process that runs it", size(resident))?;
     }
-    if let Some(text) = &found.text {
-        writeln!(
-            out,
-            "perplexity        {:>12.4}  over {} tokens, {:.4} bits a byte",
-            text.perplexity, text.tokens, text.bits_per_byte
-        )?;
-        if let Some(divergence) = &text.divergence {
-            let (mean, p99) = (divergence.kl_mean, divergence.kl_p99);
-            writeln!(out, "KL divergence     {mean:>12.6}  mean, {p99:.6} p99")?;
-            writeln!(out, "same best token   {:>11.2} %", divergence.top1_agreement * 100.0)?;
-        }
+    if let Report { perplexity: Some(perplexity), tokens: Some(tokens), bits_per_byte: Some(bits), .. } =
+        report
+    {
+        writeln!(out, "perplexity        {perplexity:>12.4}  over {tokens} tokens, {bits:.4} bits a byte")?;
     }
-    if let Some(accuracy) = found.suite_accuracy {
+    if let Report { kl_mean: Some(mean), kl_p99: Some(p99), top1_agreement: Some(same), .. } = report {
+        writeln!(out, "KL divergence     {mean:>12.6}  mean, {p99:.6} p99")?;
+        writeln!(out, "same best token   {:>11.2} %", same * 100.0)?;
+    }
+    if let Some(accuracy) = report.suite_accuracy {
         let suites: Vec<_> =
-            found.suites.iter().map(|(name, share)| format!("{name} {:.1}", share * 100.0)).collect();
+            report.suites.iter().map(|(name, share)| format!("{name} {:.1}", share * 100.0)).collect();
         writeln!(out, "right answers     {:>11.2} %  {}", accuracy * 100.0, suites.join(", "))?;
     }
-    if let Some((prefill, decode)) = found.tokens_per_s {
+    if let (Some(prefill), Some(decode)) = (report.prefill_tokens_per_s, report.decode_tokens_per_s) {
         writeln!(out, "prefill           {prefill:>12.0}  tokens a second, {PREFILL_TOKENS} at once")?;
         writeln!(out, "decode            {decode:>12.0}  tokens a second, one by one")?;
     }
     Ok(())
 }
 
-fn table(out: &mut dyn Write, all: &[Found]) -> Result<()> {
-    let name = |found: &Found| found.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let width = all.iter().map(|found| name(found).chars().count()).max().unwrap_or(0).max("model".len());
+fn table(out: &mut dyn Write, all: &[Report]) -> Result<()> {
+    let width = all.iter().map(|report| report.name().chars().count()).max().unwrap_or(0).max("model".len());
     writeln!(
         out,
         "{:<width$} {:>11} {:>6} {:>11} {:>11} {:>12} {:>8} {:>10} {:>10} {:>7} {:>7} {:>9} {:>8}",
@@ -330,25 +350,58 @@ fn table(out: &mut dyn Write, all: &[Found]) -> Result<()> {
         "decode/s"
     )?;
     let cell = |value: Option<f64>, digits: usize| value.map_or("–".into(), |v| format!("{v:.digits$}"));
-    for found in all {
-        let divergence = found.text.and_then(|text| text.divergence);
+    let percent = |value: Option<f64>| cell(value.map(|share| share * 100.0), 2);
+    for report in all {
         writeln!(
             out,
             "{:<width$} {:>11} {:>6.2} {:>11} {:>11} {:>12} {:>8} {:>10} {:>10} {:>7} {:>7} {:>9} {:>8}",
-            name(found),
-            size(found.size_bytes),
-            found.bits_per_weight,
-            size(found.memory_bytes),
-            found.resident_bytes.map_or("–".into(), size),
-            cell(found.text.map(|text| text.perplexity), 3),
-            cell(found.text.map(|text| text.bits_per_byte), 3),
-            cell(divergence.map(|d| d.kl_mean), 6),
-            cell(divergence.map(|d| d.kl_p99), 4),
-            cell(divergence.map(|d| d.top1_agreement * 100.0), 2),
-            cell(found.suite_accuracy.map(|share| share * 100.0), 2),
-            cell(found.tokens_per_s.map(|s| s.0), 0),
-            cell(found.tokens_per_s.map(|s| s.1), 0),
+            report.name(),
+            size(report.size_bytes),
+            report.bits_per_weight,
+            size(report.memory_bytes),
+            report.resident_bytes.map_or("–".into(), size),
+            cell(report.perplexity, 3),
+            cell(report.bits_per_byte, 3),
+            cell(report.kl_mean, 6),
+            cell(report.kl_p99, 4),
+            percent(report.top1_agreement),
+            percent(report.suite_accuracy),
+            cell(report.prefill_tokens_per_s, 0),
+            cell(report.decode_tokens_per_s, 0),
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_as_they_were_written() {
+        let report = Report {
+            model: "a/b-q4_0.gguf".into(),
+            kl_mean: Some(0.25),
+            suites: [("names".to_owned(), 0.5)].into(),
+            size_bytes: 7,
+            ..Report::default()
+        };
+        let file = std::env::temp_dir().join(format!("ganglion-report-{}.json", std::process::id()));
+        for (text, count) in [
+            (serde_json::to_string(&report).unwrap(), 1),
+            (serde_json::to_string(&[&report, &report]).unwrap(), 2),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let read = Report::read(&file).unwrap();
+            assert_eq!(read.len(), count);
+            for found in read {
+                assert_eq!(found.name(), "b-q4_0");
+                assert_eq!((found.kl_mean, found.perplexity, found.size_bytes), (Some(0.25), None, 7));
+                assert_eq!(found.suites, report.suites);
+            }
+        }
+        std::fs::write(&file, "{\"model\": 3}").unwrap();
+        assert!(Report::read(&file).unwrap_err().to_string().contains("model measure --json"));
+        std::fs::remove_file(file).unwrap();
+    }
 }

@@ -9,6 +9,7 @@ pub mod check;
 pub mod doctor;
 pub mod export;
 pub mod factorize;
+mod files;
 pub mod generate;
 pub mod measure;
 pub mod mission;

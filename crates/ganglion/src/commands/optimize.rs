@@ -1,22 +1,20 @@
 //! `ganglion model optimize`: the best model for a device, under limits.
 
 use super::bench::device;
+use super::files::check_result;
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
 use clap::Args;
 use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
-    Budget, Device, Goal, Method, OptimizeOptions, OptimizeReport, PruneOptions, Stage, TensorChoice,
-    Windows, Workload, optimize_file, products_ns,
+    Budget, Device, FactorizeOptions, Goal, Method, OptimizeOptions, OptimizeReport, PruneOptions, Reshape,
+    ReshapeTried, Stage, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
 };
 use ganglion_decide::suite;
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
-use ganglion_kernels::Isa;
-use ganglion_kernels::Pool;
-use ganglion_kernels::probe::DotProbe;
-use ganglion_llm::{Model, ModelOptions, Session, SessionOptions, block_format};
+use ganglion_llm::{Config, Model, ModelOptions, Session, SessionOptions, block_format};
 use ganglion_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -28,9 +26,28 @@ use std::time::Instant;
 const MEMORY_LEFT: f64 = 0.3;
 /// Share of the text that divergence is measured on; the rest is learned from.
 const JUDGING_SHARE: f64 = 0.2;
-const ANSWERS: usize = 9;
-const PROBE_NS: u64 = 200_000_000;
-const FORMATS: &str = "q8_0,q6_k,q5_k,q5_0,q4_k,iq4_nl,q4_0,q3_k,q2_k";
+/// Time in which answers are measured.
+const ANSWERS_NS: u64 = 300_000_000;
+/// Tokens that divergence is measured on, times the model's weights; and the least.
+const JUDGING_WORK: u64 = 40_000_000_000;
+const JUDGING_TOKENS_MIN: usize = 2 * WINDOW_TOKENS_DEFAULT;
+/// What llama.cpp reads too, then what only this engine does.
+const PORTABLE: [BlockFormat; 9] = [
+    BlockFormat::Q8_0,
+    BlockFormat::Q6_K,
+    BlockFormat::Q5_K,
+    BlockFormat::Q5_0,
+    BlockFormat::Q4_K,
+    BlockFormat::IQ4_NL,
+    BlockFormat::Q4_0,
+    BlockFormat::Q3_K,
+    BlockFormat::Q2_K,
+];
+const OWN: [BlockFormat; 3] = [BlockFormat::T4, BlockFormat::T3, BlockFormat::T2];
+/// Multiples that channels are pruned to, the best first: 256 lets k-quants apply.
+const MULTIPLES: [usize; 4] = [256, 128, 64, 32];
+/// How far a multiple may move the share that was asked for.
+const SHARE_MOVED_MAX: f64 = 0.03;
 
 /// Find the best model for a device: a format for each matrix, and what to prune
 #[derive(Args)]
@@ -80,29 +97,34 @@ pub struct Arguments {
     /// Positions of the KV cache in the memory plan
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     context_tokens: u32,
-    /// Types to choose from, beside that of the source
-    #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = FORMATS,
-        value_parser = super::model::parse_format)]
+    /// Types to choose from, beside that of the source [default: all that --portable leaves, and t4,t3,t2]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = super::model::parse_format)]
     types: Vec<BlockFormat>,
-    /// Count divergence only where the source predicts the text's next token: for models trained on answers alone
+    /// Only what llama.cpp reads too: q8_0,q6_k,q5_k,q5_0,q4_k,iq4_nl,q4_0,q3_k,q2_k, and no factors
+    #[arg(long, conflicts_with_all = ["types", "factorize"])]
+    portable: bool,
+    /// Count all tokens alike, not by how probable the source itself finds them
     #[arg(long)]
-    predicted_only: bool,
+    all_tokens: bool,
     /// How matrices are quantised: rtn, imatrix, gptq, hqq or autoround
     #[arg(long, default_value = "gptq", value_parser = quantize::parse_method)]
     method: Method,
-    /// Prunings to consider, as layers and share of feed-forward channels; `none` for none
-    #[arg(long, value_name = "LAYERS/SHARE", value_delimiter = ',', default_value = "1/0,0/0.15,0/0.3",
+    /// Prunings to consider, each like ffn=0.3 or layers=1+heads=1, also queries=N, hidden=SHARE; `none` for none
+    #[arg(long, value_name = "PRUNINGS", value_delimiter = ',', default_value = "ffn=0.17,ffn=0.33,layers=1",
         value_parser = parse_pruning)]
     prune: Vec<Pruning>,
+    /// Shares of the layers' parameters that are to stay in two factors for a matrix, to consider: 0.8
+    #[arg(long, value_name = "RATIOS", value_delimiter = ',', value_parser = parse_ratio)]
+    factorize: Vec<f64>,
     /// Exchanges of types that are tried and measured after the first choice
     #[arg(long, value_name = "N", default_value_t = SWAPS_DEFAULT)]
     swaps: usize,
     /// Tokens of the text that are learned from, spread over it
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
     calibrate_tokens: usize,
-    /// Tokens that divergence is measured on
-    #[arg(long, value_name = "N", default_value_t = 8 * WINDOW_TOKENS_DEFAULT)]
-    judge_tokens: usize,
+    /// Tokens that divergence is measured on; by default fewer for larger models, 1024 at least
+    #[arg(long, value_name = "N")]
+    judge_tokens: Option<usize>,
     /// Tokens of a window of it
     #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
     context: usize,
@@ -115,17 +137,37 @@ pub struct Arguments {
 }
 
 /// `None`: no pruning.
-type Pruning = Option<(usize, f64)>;
+type Pruning = Option<PruneOptions>;
 
 fn parse_pruning(text: &str) -> Result<Pruning, String> {
     if text == "none" {
         return Ok(None);
     }
-    let parsed = text.split_once('/').and_then(|(layers, share)| {
-        let share: f64 = share.parse().ok().filter(|share| (0.0..1.0).contains(share))?;
-        Some((layers.parse().ok()?, share))
-    });
-    parsed.map(Some).ok_or_else(|| "expected LAYERS/SHARE as in 1/0.25, or none".to_owned())
+    let mut options = PruneOptions::default();
+    for part in text.split('+') {
+        let (kind, amount) = part.split_once('=').unwrap_or((part, ""));
+        let count = || amount.parse().ok().filter(|count| *count > 0).ok_or("expected a number above 0");
+        let share = || parse_ratio(amount);
+        match kind {
+            "layers" => options.layers = count()?,
+            "heads" => options.heads = count()?,
+            "queries" => options.queries = count()?,
+            "ffn" => options.feed_forward = share()?,
+            "hidden" => options.hidden = share()?,
+            _ => {
+                return Err(
+                    "expected layers=N, heads=N, queries=N, ffn=SHARE or hidden=SHARE, joined by +; or none"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    Ok(Some(options))
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "expected a share between 0 and 1".to_owned())
 }
 
 /// `512MiB`, `2.9MB`, `1000000`.
@@ -147,55 +189,35 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    quantize::refuse_same(&arguments.source, &arguments.out)?;
+    check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
-    let options = ModelOptions::default();
-    let threads = if arguments.threads > 0 { arguments.threads } else { options.threads };
-    let mut workload = Workload {
-        context_tokens: arguments.context_tokens as usize,
-        prompt_tokens: arguments.prompt_tokens as usize,
-        answer_tokens: arguments.answer_tokens as usize,
-        other_ns: 0.0,
+    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let formats = match (arguments.types.as_slice(), arguments.portable) {
+        ([], true) => PORTABLE.to_vec(),
+        ([], false) => PORTABLE.into_iter().chain(OWN).collect(),
+        (types, _) => types.to_vec(),
     };
-    let device = device(arguments, &source, threads, &mut workload)?;
+    let device = device(arguments, &source, &formats, threads)?;
+    let unknown: Vec<_> =
+        formats.iter().filter(|f| !device.formats().contains(f)).map(|f| f.name()).collect();
+    if !unknown.is_empty() {
+        eprintln!(
+            "not considered, because the device's profile has no times of them: {}",
+            unknown.join(", ")
+        );
+    }
     let (calibration, judging, key) = texts(arguments, &source)?;
-    let only_kl = arguments.size.is_none() && arguments.memory.is_none() && arguments.latency_ms.is_none();
-    let smallest = arguments.smallest || only_kl && arguments.max_kl.is_some();
-    let budget = Budget {
-        size_bytes: arguments.size,
-        memory_bytes: arguments
-            .memory
-            .unwrap_or((device.available_bytes as f64 * (1.0 - MEMORY_LEFT)) as u64),
-        latency_ns: arguments.latency_ms.map(|ms| ms * 1e6),
-        kl_max: arguments.max_kl,
-    };
-    let pruning = |(layers, feed_forward)| PruneOptions {
-        layers,
-        feed_forward,
-        multiple: PRUNE_MULTIPLE,
-        threads,
-        ..PruneOptions::default()
-    };
-    let options = OptimizeOptions {
-        formats: arguments.types.clone(),
-        method: arguments.method,
-        budget,
-        goal: if smallest { Goal::Size } else { Goal::Divergence },
-        workload,
-        predicted_only: arguments.predicted_only,
-        prunings: arguments.prune.iter().flatten().map(|p| pruning(*p)).collect(),
-        swaps: arguments.swaps,
-        threads,
-        key,
-    };
+    let options = options(arguments, &source, &device, (formats, threads, key))?;
     let mut meter = Meter::new();
     let report =
         optimize_file(&source, &arguments.out, &options, &device, (&calibration, judging), &mut |stage| {
             meter.tell(stage);
-        })?;
+        });
     meter.end();
-    let here = answer_ns(&Gguf::open(&arguments.out)?, threads, &workload)?;
+    let report = report?;
+    let answers = |file: &Path| answer_ns(&Gguf::open(file)?, threads, &options.workload);
+    let here = (answers(&arguments.source)?, answers(&arguments.out)?);
     let accuracy = match &suites {
         None => None,
         Some(suites) => {
@@ -209,42 +231,91 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     print(&mut out, &report)?;
-    summary(&mut out, &report, &options, accuracy, here)?;
+    summary(&mut out, &report, (&options, &device), accuracy, here)?;
     writeln!(out, "\nwrote {}", arguments.out.display())?;
     Ok(())
 }
 
-/// Channels of a pruned model are whole blocks of the small types.
-const PRUNE_MULTIPLE: usize = 32;
+fn options(
+    arguments: &Arguments,
+    source: &Gguf,
+    device: &Device,
+    (formats, threads, key): (Vec<BlockFormat>, usize, String),
+) -> Result<OptimizeOptions> {
+    let only_kl = arguments.size.is_none() && arguments.memory.is_none() && arguments.latency_ms.is_none();
+    let smallest = arguments.smallest || only_kl && arguments.max_kl.is_some();
+    let budget = Budget {
+        size_bytes: arguments.size,
+        memory_bytes: arguments
+            .memory
+            .unwrap_or((device.available_bytes as f64 * (1.0 - MEMORY_LEFT)) as u64),
+        latency_ns: arguments.latency_ms.map(|ms| ms * 1e6),
+        kl_max: arguments.max_kl,
+    };
+    let config = Config::from_header(source.header())?;
+    let pruning = |options: PruneOptions| {
+        let share = if options.hidden > 0.0 { options.hidden } else { options.feed_forward };
+        let length = if options.hidden > 0.0 { config.embedding_length } else { config.feed_forward_length };
+        Reshape::Prune(PruneOptions { multiple: multiple(length, share), threads, ..options })
+    };
+    let factors = |ratio: &f64| {
+        Reshape::Factorize(FactorizeOptions { ratio: *ratio, multiple: FACTOR_MULTIPLE, threads })
+    };
+    let workload = Workload {
+        context_tokens: arguments.context_tokens as usize,
+        prompt_tokens: arguments.prompt_tokens as usize,
+        answer_tokens: arguments.answer_tokens as usize,
+    };
+    Ok(OptimizeOptions {
+        formats,
+        method: arguments.method,
+        budget,
+        goal: if smallest { Goal::Size } else { Goal::Divergence },
+        workload,
+        weights: if arguments.all_tokens { TokenWeight::Equal } else { TokenWeight::Believed },
+        reshapes: arguments
+            .prune
+            .iter()
+            .flatten()
+            .map(|p| pruning(*p))
+            .chain(arguments.factorize.iter().map(factors))
+            .collect(),
+        swaps: arguments.swaps,
+        threads,
+        key,
+    })
+}
 
-/// The profile, and what of an answer on the device is no matrix product.
-fn device(arguments: &Arguments, source: &Gguf, threads: usize, workload: &mut Workload) -> Result<Device> {
-    let mut formats: Vec<BlockFormat> = source
+/// Ranks are whole blocks of the small types.
+const FACTOR_MULTIPLE: usize = 32;
+
+/// The largest multiple that leaves about the share that is wanted of a length.
+fn multiple(length: usize, share: f64) -> usize {
+    let kept = length as f64 * (1.0 - share);
+    let moved = |multiple: usize| (kept - (kept / multiple as f64).round() * multiple as f64).abs();
+    let near = |multiple: &usize| moved(*multiple) <= length as f64 * SHARE_MOVED_MAX;
+    MULTIPLES.into_iter().find(near).unwrap_or(MULTIPLES[MULTIPLES.len() - 1])
+}
+
+/// The profile: as given, or of this machine.
+fn device(arguments: &Arguments, source: &Gguf, formats: &[BlockFormat], threads: usize) -> Result<Device> {
+    if let Some(file) = &arguments.device {
+        return device::read(file);
+    }
+    let mut all: Vec<BlockFormat> = source
         .tensors()
         .iter()
         .filter(|info| info.shape.len() == 2)
         .map(block_format)
         .collect::<std::result::Result<_, _>>()?;
-    formats.sort_by_key(|format| format.name());
-    formats.dedup();
-    let given = arguments.device.as_deref().map(device::read).transpose()?;
-    if given.is_none() {
-        formats.extend(arguments.types.iter().filter(|format| !formats.contains(format)).collect::<Vec<_>>());
-        eprintln!("measuring this machine; `ganglion bench device` keeps what it finds for other runs");
-    }
-    let here = device::measure(&device::shapes_of(source), &formats, threads)?;
-    let products = products_ns(source, &here, workload)?;
-    workload.other_ns = (answer_ns(source, threads, workload)? - products).max(0.0);
-    if let Some(given) = &given {
-        let (isa, pool) = (Isa::detect(), Pool::new(threads)?);
-        let rate = DotProbe::new().peak(isa, &pool, PROBE_NS, super::bench::now_ns).median;
-        // What is no product is taken to be as much slower or faster there as integer arithmetic is.
-        workload.other_ns *= rate / given.int8_macs_per_s;
-    }
-    Ok(given.unwrap_or(here))
+    all.extend(formats);
+    all.sort_by_key(|format| format.name());
+    all.dedup();
+    eprintln!("measuring this machine; `ganglion bench device` keeps what it finds for other runs");
+    device::measure(&device::shapes_of(source), &all, threads)
 }
 
-/// The middle one of some answers of a model on this machine, in nanoseconds.
+/// An answer of a model on this machine, in nanoseconds.
 fn answer_ns(gguf: &Gguf, threads: usize, workload: &Workload) -> Result<f64> {
     let (model, _) = Model::load_with(
         gguf,
@@ -257,20 +328,16 @@ fn answer_ns(gguf: &Gguf, threads: usize, workload: &Workload) -> Result<f64> {
     let tokens: Vec<u32> = (0..tokens as u32).map(|i| i * 37 % vocab).collect();
     let (prompt, answer) = tokens.split_at(workload.prompt_tokens);
     let mut logits = vec![0.0; vocab as usize];
-    let mut times = Vec::new();
-    for _ in 0..ANSWERS {
+    device::quarter(ANSWERS_NS, &mut || {
         session.truncate(0)?;
-        let start = Instant::now();
         session.prefill(prompt, &mut || false)?;
         session.logits_all(&mut logits)?;
         for token in answer {
             session.step(*token, &mut || false)?;
             session.logits_all(&mut logits)?;
         }
-        times.push(start.elapsed().as_nanos() as f64);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+        Ok(())
+    })
 }
 
 /// What is learned from and what is judged on, and a name for both.
@@ -289,7 +356,9 @@ fn texts(arguments: &Arguments, source: &Gguf) -> Result<(Windows, Windows, Stri
         Ok(windows.thinned((tokens / arguments.context).max(1)))
     };
     let calibration = windows(&text[..cut], arguments.calibrate_tokens)?;
-    let judging = windows(&text[cut..], arguments.judge_tokens)?;
+    let weights: u64 = source.tensors().iter().map(|info| info.element_count()).sum();
+    let most = (JUDGING_WORK / weights.max(1)) as usize;
+    let judging = windows(&text[cut..], arguments.judge_tokens.unwrap_or(most.max(JUDGING_TOKENS_MIN)))?;
     let counts = [arguments.context, calibration.count(), judging.count()];
     let key = format!("{} {counts:?}", quantize::hash(text.as_bytes()));
     Ok((calibration, judging, key))
@@ -372,10 +441,11 @@ fn instead(tensor: &TensorChoice) -> String {
 fn summary(
     out: &mut dyn Write,
     report: &OptimizeReport,
-    options: &OptimizeOptions,
+    (options, device): (&OptimizeOptions, &Device),
     accuracy: Option<(f64, f64)>,
-    here_ns: f64,
+    here_ns: (f64, f64),
 ) -> Result<()> {
+    writeln!(out, "\nfor {}, {} threads", device.name, device.threads)?;
     let budget = &options.budget;
     writeln!(out, "\n{:<18} {:>12} {:>12} {:>12}", "", "source", "result", "limit")?;
     let limit = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
@@ -407,7 +477,7 @@ fn summary(
         ms(after),
         limit(budget.latency_ns.map(ms))
     )?;
-    writeln!(out, "{:<18} {:>12} {:>12}", "answer, here", "", ms(here_ns))?;
+    writeln!(out, "{:<18} {:>12} {:>12}", "measured here", ms(here_ns.0), ms(here_ns.1))?;
     writeln!(
         out,
         "{:<18} {:>12} {:>12.6} {:>12}",
@@ -426,15 +496,13 @@ fn summary(
         "\nsum of single divergences {:.6}; {kept} of {tried} exchanges kept; matrices quantised {how}",
         report.kl_predicted
     )?;
-    for pruned in &report.prunings {
-        writeln!(
-            out,
-            "pruning {} layers and {:.0} % of channels alone costs {:.4}: {}",
-            pruned.layers,
-            pruned.feed_forward * 100.0,
-            pruned.kl,
-            if pruned.taken { "taken" } else { "not worth it" }
-        )?;
+    let weighted = match options.weights {
+        TokenWeight::Equal => "",
+        TokenWeight::Believed => ", each weighed by how probable the source finds it",
+    };
+    writeln!(out, "divergence is the mean of {:.0} tokens{weighted}", report.counted_tokens)?;
+    for reshape in &report.reshapes {
+        writeln!(out, "{}: {}", reshape.name, told(reshape))?;
     }
     writeln!(out, "\nwhat could be had: {:>11} {:>12} {:>12}", "file", "answer", "KL, predicted")?;
     for point in &report.front {
@@ -444,13 +512,42 @@ fn summary(
     Ok(())
 }
 
+/// What came of another shape, and why.
+fn told(reshape: &ReshapeTried) -> String {
+    let alone = reshape.kl.map_or(String::new(), |kl| format!("alone costs {kl:.4}"));
+    let found = reshape.found.map_or("nothing in it met the limits".to_owned(), |(kl, bytes)| {
+        format!("the best of it is {kl:.4} in {}", size(bytes))
+    });
+    match &reshape.verdict {
+        Verdict::Taken => format!("taken; {alone}, {found}"),
+        Verdict::NotBetter => format!("not better; {alone}, {found}"),
+        Verdict::NoHope => {
+            format!("not searched; {alone}, and types as good as the source's would not make up for it")
+        }
+        Verdict::CostsTooMuch => format!("not searched; {alone}, which is too much already"),
+        Verdict::Impossible(reason) => format!("not possible: {reason}"),
+    }
+}
+
+fn reshape_json(reshape: &ReshapeTried) -> Value {
+    let verdict = match &reshape.verdict {
+        Verdict::Impossible(_) => "impossible",
+        Verdict::CostsTooMuch => "costs too much",
+        Verdict::NoHope => "no hope",
+        Verdict::NotBetter => "not better",
+        Verdict::Taken => "taken",
+    };
+    json!({"name": reshape.name, "kl": reshape.kl, "kl_best": reshape.found.map(|found| found.0),
+        "size_bytes_best": reshape.found.map(|found| found.1), "verdict": verdict})
+}
+
 fn to_json(
     arguments: &Arguments,
     device: &Device,
     options: &OptimizeOptions,
     report: &OptimizeReport,
     accuracy: Option<(f64, f64)>,
-    here_ns: f64,
+    here_ns: (f64, f64),
 ) -> Value {
     let alternative = |a: &ganglion_compress::Alternative| json!({"type": a.format.name(), "kl": a.kl, "size_bytes": a.size_bytes, "latency_ns": a.latency_ns});
     let tensor = |t: &TensorChoice| {
@@ -468,17 +565,18 @@ fn to_json(
         "size_bytes": report.size_bytes.1,
         "memory_bytes": report.memory_bytes.1,
         "latency_ns": report.latency_ns.1,
-        "latency_here_ns": here_ns,
+        "latency_here_ns": here_ns.1,
         "kl_mean": report.kl,
         "kl_predicted": report.kl_predicted,
         "suite_accuracy": accuracy.map(|a| a.1),
         "before": {"size_bytes": report.size_bytes.0, "memory_bytes": report.memory_bytes.0,
-            "latency_ns": report.latency_ns.0, "suite_accuracy": accuracy.map(|a| a.0)},
+            "latency_ns": report.latency_ns.0, "latency_here_ns": here_ns.0, "suite_accuracy": accuracy.map(|a| a.0)},
         "in_sequence": report.in_sequence,
         "swaps_tried": report.swaps.0,
         "swaps_kept": report.swaps.1,
-        "prunings": report.prunings.iter().map(|p| json!({"layers": p.layers, "feed_forward": p.feed_forward,
-            "kl": p.kl, "taken": p.taken})).collect::<Vec<_>>(),
+        "weights": if options.weights == TokenWeight::Equal { "equal" } else { "believed" },
+        "counted_tokens": report.counted_tokens,
+        "reshapes": report.reshapes.iter().map(reshape_json).collect::<Vec<_>>(),
         "front": report.front.iter().map(|p| json!({"size_bytes": p.size_bytes, "memory_bytes": p.memory_bytes,
             "latency_ns": p.latency_ns, "kl_predicted": p.kl_predicted})).collect::<Vec<_>>(),
         "tensors": report.tensors.iter().map(tensor).collect::<Vec<_>>(),
@@ -500,8 +598,22 @@ mod tests {
 
     #[test]
     fn prunings_are_read() {
-        assert_eq!(parse_pruning("1/0.25"), Ok(Some((1, 0.25))));
+        let pruned = |text: &str| parse_pruning(text).unwrap().unwrap();
+        assert_eq!(pruned("ffn=0.25"), PruneOptions { feed_forward: 0.25, ..PruneOptions::default() });
+        let both = PruneOptions { layers: 1, heads: 2, ..PruneOptions::default() };
+        assert_eq!(pruned("layers=1+heads=2"), both);
+        assert_eq!(Reshape::Prune(both).name(), "layers=1+heads=2");
         assert_eq!(parse_pruning("none"), Ok(None));
-        assert!(parse_pruning("1/1.5").is_err());
+        for wrong in ["ffn=1.5", "layers=0", "layers", "tails=1", "1/0.25", ""] {
+            assert!(parse_pruning(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn channels_are_pruned_to_the_largest_blocks_that_leave_about_the_share() {
+        assert_eq!(multiple(768, 0.33), 256);
+        assert_eq!(multiple(768, 0.17), 128);
+        assert_eq!(multiple(5632, 0.15), 256);
+        assert_eq!(multiple(100, 0.5), 32);
     }
 }

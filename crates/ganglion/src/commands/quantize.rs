@@ -1,5 +1,6 @@
 //! `ganglion model quantize`: a smaller model of the same architecture.
 
+use super::files::{check_result, read_text};
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -10,6 +11,7 @@ use ganglion_compress::{
 };
 use ganglion_gguf::Gguf;
 use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder};
+use ganglion_llm::limits::BATCH_MAX;
 use ganglion_llm::{Model, ModelOptions};
 use ganglion_tokenizer::{EncodeOptions, Tokenizer};
 use sha2::{Digest, Sha256};
@@ -24,8 +26,10 @@ use std::time::Instant;
   ganglion model quantize model-f16.gguf model-q3.gguf --type q3_k_m --method gptq --calibrate text.txt
   ganglion model quantize model-f16.gguf model-t3.gguf --type t3 --method trellis --calibrate text.txt
   ganglion model quantize model-f16.gguf model-i8.gguf --type int8 --method smoothquant --activations mse --calibrate text.txt
+  ganglion model quantize pruned-2-4.gguf model-s8.gguf --type sparse8
 
-t2 to t4, nf4, fp8 and int8 are formats of this engine alone. All others run in llama.cpp too.
+t2 to t4, nf4, fp8, int8, sparse8 and sparse4 are formats of this engine alone. All others run in llama.cpp too. The last two store half of
+the weights, for models that `ganglion model prune --sparsity 2:4` (or 16:32) has made.
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file, or Hugging Face folder
@@ -33,7 +37,7 @@ pub struct Arguments {
     /// GGUF file to write
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
-    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, t4, t3, t2, …
+    /// Type or mixture of types: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_nl, q3_k_m, q2_k, t4, t3, t2, sparse8, …
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     file_type: FileType,
     /// rtn, imatrix, gptq, awq, smoothquant, hqq, autoround or trellis; by default gptq with a text, imatrix with a matrix, else rtn
@@ -119,6 +123,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         None
     };
     let source = Gguf::open(converted.as_ref().unwrap_or(&arguments.source)).context("model")?;
+    check_overrides(&source, &arguments.overrides)?;
     let (knowledge, key, windows) = knowledge(arguments, &source, options)?;
     let mut mix = Mix::new(arguments.file_type);
     mix.pure = arguments.pure;
@@ -172,15 +177,25 @@ fn check(arguments: &Arguments) -> Result<()> {
         arguments.activations.is_none() || arguments.file_type == FileType::I8Row && text,
         "fixed scales of activations are for --type int8, and need --calibrate TEXT"
     );
-    refuse_same(&arguments.source, &arguments.out)
+    let Arguments { source, out, calibrate, imatrix, save_imatrix, .. } = arguments;
+    let read: Vec<&Path> = [Some(source), calibrate.as_ref(), imatrix.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect();
+    check_result(out, &read)?;
+    save_imatrix.as_ref().map_or(Ok(()), |file| check_result(file, &[&read[..], &[out.as_path()]].concat()))
 }
 
-/// The source is read while the result is written.
-pub(super) fn refuse_same(source: &Path, out: &Path) -> Result<()> {
-    if matches!((source.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b) {
-        bail!("{} is both source and result; give the result another name", out.display());
+/// A part of a name that no tensor has is a slip of the pen.
+fn check_overrides(source: &Gguf, overrides: &[(String, BlockFormat)]) -> Result<()> {
+    let known = |part: &str| source.tensors().iter().any(|info| info.name.contains(part));
+    match overrides.iter().find(|(part, _)| !known(part)) {
+        Some((part, _)) => {
+            bail!("--tensor-type {part}=…: no tensor's name contains it; see `ganglion model inspect`")
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A folder as one file beside the result, named by what the folder holds, so that an interrupted run finds it again.
@@ -195,7 +210,8 @@ pub(super) fn convert(source: &Path, out: &Path, without_tokenizer: bool) -> Res
         .collect();
     files.sort();
     files.push(format!("{without_tokenizer}"));
-    let mut name = out.as_os_str().to_owned();
+    // Beside a folder whose name was given with a slash, not in it.
+    let mut name = out.components().collect::<PathBuf>().into_os_string();
     name.push(format!(".source-{}", &hash(files.concat().as_bytes())[..16]));
     let file = PathBuf::from(name);
     if !file.exists() {
@@ -237,12 +253,18 @@ pub(super) fn windows(
     context: usize,
     tokens: usize,
 ) -> Result<(Windows, String)> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    ensure!(
+        (WINDOW_TOKENS_MIN..=BATCH_MAX).contains(&context),
+        "--context {context}: a window has {WINDOW_TOKENS_MIN} to {BATCH_MAX} tokens"
+    );
+    ensure!(tokens > 0, "--calibrate-tokens 0: nothing is learned from no tokens");
+    let text = read_text(file)?;
     let tokenizer = Tokenizer::from_gguf(source)?;
     let options = EncodeOptions { add_bos: tokenizer.add_bos_token(), parse_special: false };
     let length = context.min(tokenizer.encode(&text, options).len()).max(WINDOW_TOKENS_MIN);
     let windows = Windows::new(&tokenizer, &text, length)?.thinned((tokens / length).max(1));
-    eprintln!("calibrating with {} windows of {length} tokens", windows.count());
+    let plural = if windows.count() == 1 { "" } else { "s" };
+    eprintln!("calibrating with {} window{plural} of {length} tokens", windows.count());
     Ok((windows, text))
 }
 
@@ -264,12 +286,12 @@ impl Meter {
         let share = progress.done as f64 / progress.total.max(1) as f64;
         let spent = self.start.elapsed().as_secs_f64();
         let left = if share > 0.0 { spent / share - spent } else { 0.0 };
-        eprint!("\r{:5.1} %  {:>5.0} s left  {:<48}", share * 100.0, left, progress.tensor);
+        eprint!("\r\x1b[K{:5.1} %  {left:.0} s left  {}", share * 100.0, progress.tensor);
     }
 
     fn end(&self) {
         if self.terminal {
-            eprintln!("\r{:<70}", format!("done in {:.1} s", self.start.elapsed().as_secs_f64()));
+            eprintln!("\r\x1b[Kdone in {:.1} s", self.start.elapsed().as_secs_f64());
         }
     }
 }

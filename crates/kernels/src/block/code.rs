@@ -6,7 +6,7 @@ use super::codebook::{
 use super::k_quants::{self, SUB_BLOCKS_MAX, SuperBlock};
 use super::legacy::{self, extreme};
 use super::search::{Fit, Grid, Sample, Search, inverse, round_f16};
-use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at, table};
+use super::{BlockFormat, Overflow, SUPER_BLOCK, check, f16_at, sparse, table};
 use crate::error::KernelError;
 use crate::math::round_even;
 
@@ -29,6 +29,8 @@ pub struct BlockCode {
     min: [f32; SUB_BLOCKS_MAX],
     /// MXFP4's power of two.
     exponent: u8,
+    /// Of sparse formats, the places that may hold something other than zero; all of any other one.
+    kept: u32,
 }
 
 /// A scale and a minimum for one sub-block: `x ≈ scale·(q − zero point) − min`.
@@ -73,9 +75,10 @@ impl BlockFormat {
             Self::Q2_K | Self::T2 => 3,
             Self::Q3_K | Self::T3 => 7,
             Self::Q4_0 | Self::Q4_1 | Self::Q4_K | Self::IQ4_NL | Self::MXFP4 | Self::NF4 | Self::T4 => 15,
+            Self::SPARSE4 => 15,
             Self::Q5_0 | Self::Q5_1 | Self::Q5_K => 31,
             Self::Q6_K => 63,
-            Self::Q8_0 | Self::I8_ROW => 255,
+            Self::Q8_0 | Self::I8_ROW | Self::SPARSE8 => 255,
         }
     }
 }
@@ -96,9 +99,9 @@ fn grid(format: BlockFormat) -> Option<Grid> {
         BlockFormat::Q4_K => k_quants::Q4,
         BlockFormat::Q5_K => k_quants::Q5,
         BlockFormat::Q6_K => k_quants::Q6,
-        BlockFormat::Q4_0 => legacy(8, false),
+        BlockFormat::Q4_0 | BlockFormat::SPARSE4 => legacy(8, false),
         BlockFormat::Q5_0 => legacy(16, false),
-        BlockFormat::Q8_0 => legacy(128, false),
+        BlockFormat::Q8_0 | BlockFormat::SPARSE8 => legacy(128, false),
         BlockFormat::Q4_1 | BlockFormat::Q5_1 => legacy(0, true),
         // Tables, floats, and what has no block code.
         _ => return None,
@@ -116,15 +119,16 @@ fn table(format: BlockFormat) -> Option<&'static [i8; 16]> {
 
 impl BlockCode {
     /// Chooses scales and minima for the block `x` by least squares, each value's error counted as `weights` says (any
-    /// finite, non-negative numbers; all alike without), and sets every quant to the nearest.
+    /// finite, non-negative numbers; all alike without), and sets every quant to the nearest. What is zero stays zero in a sparse
+    /// format, whatever comes to be [`BlockCode::nearest`] asked for.
     ///
     /// # Errors
-    /// If `x` is not one block of a quantised format, a value is not finite or too large for it.
+    /// If `x` is not one block of a quantised format, a value is not finite or too large for it, or too many are not zero for a sparse one.
     ///
     /// # Panics
     /// If there are weights, but not one for each value.
     pub fn fit(format: BlockFormat, x: &[f32], weights: Option<&[f32]>) -> Result<Self, KernelError> {
-        Self::checked(format, x)?;
+        let kept = Self::checked(format, x)?;
         // Where nothing weighs anything, every error is the same: all values count alike.
         let weights = weights.filter(|weights| weights.iter().any(|weight| *weight > 0.0));
         let code = match (grid(format), weights) {
@@ -134,7 +138,7 @@ impl BlockCode {
                 Self::fit_grid(format, grid, Sample::weighed(x, &usable(x.len(), weights)[..x.len()]))
             }
         };
-        code.map_err(|Overflow| too_large(format, x))
+        code.map(|code| Self { kept, ..code }).map_err(|Overflow| too_large(format, x))
     }
 
     /// The block `x` with scales and minima as near to `targets`, one for each sub-block, as the format has them, and every
@@ -146,7 +150,7 @@ impl BlockCode {
     /// # Panics
     /// If the number of targets is wrong.
     pub fn near(format: BlockFormat, x: &[f32], targets: &[Target]) -> Result<Self, KernelError> {
-        Self::checked(format, x)?;
+        let kept = Self::checked(format, x)?;
         assert_eq!(targets.len(), format.block() / format.sub_block(), "a target for each sub-block");
         let code = match grid(format) {
             None if format == BlockFormat::NF4 => {
@@ -160,19 +164,21 @@ impl BlockCode {
                 Self::of_scale(format, targets[0].scale, if format.has_mins() { targets[0].min } else { 0.0 })
             }
         };
-        let mut code = code.map_err(|Overflow| too_large(format, x))?;
+        let mut code = Self { kept, ..code.map_err(|Overflow| too_large(format, x))? };
         code.set_nearest(x);
         Ok(code)
     }
 
-    fn checked(format: BlockFormat, x: &[f32]) -> Result<(), KernelError> {
+    /// The places that may hold something other than zero.
+    fn checked(format: BlockFormat, x: &[f32]) -> Result<u32, KernelError> {
         if !format.has_block_code() || x.len() != format.block() {
             let (name, count) = ("block code".to_owned(), x.len());
             return Err(KernelError::PartialBlock { name, count, format, block: format.block() });
         }
         match x.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(KernelError::NotFinite { index, found: x[index].to_string() }),
-            None => Ok(()),
+            None if format.sparse_bits().is_some() => sparse::kept(format, x),
+            None => Ok(u32::MAX),
         }
     }
 
@@ -247,7 +253,7 @@ impl BlockCode {
     fn of_super(format: BlockFormat, block: SuperBlock) -> Self {
         let scale = std::array::from_fn(|j| block.d * f32::from(block.scales[j]));
         let min = std::array::from_fn(|j| block.d_min * f32::from(block.mins[j]));
-        Self { format, block, scale, min, exponent: 0 }
+        Self { format, block, scale, min, exponent: 0, kept: u32::MAX }
     }
 
     /// A block of 32 with this scale and minimum, rounded to what is stored.
@@ -280,6 +286,7 @@ impl BlockCode {
     /// If they are not one block of a quantised format.
     pub fn read(format: BlockFormat, bytes: &[u8]) -> Result<Self, KernelError> {
         check(format, format.block(), bytes.len(), "block code")?;
+        sparse::check_masks(format, bytes, "block code")?;
         let of_32 = |d: f32, d_min: f32, quants: [u8; 32]| {
             let mut code = Self::of_fields(format, d, d_min);
             code.block.quants[..32].copy_from_slice(&quants);
@@ -307,6 +314,10 @@ impl BlockCode {
                 let (d, scales, quants) = nf4_fields(bytes);
                 Self::of_nf4_fields(d, scales, quants)
             }
+            BlockFormat::SPARSE8 | BlockFormat::SPARSE4 => {
+                let code = of_32(d(), 0.0, sparse::quants(format.sparse_bits().unwrap_or(8), bytes));
+                Self { kept: sparse::mask(bytes), ..code }
+            }
             _ => {
                 let (name, count) = ("block code".to_owned(), 1);
                 return Err(KernelError::PartialBlock { name, count, format, block: 1 });
@@ -327,9 +338,10 @@ impl BlockCode {
     /// Sets the quant at place `index`.
     ///
     /// # Panics
-    /// If it is above [`BlockFormat::quant_max`].
+    /// If it is above [`BlockFormat::quant_max`], or other than zero where a sparse format stores nothing.
     pub fn set(&mut self, index: usize, quant: u8) {
         assert!(quant <= self.format.quant_max(), "{quant} is no quant of {}", self.format);
+        assert!(self.keeps(index) || quant == self.block.zero_point, "place {index} is not stored");
         self.block.quants[index] = quant;
     }
 
@@ -340,9 +352,19 @@ impl BlockCode {
         }
     }
 
-    /// The quant at place `index` whose value is nearest to `x`.
+    /// Whether place `index` may hold something other than zero.
+    #[inline]
+    fn keeps(&self, index: usize) -> bool {
+        // Formats of more than 32 values store them all.
+        self.kept.checked_shr(index as u32).is_none_or(|kept| kept & 1 == 1)
+    }
+
+    /// The quant at place `index` whose value is nearest to `x`; zero where a sparse format stores nothing.
     #[inline]
     pub fn nearest(&self, index: usize, x: f32) -> u8 {
+        if !self.keeps(index) {
+            return self.block.zero_point;
+        }
         let j = index / self.block.sub_block;
         let scale = self.scale[j];
         if let Some(table) = table(self.format) {
@@ -410,6 +432,8 @@ impl BlockCode {
             BlockFormat::NF4 => {
                 put_nf4(&block.quants, std::array::from_fn(|j| block.scales[j]), block.d, out)
             }
+            BlockFormat::SPARSE8 => sparse::put(8, &quants(), block.d, out),
+            BlockFormat::SPARSE4 => sparse::put(4, &quants(), block.d, out),
             _ => unreachable!("no block code"),
         };
         // Every scale came from a half.

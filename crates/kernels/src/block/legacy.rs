@@ -130,18 +130,27 @@ pub(super) fn range(source: &[f32]) -> (f32, f32) {
     })
 }
 
-pub(super) fn quantize_q8_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+/// d, and quants around 128.
+pub(super) fn q8_0(source: &[f32]) -> (f32, [u8; BLOCK]) {
     let d = extreme(source).abs() / 127.0;
     let inverse = inverse(d);
-    for (q, v) in bytes[2..].iter_mut().zip(source) {
-        *q = (v * inverse).round() as i8 as u8;
-    }
-    put_f16(bytes, 0, d)
+    (d, std::array::from_fn(|i| (source[i] * inverse).round() as i8 as u8 ^ 0x80))
+}
+
+/// d, and quants around 8.
+pub(super) fn q4_0(source: &[f32]) -> (f32, [u8; BLOCK]) {
+    let d = extreme(source) / -8.0;
+    (d, symmetric(source, d, 8))
+}
+
+pub(super) fn quantize_q8_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
+    let (d, quants) = q8_0(source);
+    put_q8_0(&quants, d, bytes)
 }
 
 pub(super) fn quantize_q4_0(source: &[f32], bytes: &mut [u8]) -> Result<(), Overflow> {
-    let d = extreme(source) / -8.0;
-    put_nibbles(&symmetric(source, d, 8), &mut bytes[2..]);
+    let (d, quants) = q4_0(source);
+    put_nibbles(&quants, &mut bytes[2..]);
     put_f16(bytes, 0, d)
 }
 

@@ -23,6 +23,8 @@
 //! | I8_ROW | row of k | f32 d, k × i8 q | d·q |
 //! | F8_E4M3 | row of k | f32 d, k × E4M3 | d·e4m3(q) |
 //! | T2, T3, T4 | 16 × 32 | f16 d, 2 tiles of 2, 3 or 4 bits a value | `trellis.rs`, then rotated back |
+//! | SPARSE8 | 32 | f16 d, u32 mask with 16 ones, 16 × i8 q | d·q where the mask has a one, else 0 |
+//! | SPARSE4 | 32 | f16 d, u32 mask with 16 ones, 16 nibbles q | d·(q − 8) where the mask has a one, else 0 |
 
 mod code;
 mod codebook;
@@ -31,6 +33,7 @@ mod k_quants;
 mod legacy;
 mod rows;
 mod search;
+pub(crate) mod sparse;
 mod table;
 pub(crate) mod trellis;
 mod trellis_search;
@@ -98,11 +101,15 @@ pub enum BlockFormat {
     T3,
     /// A rotated trellis of 4 bits.
     T4,
+    /// 32 values of which 16 are stored, as int8 with one half scale.
+    SPARSE8,
+    /// 32 values of which 16 are stored, as int4 with one half scale.
+    SPARSE4,
 }
 
 impl BlockFormat {
     /// Every format.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -124,6 +131,8 @@ impl BlockFormat {
         Self::T2,
         Self::T3,
         Self::T4,
+        Self::SPARSE8,
+        Self::SPARSE4,
     ];
 
     /// Those of ggml.
@@ -133,7 +142,7 @@ impl BlockFormat {
     };
 
     /// Those that ggml does not have.
-    pub const OWN: [Self; 6] = match Self::ALL.last_chunk() {
+    pub const OWN: [Self; 8] = match Self::ALL.last_chunk() {
         Some(last) => *last,
         None => unreachable!(),
     };
@@ -162,6 +171,8 @@ impl BlockFormat {
             Self::T2 => "T2",
             Self::T3 => "T3",
             Self::T4 => "T4",
+            Self::SPARSE8 => "SPARSE8",
+            Self::SPARSE4 => "SPARSE4",
         }
     }
 
@@ -177,7 +188,7 @@ impl BlockFormat {
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::IQ4_NL | Self::MXFP4 => {
                 BLOCK
             }
-            Self::I8_ROW | Self::T2 | Self::T3 | Self::T4 => BLOCK,
+            Self::I8_ROW | Self::T2 | Self::T3 | Self::T4 | Self::SPARSE8 | Self::SPARSE4 => BLOCK,
             Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::NF4 => SUPER_BLOCK,
         }
     }
@@ -209,6 +220,8 @@ impl BlockFormat {
             Self::T2 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(2),
             Self::T3 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(3),
             Self::T4 => 2 + trellis::BLOCK_TILES * trellis::tile_bytes(4),
+            Self::SPARSE8 => sparse::block_bytes(8),
+            Self::SPARSE4 => sparse::block_bytes(4),
         }
     }
 
@@ -283,9 +296,11 @@ fn f16_at(bytes: &[u8], at: usize) -> f32 {
 /// that of the table above, from left to right, each rounded on its own.
 ///
 /// # Errors
-/// If the format is not blockwise ([`dequantize_matrix`] takes all), `out` is not whole blocks, or `bytes` is not exactly its stored size.
+/// If the format is not blockwise ([`dequantize_matrix`] takes all), `out` is not whole blocks, or `bytes` is not exactly its stored size;
+/// if a block of a sparse format says that it stores another number of values than 16.
 pub fn dequantize(format: BlockFormat, bytes: &[u8], out: &mut [f32]) -> Result<(), KernelError> {
     check(format, out.len(), bytes.len(), "dequantize")?;
+    sparse::check_masks(format, bytes, "dequantize")?;
     let convert: fn(&[u8], &mut [f32]) = match format {
         BlockFormat::I8_ROW | BlockFormat::F8_E4M3 | BlockFormat::T2 | BlockFormat::T3 | BlockFormat::T4 => {
             unreachable!("not blockwise")
@@ -306,6 +321,8 @@ pub fn dequantize(format: BlockFormat, bytes: &[u8], out: &mut [f32]) -> Result<
         BlockFormat::Q6_K => |bytes, out| k_quants::SuperBlock::read_q6(bytes).dequantize(out),
         BlockFormat::IQ4_NL => codebook::dequantize_iq4_nl,
         BlockFormat::MXFP4 => codebook::dequantize_mxfp4,
+        BlockFormat::SPARSE8 => |bytes, out| sparse::dequantize(8, bytes, out),
+        BlockFormat::SPARSE4 => |bytes, out| sparse::dequantize(4, bytes, out),
     };
     let blocks = bytes.chunks_exact(format.block_bytes()).zip(out.chunks_exact_mut(format.block()));
     for (source, values) in blocks {
@@ -354,11 +371,12 @@ pub fn dequantize_matrix(
 /// from zero; Q4_0 and Q5_0 map the value of largest magnitude to the lowest quant; Q4_1 and Q5_1 span from the lowest
 /// to the highest value; IQ4_NL refits its scale once. MXFP4 takes the exponent of the largest magnitude exactly, where
 /// ggml's rounded logarithm is one higher within 2^-20 below a power of two. The k-quants have a least-squares search
-/// of their own, with less error than ggml's reference. NF4 takes the largest magnitude of 64 values as their scale.
+/// of their own, with less error than ggml's reference. NF4 takes the largest magnitude of 64 values as their scale. SPARSE8 and SPARSE4
+/// follow the rules of Q8_0 and Q4_0 for what is not zero.
 ///
 /// # Errors
 /// If the format is not blockwise, `values` is not whole blocks, `out` is not exactly their stored size, a value is NaN or infinite, or one is too
-/// large for the format. `out` then holds nothing of use.
+/// large for the format; of sparse formats, if a block has more than 16 values that are not zero. `out` then holds nothing of use.
 pub fn quantize(format: BlockFormat, values: &[f32], out: &mut [u8]) -> Result<(), KernelError> {
     check(format, values.len(), out.len(), "quantize")?;
     if let Some(index) = values.iter().position(|value| !value.is_finite()) {
@@ -384,9 +402,14 @@ pub fn quantize(format: BlockFormat, values: &[f32], out: &mut [u8]) -> Result<(
         BlockFormat::Q6_K => k_quants::quantize_q6,
         BlockFormat::IQ4_NL => codebook::quantize_iq4_nl,
         BlockFormat::MXFP4 => codebook::quantize_mxfp4,
+        BlockFormat::SPARSE8 => |source, bytes| sparse::quantize(8, source, bytes),
+        BlockFormat::SPARSE4 => |source, bytes| sparse::quantize(4, source, bytes),
     };
     let blocks = values.chunks_exact(format.block()).zip(out.chunks_exact_mut(format.block_bytes()));
     for (index, (source, bytes)) in blocks.enumerate() {
+        if format.sparse_bits().is_some() {
+            sparse::kept(format, source)?;
+        }
         convert(source, bytes).map_err(|Overflow| {
             let extreme = legacy::extreme(source);
             let place = source.iter().position(|value| *value == extreme).unwrap_or(0);
@@ -457,6 +480,8 @@ mod tests {
         assert_eq!(BlockFormat::I8_ROW.matrix_bytes(3, 64), Some(3 * 68));
         assert_eq!(BlockFormat::T2.matrix_bytes(32, 64), Some(4 * 130));
         assert_eq!(BlockFormat::T2.matrix_bytes(24, 64), None);
+        assert_eq!(BlockFormat::SPARSE8.bits_per_weight(), 5.5);
+        assert_eq!(BlockFormat::SPARSE4.bits_per_weight(), 3.5);
         let all: Vec<_> = BlockFormat::GGML.into_iter().chain(BlockFormat::OWN).collect();
         assert_eq!(all, BlockFormat::ALL);
     }

@@ -7,10 +7,12 @@
 use std::arch::x86_64::*;
 
 use super::format::Format;
+use super::kernel::Strip;
 use super::simd::Simd;
+use super::sparse::{PLACES, Window, windows};
 use super::{Job, Kernels, kernel};
 use crate::isa::{Avx2, AvxVnni};
-use crate::limits::LANES;
+use crate::limits::{LANES, PREFETCH_BLOCKS};
 use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// The operations that both sets share; `$four` and `$dot` are what differs.
@@ -117,6 +119,24 @@ macro_rules! simd_256 {
                 unsafe { _mm256_avg_epu8(a, b) }
             }
             #[inline(always)]
+            fn sparse8(self, block: &[Line; 5], part: usize) -> [__m256i; 8] {
+                let mut out = [self.byte(0x80); 8];
+                prefetch(block);
+                for (out, window) in out.iter_mut().zip(windows(&block[4])) {
+                    unsafe { *out = expand_bytes(block.as_ptr().cast(), window, part) }
+                }
+                out
+            }
+            #[inline(always)]
+            fn sparse4(self, block: &[Line; 3], part: usize) -> [__m256i; 8] {
+                let mut out = [self.byte(8); 8];
+                prefetch(block);
+                for (out, window) in out.iter_mut().zip(windows(&block[2])) {
+                    unsafe { *out = expand_nibbles(block.as_ptr().cast(), window, part) }
+                }
+                out
+            }
+            #[inline(always)]
             fn four(self, activations: &[i8; 4]) -> $four_type {
                 let four = self.int(i32::from_ne_bytes(activations.map(|v| v as u8)));
                 unsafe { $four(four) }
@@ -198,16 +218,40 @@ macro_rules! simd_256 {
                 let (halves, _) = out.as_chunks_mut::<8>();
                 unsafe { _mm256_storeu_ps(halves[part].as_mut_ptr(), a) }
             }
+            #[inline(always)]
+            fn store_line(self, a: __m256i, line: &mut Line, part: usize) {
+                let (halves, _) = line.0.as_chunks_mut::<32>();
+                unsafe { _mm256_store_si256(halves[part].as_mut_ptr().cast(), a) }
+            }
         }
 
         impl Kernels for $token {
-            fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize) {
+            fn product<F: Format, const N: usize>(
+                self,
+                job: &Job<'_>,
+                strip: Strip<'_, F::Quants>,
+                token: usize,
+            ) {
                 #[target_feature(enable = $features)]
-                fn inner<F: Format, const N: usize>(simd: $token, job: &Job<'_>, tile: usize, token: usize) {
-                    kernel::product::<$token, F, N>(simd, job, tile, token);
+                fn inner<F: Format, const N: usize>(
+                    simd: $token,
+                    job: &Job<'_>,
+                    strip: Strip<'_, F::Quants>,
+                    token: usize,
+                ) {
+                    kernel::product::<$token, F, N>(simd, job, strip, token);
                 }
                 // SAFETY: `self` proves the features.
-                unsafe { inner::<F, N>(self, job, tile, token) }
+                unsafe { inner::<F, N>(self, job, strip, token) }
+            }
+
+            fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                #[target_feature(enable = $features)]
+                fn inner<F: Format>(simd: $token, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                    kernel::expand::<$token, F>(simd, strip, out);
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner::<F>(self, strip, out) }
             }
 
             fn dots(self, rounds: u64) -> u64 {
@@ -225,8 +269,8 @@ macro_rules! simd_256 {
 /// Activations 0 and 2, and 1 and 3, as i16.
 type Halves = (__m256i, __m256i);
 
-simd_256!(Avx2, "avx2,fma,f16c", Halves, widen, dot_by_halves);
-simd_256!(AvxVnni, "avxvnni,avx2,fma,f16c", __m256i, as_they_are, dot_by_vnni);
+simd_256!(Avx2, "avx2,fma,f16c,popcnt", Halves, widen, dot_by_halves);
+simd_256!(AvxVnni, "avxvnni,avx2,fma,f16c,popcnt", __m256i, as_they_are, dot_by_vnni);
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -254,3 +298,89 @@ fn as_they_are(four: __m256i) -> __m256i {
 fn dot_by_vnni(sum: __m256i, weights: __m256i, four: __m256i) -> __m256i {
     _mm256_dpbusd_avx_epi32(sum, weights, four)
 }
+
+/// Asks for a later block of the same stream. Where a block's values are, its masks say: processors that look ahead know too late.
+#[inline(always)]
+pub(super) fn prefetch<const N: usize>(block: &[Line; N]) {
+    let later = block.as_ptr().wrapping_add(PREFETCH_BLOCKS * N);
+    for l in 0..N {
+        // SAFETY: a hint, which does nothing where there is no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(later.wrapping_add(l).cast()) }
+    }
+}
+
+/// The 32 places of a part of a window, eight at a time: their mask, and where in the stream their values begin.
+#[inline(always)]
+fn eights(window: Window, part: usize) -> [(u8, usize); 4] {
+    let mut at = window.first;
+    if part == 1 {
+        at += (window.mask as u32).count_ones() as usize;
+    }
+    let masks = (window.mask >> (32 * part)) as u32;
+    let mut eights = [(0, 0); 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
+        let mask = (masks >> (8 * i)) as u8;
+        *eight = (mask, at);
+        at += mask.count_ones() as usize;
+    }
+    eights
+}
+
+/// Four times eight bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn joined(eights: [u64; 4]) -> __m256i {
+    let [a, b, c, d] = eights.map(|eight| eight as i64);
+    _mm256_setr_epi64x(a, b, c, d)
+}
+
+/// A part of a register of bytes around 128: of each eight places those of the mask take the values that follow each other.
+///
+/// # Safety
+/// There are 264 bytes at `stream`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn expand_bytes(stream: *const u8, window: Window, part: usize) -> __m256i {
+    let (mut places, mut values) = ([0; 4], [0; 4]);
+    let eights = eights(window, part);
+    for i in 0..4 {
+        let (mask, at) = eights[i];
+        places[i] = u64::from_le_bytes(PLACES[usize::from(mask)]);
+        // SAFETY: a window ends at 256 at most, so eight bytes from any of its values on are there.
+        values[i] = unsafe { stream.add(at).cast::<u64>().read_unaligned() };
+    }
+    // The upper eight bytes of each half of a register are indices 8 to 15.
+    let places = _mm256_add_epi8(joined(places), joined([0, 8 * ONES, 0, 8 * ONES]));
+    let found = _mm256_shuffle_epi8(joined(values), places);
+    // What no value goes to is 0 there, and 0x80 is set in its place.
+    _mm256_or_si256(found, _mm256_and_si256(places, _mm256_set1_epi8(-128)))
+}
+
+/// As [`expand_bytes`], with nibbles around 8.
+///
+/// # Safety
+/// There are 136 bytes at `stream`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn expand_nibbles(stream: *const u8, window: Window, part: usize) -> __m256i {
+    let (mut places, mut values) = ([0; 4], [0; 4]);
+    let eights = eights(window, part);
+    for i in 0..4 {
+        let (mask, at) = eights[i];
+        // Counted in nibbles from the byte on that holds the first.
+        places[i] = u64::from_le_bytes(PLACES[usize::from(mask)]) + (at as u64 & 1) * ONES;
+        // SAFETY: a window ends at nibble 256 at most.
+        values[i] = unsafe { stream.add(at / 2).cast::<u64>().read_unaligned() };
+    }
+    let places = joined(places);
+    let indices = _mm256_and_si256(_mm256_srli_epi16::<1>(places), _mm256_set1_epi8(7));
+    let bytes =
+        _mm256_shuffle_epi8(joined(values), _mm256_add_epi8(indices, joined([0, 8 * ONES, 0, 8 * ONES])));
+    let odd = _mm256_slli_epi16::<7>(places);
+    let nibbles = _mm256_blendv_epi8(bytes, _mm256_srli_epi16::<4>(bytes), odd);
+    let nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
+    _mm256_blendv_epi8(nibbles, _mm256_set1_epi8(8), places)
+}
+
+/// A one in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;

@@ -1,19 +1,54 @@
 //! 512-bit registers: a whole tile at once, `vpdpbusd` for four products a lane.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::format::Format;
+use super::avx2::prefetch;
+use super::format::{Format, Quants};
+use super::kernel::Strip;
 use super::simd::Simd;
+use super::sparse::windows;
 use super::{Job, Kernels, kernel};
 use crate::isa::Avx512;
 use crate::limits::LANES;
 use crate::matrix::{Lanes16, Lanes32, Line};
 
+/// For a first nibble that is the lower or the upper one of its byte: the byte of each nibble that follows, and which of them are upper
+/// ones.
+static NIBBLES: [(Line, u64); 2] =
+    [(byte_of_nibble(0), 0xaaaa_aaaa_aaaa_aaaa), (byte_of_nibble(1), 0x5555_5555_5555_5555)];
+
+const fn byte_of_nibble(first: usize) -> Line {
+    let mut bytes = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        bytes[i] = ((i + first) / 2) as u8;
+        i += 1;
+    }
+    Line(bytes)
+}
+
+/// The places of the mask take the bytes of `values` that follow each other, the others those of `other`.
+///
+/// In assembly because the intrinsic and the load before it become the instruction's form that reads memory, which takes ten times as
+/// long on Zen 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+fn expand(mut other: __m512i, mask: u64, values: __m512i) -> __m512i {
+    // SAFETY: the function's features include the instruction; registers only.
+    unsafe {
+        asm!("vpexpandb {0} {{{1}}}, {2}", inout(zmm_reg) other, in(kreg) mask, in(zmm_reg) values,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    other
+}
+
 /// Where the first operand has a one, the second, else the third.
 const CHOOSE: i32 = 0b1100_1010;
 
-// SAFETY of every block below: `self` proves the features; loads and stores take references to whole registers.
+// SAFETY of every block below: `self` proves the features; loads and stores take references to whole registers. What expands is called
+// from `Kernels` only, where `self` was asked whether it can.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     const WIDTH: usize = 16;
@@ -109,6 +144,38 @@ impl Simd for Avx512 {
         unsafe { _mm512_avg_epu8(a, b) }
     }
     #[inline(always)]
+    fn sparse8(self, block: &[Line; 5], _part: usize) -> [__m512i; 8] {
+        let zero = self.byte(0x80);
+        let mut out = [zero; 8];
+        prefetch(block);
+        for (out, window) in out.iter_mut().zip(windows(&block[4])) {
+            // A window begins at 256 at most: 64 bytes from there on are within the five lines.
+            unsafe {
+                let values = _mm512_loadu_si512(block.as_ptr().cast::<u8>().add(window.first).cast());
+                *out = expand(zero, window.mask, values);
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    fn sparse4(self, block: &[Line; 3], _part: usize) -> [__m512i; 8] {
+        let (zero, low) = (self.byte(8), self.byte(15));
+        let mut out = [zero; 8];
+        prefetch(block);
+        for (out, window) in out.iter_mut().zip(windows(&block[2])) {
+            let odd = window.first % 2;
+            // A window begins at nibble 256 at most: 64 bytes from there on are within the three lines.
+            unsafe {
+                let bytes = _mm512_loadu_si512(block.as_ptr().cast::<u8>().add(window.first / 2).cast());
+                let pairs = _mm512_permutexvar_epi8(self.line(&NIBBLES[odd].0, 0), bytes);
+                let upper = _mm512_srli_epi16::<4>(pairs);
+                let values = _mm512_mask_blend_epi8(NIBBLES[odd].1, pairs, upper);
+                *out = expand(zero, window.mask, _mm512_and_si512(values, low));
+            }
+        }
+        out
+    }
+    #[inline(always)]
     fn four(self, activations: &[i8; 4]) -> __m512i {
         unsafe { _mm512_set1_epi32(i32::from_ne_bytes(activations.map(|v| v as u8))) }
     }
@@ -183,16 +250,63 @@ impl Simd for Avx512 {
     fn store(self, a: __m512, out: &mut [f32; LANES], _part: usize) {
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), a) }
     }
+    #[inline(always)]
+    fn store_line(self, a: __m512i, line: &mut Line, _part: usize) {
+        unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), a) }
+    }
 }
 
 impl Kernels for Avx512 {
-    fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize) {
+    fn product<F: Format, const N: usize>(self, job: &Job<'_>, strip: Strip<'_, F::Quants>, token: usize) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-        fn inner<F: Format, const N: usize>(simd: Avx512, job: &Job<'_>, tile: usize, token: usize) {
-            kernel::product::<Avx512, F, N>(simd, job, tile, token);
+        fn inner<F: Format, const N: usize>(
+            simd: Avx512,
+            job: &Job<'_>,
+            strip: Strip<'_, F::Quants>,
+            token: usize,
+        ) {
+            kernel::product::<Avx512, F, N>(simd, job, strip, token);
         }
-        // SAFETY: `self` proves the features.
-        unsafe { inner::<F, N>(self, job, tile, token) }
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,avx2,fma,f16c,popcnt"
+        )]
+        fn sparse<F: Format, const N: usize>(
+            simd: Avx512,
+            job: &Job<'_>,
+            strip: Strip<'_, F::Quants>,
+            token: usize,
+        ) {
+            kernel::product::<Avx512, F, N>(simd, job, strip, token);
+        }
+        if F::Quants::SPARSE {
+            assert!(self.expands(), "sparse weights without instructions that expand");
+            // SAFETY: `self` proves the features, those that expand included.
+            unsafe { sparse::<F, N>(self, job, strip, token) }
+        } else {
+            // SAFETY: `self` proves the features.
+            unsafe { inner::<F, N>(self, job, strip, token) }
+        }
+    }
+
+    fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn inner<F: Format>(simd: Avx512, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+            kernel::expand::<Avx512, F>(simd, strip, out);
+        }
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,avx2,fma,f16c,popcnt"
+        )]
+        fn sparse<F: Format>(simd: Avx512, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+            kernel::expand::<Avx512, F>(simd, strip, out);
+        }
+        if F::Quants::SPARSE {
+            assert!(self.expands(), "sparse weights without instructions that expand");
+            // SAFETY: `self` proves the features, those that expand included.
+            unsafe { sparse::<F>(self, strip, out) }
+        } else {
+            // SAFETY: `self` proves the features.
+            unsafe { inner::<F>(self, strip, out) }
+        }
     }
 
     fn dots(self, rounds: u64) -> u64 {

@@ -1,7 +1,10 @@
 //! What a format has to offer: how a block of its weights becomes bytes, and how its scales enter the sum.
 
+use std::marker::PhantomData;
+
 use super::layout::{HalfMin, Lone, Record, Sub16, Sub16Min, Sub32};
 use super::simd::Simd;
+use super::sparse::{Sparse4, Sparse8};
 use crate::activation::BlockMeta;
 use crate::block::trellis::FACTORS;
 use crate::block::{FP4_DOUBLED, IQ4_NL, NF4};
@@ -9,7 +12,11 @@ use crate::limits::SUPER_BLOCKS;
 use crate::matrix::{Lanes16, Lanes32, Line};
 
 /// Weights of one width. `expand` gives byte j of lane r in register l as the weight of row r at k = 4l + j.
-pub(crate) trait Quants {
+pub(crate) trait Quants: Copy {
+    /// Whether `expand` takes so long that it is worth keeping what it gives for many tokens.
+    const DEAR: bool;
+    /// Whether `expand` is [`Simd::sparse8`] or [`Simd::sparse4`].
+    const SPARSE: bool = false;
     /// The lines of a block.
     type Block: Copy + 'static;
 
@@ -18,11 +25,12 @@ pub(crate) trait Quants {
 }
 
 macro_rules! quants {
-    ($($(#[$meta:meta])* $name:ident: $lines:literal, |$simd:ident, $block:ident, $part:ident| $body:expr;)*) => {$(
+    (dear: $dear:literal; $($(#[$meta:meta])* $name:ident: $lines:literal, |$simd:ident, $block:ident, $part:ident| $body:expr;)*) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name;
         impl Quants for $name {
+            const DEAR: bool = $dear;
             type Block = [Line; $lines];
 
             #[inline(always)]
@@ -39,6 +47,7 @@ macro_rules! quants {
 }
 
 quants! {
+    dear: false;
     Eight: 8, |simd, block, part| {
         let mut out = [simd.int(0); 8];
         for l in 0..8 {
@@ -88,34 +97,47 @@ quants! {
     Mx: 4, |simd, block, part| look_up(simd, block, part, &offset(&FP4_DOUBLED));
     /// Indices into [`NF4`].
     Normal: 4, |simd, block, part| look_up(simd, block, part, &offset(&NF4));
-    Trellis2: 2, |simd, block, part| {
-        let tile = |line: &Line| {
-            let (row, before) = (simd.line(line, part), simd.lines_before(line, part));
-            codes::<S, 2>(simd, [row, middle(simd, before, row), row, row])
-        };
-        side_by_side(tile(&block[0]), tile(&block[1]))
-    };
+}
+
+quants! {
+    dear: true;
+    Trellis2: 2, |simd, block, part| side_by_side(tile2(simd, &block[0], part), tile2(simd, &block[1], part));
     Trellis3: 3, |simd, block, part| {
-        let (low, low_before) = (simd.line(&block[2], part), simd.lines_before(&block[2], part));
-        let tile = |line: &Line, low: S::Int, low_before: S::Int| {
-            let upper = simd.line(line, part);
-            let last = simd.low_halves(low, simd.words_left(upper, 16));
-            let first = simd.low_halves(simd.words_right(upper, 16), low_before);
-            codes::<S, 3>(simd, [last, upper, first, first])
-        };
+        let (low, before) = (simd.line(&block[2], part), simd.lines_before(&block[2], part));
         side_by_side(
-            tile(&block[0], low, simd.words_left(low_before, 16)),
-            tile(&block[1], simd.words_right(low, 16), low_before),
+            tile3(simd, simd.line(&block[0], part), (low, simd.words_left(before, 16))),
+            tile3(simd, simd.line(&block[1], part), (simd.words_right(low, 16), before)),
         )
     };
     Trellis4: 4, |simd, block, part| {
-        let tile = |upper: &Line, lower: &Line| {
-            let before = simd.lines_before(lower, part);
-            let (upper, lower) = (simd.line(upper, part), simd.line(lower, part));
-            codes::<S, 4>(simd, [lower, middle(simd, upper, lower), upper, middle(simd, before, upper)])
-        };
-        side_by_side(tile(&block[0], &block[1]), tile(&block[2], &block[3]))
+        side_by_side(tile4(simd, &block[0], &block[1], part), tile4(simd, &block[2], &block[3], part))
     };
+}
+
+// No closures from here on: they would be functions of their own where they are large, without the features of the set.
+
+/// A tile whose line has the rows' integers.
+#[inline(always)]
+fn tile2<S: Simd>(simd: S, line: &Line, part: usize) -> [S::Int; 4] {
+    let (row, before) = (simd.line(line, part), simd.lines_before(line, part));
+    codes::<S, 2>(simd, [row, middle(simd, before, row), row, row])
+}
+
+/// A tile by the upper 32 bits of the rows' integers, and the lower 16: in the lower halves those of the rows, in the upper halves those
+/// of the rows before.
+#[inline(always)]
+fn tile3<S: Simd>(simd: S, upper: S::Int, (low, low_before): (S::Int, S::Int)) -> [S::Int; 4] {
+    let last = simd.low_halves(low, simd.words_left(upper, 16));
+    let first = simd.low_halves(simd.words_right(upper, 16), low_before);
+    codes::<S, 3>(simd, [last, upper, first, first])
+}
+
+/// A tile whose lines have the upper and the lower halves of the rows' integers.
+#[inline(always)]
+fn tile4<S: Simd>(simd: S, upper: &Line, lower: &Line, part: usize) -> [S::Int; 4] {
+    let before = simd.lines_before(lower, part);
+    let (upper, lower) = (simd.line(upper, part), simd.line(lower, part));
+    codes::<S, 4>(simd, [lower, middle(simd, upper, lower), upper, middle(simd, before, upper)])
 }
 
 /// The middle half of two words, the first above the second.
@@ -133,25 +155,37 @@ fn side_by_side<T: Copy>(a: [T; 4], b: [T; 4]) -> [T; 8] {
 /// counted from the row's end.
 #[inline(always)]
 fn codes<S: Simd, const K: u32>(simd: S, words: [S::Int; 4]) -> [S::Int; 4] {
-    // The states of symbols 15 − n and 7 − n of every row, in the lower and the upper half of its lane.
-    let states = |n: u32| {
-        let (low, high) = (K * n, K * (n + 8));
-        simd.low_halves(
-            simd.words_right(words[low as usize / 16], low % 16),
-            simd.words_left(words[high as usize / 16], 16 - high % 16),
-        )
-    };
-    // The means of the two products' lower and upper bytes.
-    let means = |states: S::Int| {
-        simd.mean_bytes(simd.multiply_halves(states, FACTORS[0]), simd.multiply_halves(states, FACTORS[1]))
-    };
-    let four = |t: u32| {
-        let (a, b) = (means(states(2 * t)), means(states(2 * t + 1)));
-        let lower = simd.even_bytes(a, simd.words_left(b, 8));
-        let upper = simd.even_bytes(simd.words_right(a, 8), b);
-        simd.mean_bytes(lower, upper)
-    };
-    [four(0), four(1), four(2), four(3)]
+    [
+        four::<S, K>(simd, words, 0),
+        four::<S, K>(simd, words, 1),
+        four::<S, K>(simd, words, 2),
+        four::<S, K>(simd, words, 3),
+    ]
+}
+
+#[inline(always)]
+fn four<S: Simd, const K: u32>(simd: S, words: [S::Int; 4], t: u32) -> S::Int {
+    let a = means(simd, states::<S, K>(simd, words, 2 * t));
+    let b = means(simd, states::<S, K>(simd, words, 2 * t + 1));
+    let lower = simd.even_bytes(a, simd.words_left(b, 8));
+    let upper = simd.even_bytes(simd.words_right(a, 8), b);
+    simd.mean_bytes(lower, upper)
+}
+
+/// The states of symbols 15 − n and 7 − n of every row, in the lower and the upper half of its lane.
+#[inline(always)]
+fn states<S: Simd, const K: u32>(simd: S, words: [S::Int; 4], n: u32) -> S::Int {
+    let (low, high) = (K * n, K * (n + 8));
+    simd.low_halves(
+        simd.words_right(words[low as usize / 16], low % 16),
+        simd.words_left(words[high as usize / 16], 16 - high % 16),
+    )
+}
+
+/// The means of the two products' lower and upper bytes.
+#[inline(always)]
+fn means<S: Simd>(simd: S, states: S::Int) -> S::Int {
+    simd.mean_bytes(simd.multiply_halves(states, FACTORS[0]), simd.multiply_halves(states, FACTORS[1]))
 }
 
 #[inline(always)]
@@ -441,7 +475,7 @@ pub(crate) trait Format {
 
 macro_rules! formats {
     ($($name:ident: $quants:ty, $scales:ty, $zero_point:expr;)*) => {$(
-        #[allow(non_camel_case_types)] // ggml's names
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)] // ggml's names
         pub(crate) struct $name;
         impl Format for $name {
             type Quants = $quants;
@@ -469,4 +503,15 @@ formats! {
     T2: Trellis2, Lone, Some(7);
     T3: Trellis3, Lone, Some(7);
     T4: Trellis4, Lone, Some(7);
+    SPARSE8: Sparse8, Half, Some(7);
+    SPARSE4: Sparse4, Half, Some(3);
+}
+
+/// A format whose weights were expanded before.
+pub(crate) struct Expanded<F>(PhantomData<F>);
+
+impl<F: Format> Format for Expanded<F> {
+    type Quants = Eight;
+    type Scales = F::Scales;
+    const ZERO_POINT: Option<u32> = F::ZERO_POINT;
 }

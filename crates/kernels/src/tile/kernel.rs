@@ -5,7 +5,7 @@ use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
 use crate::activation::{Block, BlockMeta, GROUP};
 use crate::limits::{BLOCK, LANES};
-use crate::matrix::Line;
+use crate::matrix::{Lanes32, Line};
 
 /// Groups of the largest N.
 const GROUPS_MAX: usize = 3;
@@ -26,30 +26,58 @@ macro_rules! unroll {
     };
 }
 
-/// Tokens `token..token + N` times the rows of `tile`.
+/// Some blocks of a tile, one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct Strip<'a, Q: Quants> {
+    pub(super) tile: usize,
+    /// Place of the first block in the row. Sums go on from what the target holds, unless it is the first of all.
+    pub(super) first: usize,
+    pub(super) quants: &'a [Q::Block],
+}
+
+/// Tokens `token..token + N` times the rows of a strip.
 ///
 /// Weights are unsigned (for most sets), so every integer sum starts at `-zero_point · Σ activations`: the correction costs nothing. The two
 /// halves of a block are separate chains: some formats scale them apart, and one chain would wait for itself.
 #[inline(always)]
-pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>, tile: usize, token: usize) {
+pub(super) fn product<S: Simd, F: Format, const N: usize>(
+    simd: S,
+    job: &Job<'_>,
+    strip: Strip<'_, F::Quants>,
+    token: usize,
+) {
     let Job { w, a, target, .. } = job;
-    let quants = <F::Quants as Quants>::blocks(w.quants);
-    let quants = &quants[tile * w.blocks..(tile + 1) * w.blocks];
+    let Strip { tile, first, quants } = strip;
     let scales = w.scales.tile::<<F::Scales as Scales>::Record>(tile);
     // Groups side by side, or single tokens with whatever lies between their blocks.
     let groups: [_; GROUPS_MAX] = std::array::from_fn(|i| {
-        if i * GROUP < N && N >= GROUP { &a.group(token + i * GROUP)[..quants.len()] } else { &[] }
+        if i * GROUP < N && N >= GROUP {
+            &a.group(token + i * GROUP)[first..first + quants.len()]
+        } else {
+            &[]
+        }
     });
-    let singles: [_; SINGLES_MAX] =
-        std::array::from_fn(|n| if n < N && N < GROUP { a.token(token + n) } else { (&[][..], 1) });
+    let singles: [_; SINGLES_MAX] = std::array::from_fn(|n| {
+        if n < N && N < GROUP {
+            let (blocks, stride) = a.token(token + n);
+            (&blocks[first * stride..], stride)
+        } else {
+            (&[][..], 1)
+        }
+    });
     for part in 0..LANES / S::WIDTH {
         let mut acc = [simd.zero(); N];
+        if first > 0 {
+            for (n, acc) in acc.iter_mut().enumerate() {
+                *acc = loaded(simd, job, (tile, token + n), part);
+            }
+        }
         for (b, block) in quants.iter().enumerate() {
             let mut weights = <F::Quants as Quants>::expand(simd, block, part);
             if signed::<S, F>() {
                 weights = weights.map(|w| simd.xor(w, simd.byte(0x80)));
             }
-            let scales = <F::Scales as Scales>::load(simd, scales, b, part);
+            let scales = <F::Scales as Scales>::load(simd, scales, first + b, part);
             let token = |n: usize| {
                 if N >= GROUP { &groups[n / GROUP][b][n % GROUP] } else { &singles[n].0[b * singles[n].1] }
             };
@@ -78,6 +106,30 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(simd: S, job: &Job<'_>
                 let end = out.len().min((part + 1) * S::WIDTH);
                 let lanes = (part * S::WIDTH).min(end)..end;
                 out[lanes.clone()].copy_from_slice(&values[lanes]);
+            }
+        }
+    }
+}
+
+/// What the target holds of a tile for one token.
+#[inline(always)]
+fn loaded<S: Simd>(simd: S, job: &Job<'_>, (tile, token): (usize, usize), part: usize) -> S::Float {
+    let mut lanes = Lanes32([0.0; LANES]);
+    #[allow(unsafe_code)]
+    // SAFETY: nobody else computes the tiles of this job.
+    let held = unsafe { job.target.part(tile, token) };
+    lanes.0[..held.len()].copy_from_slice(held);
+    simd.singles(&lanes, part)
+}
+
+/// The blocks of a strip as lines of bytes, for [`super::format::Expanded`].
+#[inline(always)]
+pub(super) fn expand<S: Simd, F: Format>(simd: S, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+    for (block, lines) in strip.quants.iter().zip(out) {
+        for part in 0..LANES / S::WIDTH {
+            let weights = <F::Quants as Quants>::expand(simd, block, part);
+            for l in 0..8 {
+                simd.store_line(weights[l], &mut lines[l], part);
             }
         }
     }

@@ -11,12 +11,15 @@
 //! A trellis format has its tiles in place of weights: the integers of 16 rows, one a lane, of which T3 keeps the lower 16 bits of
 //! both tiles of a block in a third line, and T4 the upper and the lower half in a line each.
 //!
+//! A sparse format has a stream of what it stores in place of planes: `sparse.rs`.
+//!
 //! 5-bit weights are a 4-bit and a 1-bit plane, 6-bit ones 4 and 2, 3-bit ones 2 and 1. All are unsigned: what ggml stores,
 //! with the sign of Q8_0 flipped. So the same expansion serves every format of the same width.
 //!
 //! Scales follow the quants of the whole matrix, one record for each (tile, block) or (tile, super-block of 8 blocks). Sub-block
 //! scales are unpacked to bytes, which costs 2.8 % of a Q4_K tensor and saves shifting them out in every product.
 
+use super::sparse;
 use crate::block::trellis::{self, TILE, symbol_of};
 use crate::block::{BlockFormat, FP4_DOUBLED, IQ4_NL, NF4};
 use crate::limits::{BLOCK, LANES, SUPER_BLOCKS};
@@ -34,6 +37,8 @@ pub(crate) enum Bits {
     Eight,
     /// Two tiles of a trellis with 2, 3 or 4 bits a symbol.
     Trellis(u32),
+    /// 16 of 32 values, of 4 or 8 bits.
+    Sparse(u32),
 }
 
 impl Bits {
@@ -46,6 +51,7 @@ impl Bits {
             Self::Six => 6,
             Self::Eight => 8,
             Self::Trellis(bits) => bits as usize,
+            Self::Sparse(bits) => sparse::lines(bits),
         }
     }
 
@@ -68,6 +74,7 @@ impl Bits {
                 let state = trellis::state(bits, before, row, symbol_of(i % TILE));
                 trellis::code(state) as u8 ^ 0x80
             }
+            Self::Sparse(bits) => sparse::get(bits, lines, lane, i),
         }
     }
 
@@ -99,7 +106,7 @@ impl Bits {
                 (0..4).for_each(|l| set(l, nibbles(l)));
                 (0..2).for_each(|h| set(4 + h, pairs(h, 4)));
             }
-            Self::Trellis(_) => unreachable!("tiles are stored as they are"),
+            Self::Trellis(_) | Self::Sparse(_) => unreachable!("16 rows at once"),
         }
     }
 }
@@ -236,6 +243,8 @@ impl Layout {
             BlockFormat::T2 => (Bits::Trellis(2), ScaleKind::Lone, 128, None),
             BlockFormat::T3 => (Bits::Trellis(3), ScaleKind::Lone, 128, None),
             BlockFormat::T4 => (Bits::Trellis(4), ScaleKind::Lone, 128, None),
+            BlockFormat::SPARSE8 => (Bits::Sparse(8), ScaleKind::Half, 128, None),
+            BlockFormat::SPARSE4 => (Bits::Sparse(4), ScaleKind::Half, 8, None),
             BlockFormat::Q8_0 => (Bits::Eight, ScaleKind::Half, 128, None),
             BlockFormat::Q4_0 => (Bits::Four, ScaleKind::Half, 8, None),
             BlockFormat::Q4_1 => (Bits::Four, ScaleKind::HalfMin, 0, None),

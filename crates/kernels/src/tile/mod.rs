@@ -17,16 +17,18 @@ pub(crate) mod neon;
 pub(crate) mod pack;
 mod scalar;
 mod simd;
+mod sparse;
 
 use std::ops::Range;
 
-use self::format::Format;
+use self::format::{Expanded, Format, Quants};
+use self::kernel::Strip;
 use self::layout::{Layout, ScalePlane};
 use self::simd::Simd;
 use crate::activation::{Input, QuantTokens};
 use crate::block::BlockFormat;
 use crate::isa::Isa;
-use crate::limits::{BLOCK, LANES};
+use crate::limits::{BLOCK, EXPANDED_BLOCKS, LANES};
 use crate::matrix::Line;
 use crate::shared::SharedSlice;
 
@@ -75,8 +77,11 @@ impl<'a> QuantTiles<'a> {
 
 /// The kernel compiled for one instruction set.
 trait Kernels: Simd {
-    /// Tokens `token..token + N` of the job times the rows of `tile`.
-    fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize);
+    /// Tokens `token..token + N` of the job times the rows of a strip.
+    fn product<F: Format, const N: usize>(self, job: &Job<'_>, strip: Strip<'_, F::Quants>, token: usize);
+
+    /// [`kernel::expand`].
+    fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]);
 
     /// [`kernel::dots`].
     fn dots(self, rounds: u64) -> u64;
@@ -175,6 +180,11 @@ pub(crate) unsafe fn drive(
         #[cfg(target_arch = "x86_64")]
         Isa::AvxVnni(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "x86_64")]
+        // Without instructions that expand, a wider register is none: eight places at a time.
+        Isa::Avx512(simd) if w.format.sparse_bits().is_some() && !simd.expands() => {
+            by_format(simd.narrow(), w.format, &job);
+        }
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512(simd) => by_format(simd, w.format, &job),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(simd) => by_format(simd, w.format, &job),
@@ -216,26 +226,52 @@ fn by_format<K: Kernels>(simd: K, format: BlockFormat, job: &Job<'_>) {
         BlockFormat::T2 => cover::<K, format::T2>(simd, job),
         BlockFormat::T3 => cover::<K, format::T3>(simd, job),
         BlockFormat::T4 => cover::<K, format::T4>(simd, job),
+        BlockFormat::SPARSE8 => cover::<K, format::SPARSE8>(simd, job),
+        BlockFormat::SPARSE4 => cover::<K, format::SPARSE4>(simd, job),
     }
 }
 
-/// A tile stays in the nearest cache while the tokens pass by in groups; twelve tokens start at a multiple of four, two at an even one,
-/// so that none of them straddles more groups of activations than it has to.
+/// Covers all tiles of a job. Weights that take long to expand are expanded once, if more than one group of tokens meets them.
 fn cover<K: Kernels, F: Format>(simd: K, job: &Job<'_>) {
+    let blocks = job.w.blocks;
+    let quants =
+        |tile: usize| &<F::Quants as Quants>::blocks(job.w.quants)[tile * blocks..(tile + 1) * blocks];
+    if !F::Quants::DEAR || job.tokens <= K::TOKENS {
+        for tile in job.range.clone() {
+            groups::<K, F>(simd, job, Strip { tile, first: 0, quants: quants(tile) });
+        }
+        return;
+    }
+    let mut lines = [[Line([0; 64]); 8]; EXPANDED_BLOCKS];
     for tile in job.range.clone() {
-        let mut token = 0;
-        while token < job.tokens {
-            token += match job.tokens - token {
-                12.. if K::TOKENS >= 12 => group::<K, F, 12>(simd, job, tile, token),
-                4.. => group::<K, F, 4>(simd, job, tile, token),
-                2.. => group::<K, F, 2>(simd, job, tile, token),
-                _ => group::<K, F, 1>(simd, job, tile, token),
-            };
+        for (index, quants) in quants(tile).chunks(EXPANDED_BLOCKS).enumerate() {
+            let (first, lines) = (index * EXPANDED_BLOCKS, &mut lines[..quants.len()]);
+            simd.expand::<F>(Strip { tile, first, quants }, lines);
+            groups::<K, Expanded<F>>(simd, job, Strip { tile, first, quants: lines });
         }
     }
 }
 
-fn group<K: Kernels, F: Format, const N: usize>(simd: K, job: &Job<'_>, tile: usize, token: usize) -> usize {
-    simd.product::<F, N>(job, tile, token);
+/// A strip stays in the nearest cache while the tokens pass by in groups; twelve tokens start at a multiple of four, two at an even one,
+/// so that none of them straddles more groups of activations than it has to.
+fn groups<K: Kernels, F: Format>(simd: K, job: &Job<'_>, strip: Strip<'_, F::Quants>) {
+    let mut token = 0;
+    while token < job.tokens {
+        token += match job.tokens - token {
+            12.. if K::TOKENS >= 12 => group::<K, F, 12>(simd, job, strip, token),
+            4.. => group::<K, F, 4>(simd, job, strip, token),
+            2.. => group::<K, F, 2>(simd, job, strip, token),
+            _ => group::<K, F, 1>(simd, job, strip, token),
+        };
+    }
+}
+
+fn group<K: Kernels, F: Format, const N: usize>(
+    simd: K,
+    job: &Job<'_>,
+    strip: Strip<'_, F::Quants>,
+    token: usize,
+) -> usize {
+    simd.product::<F, N>(job, strip, token);
     N
 }

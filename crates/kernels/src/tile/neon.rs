@@ -8,7 +8,9 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::format::Format;
+use super::kernel::Strip;
 use super::simd::Simd;
+use super::sparse::{COUNTS, PLACES, Window, windows};
 use super::{Job, Kernels, kernel};
 use crate::isa::{Neon, NeonDot, NeonI8mm};
 use crate::limits::LANES;
@@ -117,6 +119,24 @@ macro_rules! simd_neon {
                 ints_of(pairwise(bytes_of(a), bytes_of(b), |a, b| unsafe { vrhaddq_u8(a, b) }))
             }
             #[inline(always)]
+            fn sparse8(self, block: &[Line; 5], part: usize) -> [Ints; 8] {
+                let mut out = [self.byte(0x80); 8];
+                for (out, window) in out.iter_mut().zip(windows(&block[4])) {
+                    let stream = block.as_ptr().cast();
+                    *out = ints_of(expanded(window, part, |mask, at| unsafe { expand_bytes(stream, mask, at) }));
+                }
+                out
+            }
+            #[inline(always)]
+            fn sparse4(self, block: &[Line; 3], part: usize) -> [Ints; 8] {
+                let mut out = [self.byte(8); 8];
+                for (out, window) in out.iter_mut().zip(windows(&block[2])) {
+                    let stream = block.as_ptr().cast();
+                    *out = ints_of(expanded(window, part, |mask, at| unsafe { expand_nibbles(stream, mask, at) }));
+                }
+                out
+            }
+            #[inline(always)]
             fn four(self, activations: &[i8; 4]) -> int8x16_t {
                 unsafe { vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(activations.map(|v| v as u8)))) }
             }
@@ -214,16 +234,42 @@ macro_rules! simd_neon {
                     unsafe { vst1q_f32(quarters[2 * part + i].as_mut_ptr(), a[i]) }
                 }
             }
+            #[inline(always)]
+            fn store_line(self, a: Ints, line: &mut Line, part: usize) {
+                let (quarters, _) = line.0.as_chunks_mut::<16>();
+                for (i, a) in bytes_of(a).into_iter().enumerate() {
+                    unsafe { vst1q_u8(quarters[2 * part + i].as_mut_ptr(), a) }
+                }
+            }
         }
 
         impl Kernels for $token {
-            fn product<F: Format, const N: usize>(self, job: &Job<'_>, tile: usize, token: usize) {
+            fn product<F: Format, const N: usize>(
+                self,
+                job: &Job<'_>,
+                strip: Strip<'_, F::Quants>,
+                token: usize,
+            ) {
                 #[target_feature(enable = $features)]
-                fn inner<F: Format, const N: usize>(simd: $token, job: &Job<'_>, tile: usize, token: usize) {
-                    kernel::product::<$token, F, N>(simd, job, tile, token);
+                fn inner<F: Format, const N: usize>(
+                    simd: $token,
+                    job: &Job<'_>,
+                    strip: Strip<'_, F::Quants>,
+                    token: usize,
+                ) {
+                    kernel::product::<$token, F, N>(simd, job, strip, token);
                 }
                 // SAFETY: `self` proves the features.
-                unsafe { inner::<F, N>(self, job, tile, token) }
+                unsafe { inner::<F, N>(self, job, strip, token) }
+            }
+
+            fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                #[target_feature(enable = $features)]
+                fn inner<F: Format>(simd: $token, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                    kernel::expand::<$token, F>(simd, strip, out);
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner::<F>(self, strip, out) }
             }
 
             fn dots(self, rounds: u64) -> u64 {
@@ -241,6 +287,58 @@ macro_rules! simd_neon {
 simd_neon!(Neon, "neon", signed: true, dot: dot_by_halves,);
 simd_neon!(NeonDot, "neon,dotprod", signed: true, dot: dot_by_sdot,);
 simd_neon!(NeonI8mm, "neon,dotprod,i8mm", signed: false, dot: dot_by_usdot, pair: pair_by_usmmla);
+
+/// A part of a register of weights: `eight` gives each eight places what their mask and the place of their first value say.
+#[inline(always)]
+fn expanded(window: Window, part: usize, eight: impl Fn(u8, usize) -> uint8x8_t) -> [uint8x16_t; 2] {
+    let masks = window.mask.to_le_bytes();
+    let mut at = window.first;
+    for mask in &masks[..4 * part] {
+        at += usize::from(COUNTS[usize::from(*mask)]);
+    }
+    let mut next = |i: usize| {
+        let mask = masks[4 * part + i];
+        let found = eight(mask, at);
+        at += usize::from(COUNTS[usize::from(mask)]);
+        found
+    };
+    [0, 2].map(|i| {
+        let (low, high) = (next(i), next(i + 1));
+        // SAFETY: NEON is part of the architecture.
+        unsafe { vcombine_u8(low, high) }
+    })
+}
+
+/// Bytes around 128: the places of the mask take the values from `at` on.
+///
+/// # Safety
+/// There are eight bytes from `at` on.
+#[inline(always)]
+unsafe fn expand_bytes(stream: *const u8, mask: u8, at: usize) -> uint8x8_t {
+    // SAFETY: NEON is part of the architecture; this function's contract.
+    unsafe {
+        let places = vld1_u8(PLACES[usize::from(mask)].as_ptr());
+        vtbx1_u8(vdup_n_u8(0x80), vld1_u8(stream.add(at)), places)
+    }
+}
+
+/// As [`expand_bytes`], with nibbles around 8.
+///
+/// # Safety
+/// There are eight bytes from `at / 2` on.
+#[inline(always)]
+unsafe fn expand_nibbles(stream: *const u8, mask: u8, at: usize) -> uint8x8_t {
+    // SAFETY: NEON is part of the architecture; this function's contract.
+    unsafe {
+        // Counted in nibbles from the byte on that holds the first.
+        let places = vadd_u8(vld1_u8(PLACES[usize::from(mask)].as_ptr()), vdup_n_u8(at as u8 & 1));
+        let upper = vtst_u8(places, vdup_n_u8(1));
+        // Where no value goes this is 64 or more: no index.
+        let bytes = vtbl1_u8(vld1_u8(stream.add(at / 2)), vshr_n_u8::<1>(places));
+        let nibbles = vbsl_u8(upper, vshr_n_u8::<4>(bytes), vand_u8(bytes, vdup_n_u8(15)));
+        vbsl_u8(vcgt_u8(places, vdup_n_u8(127)), vdup_n_u8(8), nibbles)
+    }
+}
 
 /// Four halves, exact.
 #[inline(always)]

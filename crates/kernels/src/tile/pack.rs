@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::layout::{HalfMin, Layout, Lone, Record, ScaleKind, Sub16, Sub16Min, Sub32, put_trellis};
+use super::sparse;
 use crate::block::{
     BlockFormat, ROW_SCALE_BYTES, SuperBlock, e8m0_half, five_bits, nf4_fields, nibbles, row_scale, trellis,
 };
@@ -35,6 +36,9 @@ pub(crate) fn pack(format: BlockFormat, rows: usize, k: usize, bytes: &[u8], lin
             put_trellis(bits, lines, &block[2..]);
         }
         return;
+    }
+    if let Some(bits) = format.sparse_bits() {
+        return planes.put_sparse(bits, format, bytes);
     }
     for (row, source) in sources {
         let source = if format == BlockFormat::I8_ROW {
@@ -113,6 +117,24 @@ impl Planes<'_> {
             (record.d.0[row % LANES], record.m.0[row % LANES]) = (d, m);
         } else {
             Lanes16::view_mut(self.scales)[at].0[row % LANES] = d;
+        }
+    }
+
+    /// All rows of a sparse format: those of a tile share streams.
+    fn put_sparse(&mut self, bits: u32, format: BlockFormat, bytes: &[u8]) {
+        let (size, lines) = (format.block_bytes(), self.layout.bits.lines());
+        for (tile, rows) in bytes.chunks(LANES * self.blocks * size).enumerate() {
+            for block in 0..self.blocks {
+                let at = tile * self.blocks + block;
+                let mut stored = [&[][..]; LANES];
+                let mut count = 0;
+                for (lane, row) in rows.chunks_exact(self.blocks * size).enumerate() {
+                    let block = &row[block * size..(block + 1) * size];
+                    Lanes16::view_mut(self.scales)[at].0[lane] = u16::from_le_bytes([block[0], block[1]]);
+                    (stored[lane], count) = (block, lane + 1);
+                }
+                sparse::put(bits, &stored[..count], &mut self.quants[at * lines..(at + 1) * lines]);
+            }
         }
     }
 

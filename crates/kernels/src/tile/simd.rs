@@ -53,6 +53,11 @@ pub(crate) trait Simd: Copy {
     /// `(a + b + 1) / 2` of unsigned bytes.
     fn mean_bytes(self, a: Self::Int, b: Self::Int) -> Self::Int;
 
+    /// A block of a sparse format with stored bytes: the registers that [`super::format::Quants::expand`] gives.
+    fn sparse8(self, block: &[Line; 5], part: usize) -> [Self::Int; 8];
+    /// As [`Simd::sparse8`], with stored nibbles.
+    fn sparse4(self, block: &[Line; 3], part: usize) -> [Self::Int; 8];
+
     fn four(self, activations: &[i8; 4]) -> Self::Four;
     /// `sum + Σ weight · activation` over the four bytes of each lane; weights are u8 (or i8, as [`Simd::SIGNED`] says),
     /// activations i8 above −128; exact.
@@ -96,4 +101,6 @@ pub(crate) trait Simd: Copy {
     /// `a · b + c`, rounded once.
     fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     fn store(self, a: Self::Float, out: &mut [f32; LANES], part: usize);
+    /// Four bytes for each lane of a part, the inverse of [`Simd::line`].
+    fn store_line(self, a: Self::Int, line: &mut Line, part: usize);
 }

@@ -8,8 +8,6 @@ mod memory;
 mod touched;
 mod trace;
 
-pub use engine::now_ns;
-
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
