@@ -20,7 +20,7 @@ import texts
 # Options of `model prune`, or the ratio of `model factorize`. About 30 % of the layers' parameters go in each but the last ones, where half of them are zeros.
 KINDS = {
     "layers": "--layers 2",
-    "layer and channels": "--layers 1 --ffn 0.21",
+    "layer and channels": "--layers 1 --ffn 0.25",
     "channels": "--ffn 0.46",
     "channels by activation": "--ffn 0.46 --importance activation",
     "channels by Taylor": "--ffn 0.46 --importance taylor",
@@ -139,7 +139,7 @@ def main():
     what.add_argument("--no-speed", action="store_true", help="measure no speed: the machine is not idle")
     parser.add_argument("--runs", type=int, default=5, help="of each speed")
     parser.add_argument("--calibration-bytes", type=int, default=240_000)
-    parser.add_argument("--calibration-tokens", type=int, default=32_768)
+    parser.add_argument("--calibration-tokens", type=int, default=65_536)
     parser.add_argument("--test-bytes", type=int, default=24_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for files and figures, which else go when all is done")

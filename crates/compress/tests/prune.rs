@@ -98,11 +98,13 @@ fn what_cannot_be_pruned_is_refused() {
     assert!(message(&source, PruneOptions { queries: 2, ..NOTHING }).contains("leave one"));
     assert!(message(&source, PruneOptions { feed_forward: 1.0, ..NOTHING }).contains("share of channels"));
     assert!(message(&source, PruneOptions { hidden: -0.1, ..NOTHING }).contains("share of the stream"));
+    assert!(message(&source, PruneOptions { feed_forward: 0.01, ..NOTHING }).contains("multiple of 32"));
     let factors = folder.join("factors.gguf");
     let options = FactorizeOptions { ratio: 0.7, multiple: 32, threads: 2 };
     factorize_file(&source, &factors, options, &windows, &mut |_, _| ()).unwrap();
     let factors = Gguf::open(&factors).unwrap();
     assert!(message(&factors, PruneOptions { hidden: 0.3, ..NOTHING }).contains("first.weight"));
+    assert!(message(&factors, PruneOptions { feed_forward: 0.3, ..NOTHING }).contains("is a factor"));
     let again = factorize_file(&factors, &path, options, &windows, &mut |_, _| ());
     assert!(matches!(again, Err(CompressError::Factorize { .. })), "{again:?}");
     for ratio in [0.0, 1.0, f64::NAN] {

@@ -16,13 +16,14 @@ use std::time::Instant;
 /// Take layers, heads, channels or weights out of a model
 #[derive(Args)]
 #[command(after_help = "Examples:
-  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --ffn 0.3 --layers 1
-  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --hidden 0.25
+  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --ffn 0.46
+  ganglion model prune model.gguf smaller.gguf --calibrate text.txt --layers 1 --ffn 0.25 --calibrate-tokens 65536
   ganglion model prune model.gguf sparse.gguf --calibrate text.txt --sparsity 2:4 --method sparsegpt
 
 What goes is what the text shows to matter least; what stays is solved anew, so that it follows the whole model. What comes out is an
-ordinary model: measure it, and quantise it after. With --sparsity it has zeros, and the old size and speed until it is quantised to a
-type that leaves them out: with 2:4 or 16:32,
+ordinary model: measure it, and quantise it after. Channels cost the fewest answers; layers save the most time, attention's too, and
+want more text. With --sparsity it has zeros, and the old size and speed until it is quantised to a type that leaves them out: with 2:4
+or 16:32,
 
   ganglion model quantize sparse.gguf small.gguf --type sparse8
 
