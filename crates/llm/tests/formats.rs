@@ -92,6 +92,8 @@ fn every_format_computes_what_its_weights_say() {
         T2      fb38a72f9c445820
         T3      d6fa962e5b00e81c
         T4      72bd03573c84a3c1
+        SPARSE8 cfdc717d71cf0752
+        SPARSE4 fb519ec8bd1d7ef1
     "#]]
     .assert_eq(&fingerprints);
 }
