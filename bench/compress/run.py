@@ -17,7 +17,7 @@ import texts
 MIXTURES = ["q8_0", "q4_k_m", "q3_k_m", "q2_k"]
 METHODS = ["rtn", "imatrix", "gptq", "awq", "smoothquant", "hqq", "autoround"]
 NO_DATA = {"rtn", "hqq"}
-# Name: arguments of `ganglion model`. {model}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
+# Name: arguments of `ganglion model`, of one call or two. {model}, {step}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
 MORE = {
     "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
     "optimize-half-portable": "optimize {model} {out} --calibrate {text} --size {half} --portable --prune none --swaps 12",
@@ -31,6 +31,10 @@ MORE = {
     "t3_m-trellis": "quantize {model} {out} --type t3_m --method trellis --calibrate {text}",
     "t2-trellis": "quantize {model} {out} --type t2 --method trellis --calibrate {text}",
     "t2_m-trellis": "quantize {model} {out} --type t2_m --method trellis --calibrate {text}",
+    "sparse8-2:4": "prune {model} {step} --sparsity 2:4 --calibrate {text} && quantize {step} {out} --type sparse8 --method gptq --calibrate {text}",
+    "sparse8-16:32": "prune {model} {step} --sparsity 16:32 --calibrate {text} && quantize {step} {out} --type sparse8 --method gptq --calibrate {text}",
+    "sparse8-16:32-wanda": "prune {model} {step} --sparsity 16:32 --method wanda --calibrate {text} && quantize {step} {out} --type sparse8",
+    "sparse4-16:32": "prune {model} {step} --sparsity 16:32 --calibrate {text} && quantize {step} {out} --type sparse4 --method gptq --calibrate {text}",
     "nf4-gptq": "quantize {model} {out} --type nf4 --method gptq --calibrate {text}",
     "fp8": "quantize {model} {out} --type fp8 --method rtn",
     "int8-dynamic": "quantize {model} {out} --type int8 --method smoothquant --calibrate {text}",
@@ -54,13 +58,14 @@ class Variants:
         if self.times.exists():
             self.seconds = json.loads(self.times.read_text())
 
-    def make(self, name, *command):
-        """Makes the file `name` by a command in which `None` stands for its path."""
+    def make(self, name, *commands):
+        """Makes the file `name` by commands in which `None` stands for its path."""
         file = self.folder / f"{name}.gguf"
         if not file.exists():
             print(name, flush=True)
             start = time.monotonic()
-            run(*(file if part is None else part for part in command))
+            for command in commands:
+                run(*(file if part is None else part for part in command))
             self.seconds[name] = round(time.monotonic() - start, 2)
             self.times.write_text(json.dumps(self.seconds))
         self.files.append(file)
@@ -107,19 +112,19 @@ def measure(arguments, folder):
     for mixture in arguments.mixtures:
         for method in arguments.methods:
             text = [] if method in NO_DATA else ["--calibrate", calibration]
-            variants.make(f"{mixture}-{method}", *quantize, arguments.model, None, "--type", mixture, "--method", method, *threads, *text)
+            variants.make(f"{mixture}-{method}", [*quantize, arguments.model, None, "--type", mixture, "--method", method, *threads, *text])
         if arguments.peer:
             matrix = folder / "matrix.imatrix"
             if not matrix.exists():
                 run(arguments.peer / "llama-imatrix", "-m", exact, "-f", calibration, "-o", matrix, *threads)
-            variants.make(
-                f"{mixture}-llama.cpp", arguments.peer / "llama-quantize", "--imatrix", matrix, exact, None, mixture.upper(), arguments.threads
-            )
+            peer = [arguments.peer / "llama-quantize", "--imatrix", matrix, exact, None, mixture.upper(), arguments.threads]
+            variants.make(f"{mixture}-llama.cpp", peer)
     for name in arguments.more:
         half = half_of_q8(arguments, folder)
-        places = {"model": arguments.model, "out": None, "text": calibration, "half": half}
-        parts = [places[part[1:-1]] if part.startswith("{") else part for part in MORE[name].split()]
-        variants.make(name, arguments.ganglion, "model", *parts, *threads)
+        places = {"model": arguments.model, "step": folder / "step.gguf", "out": None, "text": calibration, "half": half}
+        calls = [[places[part[1:-1]] if part.startswith("{") else part for part in call.split()] for call in MORE[name].split(" && ")]
+        variants.make(name, *([arguments.ganglion, "model", *call, *threads] for call in calls))
+    (folder / "step.gguf").unlink(missing_ok=True)
     variants.files += arguments.also
     arguments.out.mkdir(parents=True, exist_ok=True)
     reports = [measured(arguments, file, exact, test) for file in variants.files]
