@@ -228,6 +228,35 @@ fn models_go_out_in_the_forms_of_others() {
     assert!(output.code == 1 && output.err.contains("both source and result"), "{output:?}");
 }
 
+#[test]
+fn a_model_is_never_pruned_into_its_own_place() {
+    let folder = Folder::new();
+    let nano = fs::read(repository().join("models/nano/nano.gguf")).unwrap();
+    let model = folder.write("model.gguf", &nano);
+    let words = folder.write("text.txt", "set the kitchen to 21 degrees\n".repeat(50));
+    let run = |command: &str, out: &Path, options: &[&str]| {
+        let arguments = ["model", command, text(&model), text(out), "--calibrate", text(&words)];
+        ganglion(&[&arguments[..], options].concat())
+    };
+    // By another name it is the same file.
+    let again = folder.path().join(".").join("model.gguf");
+    let other = folder.path().join("other.gguf");
+    for (command, out, options, part) in [
+        ("prune", &model, ["--ffn", "0.3"], "both source and result"),
+        ("prune", &again, ["--sparsity", "2:4"], "both source and result"),
+        ("factorize", &model, ["--ratio", "0.7"], "both source and result"),
+        ("prune", &other, ["--ffn", "-0.5"], "the share of channels is -0.5"),
+        ("prune", &other, ["--layers", "6"], "the model has 6"),
+        ("factorize", &other, ["--ratio", "-1"], "the ratio is -1"),
+    ] {
+        let output = run(command, out, &options);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.err.contains(part), "{command} {options:?}: {}", output.err);
+    }
+    assert!(fs::read(&model).unwrap() == nano, "the source is as it was");
+    assert!(!other.exists());
+}
+
 /// A log of a real run.
 fn logged() -> TestSite {
     let site = TestSite::new("hvac");

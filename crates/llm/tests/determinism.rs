@@ -192,6 +192,13 @@ fn layer_by_layer_gives_the_stream_of_a_pass_and_the_tap_sees_every_reader() {
         );
         assert!(seen.iter().all(|(at, _, count)| *at == layer && count % prompt.len() == 0));
     }
+    let mut all = vec![0.0; prompt.len() * SMALL.vocab];
+    single.logits_of_stream(&stream, &mut all).unwrap();
+    let mut expected = vec![0.0; SMALL.vocab];
+    for (at, found) in all.chunks_exact(SMALL.vocab).enumerate() {
+        whole.logits_all_at(at, &mut expected).unwrap();
+        assert_eq!(bits(found), bits(&expected), "token {at}");
+    }
     assert!(matches!(single.embed(&[0; 65]), Err(LlmError::ContextFull { tokens: 65, .. })));
 }
 

@@ -1,7 +1,7 @@
 //! `ganglion model optimize`: the best model for a device, under limits.
 
 use super::bench::device;
-use super::files::check_result;
+use super::files::{check_result, read_text};
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
@@ -198,6 +198,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ([], false) => PORTABLE.into_iter().chain(OWN).collect(),
         (types, _) => types.to_vec(),
     };
+    let (calibration, judging, key) = texts(arguments, &source)?;
     let device = device(arguments, &source, &formats, threads)?;
     let unknown: Vec<_> =
         formats.iter().filter(|f| !device.formats().contains(f)).map(|f| f.name()).collect();
@@ -207,7 +208,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             unknown.join(", ")
         );
     }
-    let (calibration, judging, key) = texts(arguments, &source)?;
     let options = options(arguments, &source, &device, (formats, threads, key))?;
     let mut meter = Meter::new();
     let report =
@@ -343,7 +343,7 @@ fn answer_ns(gguf: &Gguf, threads: usize, workload: &Workload) -> Result<f64> {
 /// What is learned from and what is judged on, and a name for both.
 fn texts(arguments: &Arguments, source: &Gguf) -> Result<(Windows, Windows, String)> {
     let file = &arguments.calibrate;
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = read_text(file)?;
     let mut cut = (text.len() as f64 * (1.0 - JUDGING_SHARE)) as usize;
     while !text.is_char_boundary(cut) {
         cut -= 1;

@@ -328,8 +328,10 @@ fn to_json(device: &Device) -> Value {
 
 /// Reads a profile that [`run`] wrote. Types that this program does not know are left out.
 pub fn read(file: &Path) -> Result<Device> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    parse(&text).with_context(|| format!("device profile {}", file.display()))
+    let profile =
+        || format!("device profile {}; `ganglion bench device --json FILE` writes one", file.display());
+    let text = std::fs::read_to_string(file).with_context(profile)?;
+    parse(&text).with_context(profile)
 }
 
 fn parse(text: &str) -> Result<Device> {
