@@ -40,7 +40,11 @@ fn types_of_our_own_run_and_become_ordinary_ones_again() {
     let (path, again) = (folder.join("model.gguf"), folder.join("again.gguf"));
     for (name, dtype, most) in [("nf4", "NF4", 0.2), ("fp8", "F8_E4M3", 0.05), ("int8", "I8_ROW", 0.02)] {
         let report = quantized(&nano(), &path, (name, Method::Rtn), None);
-        assert!(report.types.iter().any(|(found, count)| found.name() == dtype && *count == 42), "{name}");
+        assert!(
+            report.types.iter().any(|(found, count)| found.name() == dtype && *count >= 42),
+            "{name}: {:?}",
+            report.types
+        );
         let gguf = Gguf::open(&path).unwrap();
         assert!(gguf.get_u32("general.file_type").unwrap() > 0x474e_4700);
         let found = divergence(&path);

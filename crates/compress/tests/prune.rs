@@ -114,7 +114,7 @@ fn what_cannot_be_pruned_is_refused() {
     }
     let too_little = FactorizeOptions { ratio: 0.1, ..options };
     let wrong = factorize_file(&source, &path, too_little, &windows, &mut |_, _| ()).unwrap_err().to_string();
-    assert!(wrong.contains("ranks of 32 leave a share of 0.2"), "{wrong}");
+    assert!(wrong.contains("ranks of 32 leave a share of 0.198"), "{wrong}");
     assert!(!path.exists());
     std::fs::remove_dir_all(folder).unwrap();
 }
