@@ -20,7 +20,7 @@ NO_DATA = {"rtn", "hqq"}
 # Name: arguments of `ganglion model`, of one call or two. {model}, {step}, {out}, {text} are paths, {half} is half the bytes of the mixture q8_0.
 MORE = {
     "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
-    "optimize-half-portable": "optimize {model} {out} --calibrate {text} --size {half} --portable --prune none --swaps 12",
+    "optimize-half-no-pruning": "optimize {model} {out} --calibrate {text} --size {half} --prune none",
     "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half} --all-tokens",
     "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02 --all-tokens",
     "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",

@@ -31,19 +31,8 @@ const ANSWERS_NS: u64 = 300_000_000;
 /// Tokens that divergence is measured on, times the model's weights; and the least.
 const JUDGING_WORK: u64 = 40_000_000_000;
 const JUDGING_TOKENS_MIN: usize = 2 * WINDOW_TOKENS_DEFAULT;
-/// What llama.cpp reads too, then what only this engine does.
-const PORTABLE: [BlockFormat; 9] = [
-    BlockFormat::Q8_0,
-    BlockFormat::Q6_K,
-    BlockFormat::Q5_K,
-    BlockFormat::Q5_0,
-    BlockFormat::Q4_K,
-    BlockFormat::IQ4_NL,
-    BlockFormat::Q4_0,
-    BlockFormat::Q3_K,
-    BlockFormat::Q2_K,
-];
-const OWN: [BlockFormat; 3] = [BlockFormat::T4, BlockFormat::T3, BlockFormat::T2];
+/// What llama.cpp reads too. Trellis types are for those who ask: searching one takes as long as all of these.
+const TYPES: &str = "q8_0,q6_k,q5_k,q5_0,q4_k,iq4_nl,q4_0,q3_k,q2_k";
 /// Multiples that channels are pruned to, the best first: 256 lets k-quants apply.
 const MULTIPLES: [usize; 4] = [256, 128, 64, 32];
 /// How far a multiple may move the share that was asked for.
@@ -97,12 +86,10 @@ pub struct Arguments {
     /// Positions of the KV cache in the memory plan
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     context_tokens: u32,
-    /// Types to choose from, beside that of the source [default: all that --portable leaves, and t4,t3,t2]
-    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = super::model::parse_format)]
+    /// Types to choose from, beside that of the source; also t4, t3 and t2, which take long to search
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = TYPES,
+        value_parser = super::model::parse_format)]
     types: Vec<BlockFormat>,
-    /// Only what llama.cpp reads too: q8_0,q6_k,q5_k,q5_0,q4_k,iq4_nl,q4_0,q3_k,q2_k, and no factors
-    #[arg(long, conflicts_with_all = ["types", "factorize"])]
-    portable: bool,
     /// Count all tokens alike, not by how probable the source itself finds them
     #[arg(long)]
     all_tokens: bool,
@@ -193,13 +180,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
     let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
-    let formats = match (arguments.types.as_slice(), arguments.portable) {
-        ([], true) => PORTABLE.to_vec(),
-        ([], false) => PORTABLE.into_iter().chain(OWN).collect(),
-        (types, _) => types.to_vec(),
-    };
+    let formats = &arguments.types;
     let (calibration, judging, key) = texts(arguments, &source)?;
-    let device = device(arguments, &source, &formats, threads)?;
+    let device = device(arguments, &source, formats, threads)?;
     let unknown: Vec<_> =
         formats.iter().filter(|f| !device.formats().contains(f)).map(|f| f.name()).collect();
     if !unknown.is_empty() {
@@ -208,7 +191,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             unknown.join(", ")
         );
     }
-    let options = options(arguments, &source, &device, (formats, threads, key))?;
+    let options = options(arguments, &source, &device, (formats.clone(), threads, key))?;
     let mut meter = Meter::new();
     let report =
         optimize_file(&source, &arguments.out, &options, &device, (&calibration, judging), &mut |stage| {
