@@ -285,17 +285,20 @@ fn device(arguments: &Arguments, source: &Gguf, formats: &[BlockFormat], threads
     if let Some(file) = &arguments.device {
         return device::read(file);
     }
-    let mut all: Vec<BlockFormat> = source
-        .tensors()
-        .iter()
-        .filter(|info| info.shape.len() == 2)
-        .map(block_format)
-        .collect::<std::result::Result<_, _>>()?;
-    all.extend(formats);
-    all.sort_by_key(|format| format.name());
-    all.dedup();
+    let all = formats_to_measure(source, formats)?;
     eprintln!("measuring this machine; `ganglion bench device` keeps what it finds for other runs");
     device::measure(&device::shapes_of(source), &all, threads)
+}
+
+/// The types of the source and of the choices, and the one that other shapes of a quantised source are in.
+fn formats_to_measure(source: &Gguf, formats: &[BlockFormat]) -> Result<Vec<BlockFormat>> {
+    let matrices = source.tensors().iter().filter(|info| info.shape.len() == 2);
+    let mut all: Vec<BlockFormat> = matrices.map(block_format).collect::<std::result::Result<_, _>>()?;
+    all.extend(formats);
+    all.push(BlockFormat::F16);
+    all.sort_by_key(|format| format.name());
+    all.dedup();
+    Ok(all)
 }
 
 /// An answer of a model on this machine, in nanoseconds.
@@ -577,6 +580,14 @@ mod tests {
         assert_eq!(parse_size("1000"), Ok(1000));
         assert!(parse_size("12 parsecs").unwrap_err().contains("512MiB"));
         assert!(parse_size("MB").unwrap_err().contains("number"));
+    }
+
+    #[test]
+    fn every_type_that_a_shape_may_have_is_measured() {
+        let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nano/nano.gguf");
+        let found = formats_to_measure(&Gguf::open(nano).unwrap(), &[BlockFormat::Q4_K, BlockFormat::Q8_0]);
+        // What `model prune` and `model factorize` make of Q8_0 is F16.
+        assert_eq!(found.unwrap(), [BlockFormat::F16, BlockFormat::Q4_K, BlockFormat::Q8_0]);
     }
 
     #[test]
