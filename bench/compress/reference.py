@@ -290,6 +290,7 @@ def main():
     parser.add_argument("--model", default=pathlib.Path("models/nano/nano.gguf"), type=pathlib.Path)
     parser.add_argument("--bits", nargs="*", type=int, default=[4, 3, 2])
     parser.add_argument("--programs", nargs="*", help="of llmcompressor, auto-round, hqq, bitsandbytes; default all")
+    parser.add_argument("--methods", nargs="*", help="of all programs; default all")
     parser.add_argument("--forms", nargs="*", help='of the tools, as the table names them ("int4 g32 symmetric"); default all')
     parser.add_argument("--calibration-bytes", type=int, default=120_000)
     parser.add_argument("--calibration-tokens", type=int, default=16_384)
@@ -309,12 +310,12 @@ def main():
 def compare(arguments, folder):
     bench = Bench(arguments, folder)
     for bits, program, method, form, job in tool_variants(bench.tokenizer):
-        wanted = bits in arguments.bits and program in (arguments.programs or [program]) and form in (arguments.forms or [form])
+        wanted = method in (arguments.methods or [method]) and bits in arguments.bits and program in (arguments.programs or [program]) and form in (arguments.forms or [form])
         if wanted:
             bench.add_tool(bits, program, method, form, job)
     for bits in arguments.bits:
         for form, methods in OWN[bits].items():
-            for method in methods.split():
+            for method in (method for method in methods.split() if method in (arguments.methods or [method])):
                 bench.add_own(bits, form, method)
         for form in PEER_TYPES[bits] if arguments.peer else []:
             bench.add_peer(bits, form)
