@@ -183,7 +183,7 @@ def report(arguments, rows):
         "other test text, both from the model's generator; KL in nats from the model in F32, in windows of 512 tokens. The files of one "
         "mixture hold the same types. `llama.cpp` is llama-quantize with an importance matrix that llama-imatrix made of the same text. "
         "The model was trained on answers only: what it predicts within prompts was never trained, and most of this KL is about that. "
-        "`optimize-half` therefore weighs each token by how probable the source finds it; with `--all-tokens` all count alike. Variants marked * are on the front: nothing smaller is as good.",
+        "The optimiser therefore weighs each token by how probable the source finds it. Seconds to make are those of one run, whatever else the machine did. Variants marked * are on the front: nothing smaller is as good.",
         "",
         "![all variants](compress.svg)",
         "",
