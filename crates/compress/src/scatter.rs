@@ -124,8 +124,14 @@ impl Axis {
         }
         let (low, high) = (self.low.exp(), self.high.exp());
         let decades = low.log10().floor() as i32..=high.log10().floor() as i32;
-        let all = decades.flat_map(|decade| [1, 2, 5].map(|digit| rounded(f64::from(digit), decade)));
-        all.filter(|size| (low..=high).contains(size)).collect()
+        let of = |digits: &[u8]| -> Vec<f64> {
+            let all = decades
+                .clone()
+                .flat_map(|decade| digits.iter().map(move |digit| rounded(f64::from(*digit), decade)));
+            all.filter(|size| (low..=high).contains(size)).collect()
+        };
+        let few = of(&[1, 2, 5]);
+        if few.len() >= TICKS / 2 { few } else { of(&[1, 2, 3, 4, 5, 6, 7, 8, 9]) }
     }
 }
 
@@ -269,6 +275,8 @@ mod tests {
         assert_eq!(round_values(-0.31, 0.29), [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2]);
         let axis = Axis { low: 0.9f64.ln(), high: 30f64.ln(), logarithmic: true };
         assert_eq!(axis.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0]);
+        let axis = Axis { low: 2.1f64.ln(), high: 11f64.ln(), logarithmic: true };
+        assert_eq!(axis.ticks(), [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
     }
 
     #[test]
