@@ -112,7 +112,14 @@ multiversion! {
 }
 multiversion! {
     fn f8_tile(isa, weights: &[Lanes8], x: &[f32], out: &mut [[f32; LANES]]) {
-        any_count(weights, x, out, |w| w.0.map(f8_to_f32));
+        // A loop: what `map` makes of this is too large to be inlined, and so would lack the features of the set.
+        any_count(weights, x, out, |w| {
+            let mut wide = [0.0; LANES];
+            for (wide, byte) in wide.iter_mut().zip(w.0) {
+                *wide = f8_to_f32(byte);
+            }
+            wide
+        });
     }
 }
 multiversion! {
