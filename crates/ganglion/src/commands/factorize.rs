@@ -1,6 +1,6 @@
 //! `ganglion model factorize`: matrices in two factors.
 
-use super::prune::meter;
+use super::meter::Meter;
 use crate::load::size;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -60,7 +60,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     )?;
     let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
     let options = FactorizeOptions { ratio: arguments.ratio, multiple: arguments.multiple, threads };
-    let report = factorize_file(&source, &arguments.out, options, &windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = factorize_file(&source, &arguments.out, options, &windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     if arguments.ranks {
         for matrix in &report.matrices {
             let (columns, rows) = matrix.shape;

@@ -1,6 +1,7 @@
 //! `ganglion model measure`: what models make of a text and of suites, how far they are from a reference, what they take.
 
 use super::files::{check_result, read_text};
+use super::meter::Meter;
 use crate::load::{self, size};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,7 +13,7 @@ use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 use ganglion_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -175,8 +176,11 @@ fn one(
     };
     if let Some(file) = &arguments.text {
         let windows = Windows::new(&Tokenizer::from_gguf(&gguf)?, &read_text(file)?, arguments.context)?;
-        let tell = tell(windows.count(), "windows");
-        let found = measure(&mut Subject { model: &mut model, reference }, &windows, &mut { tell })?;
+        let (mut meter, count) = (Meter::new(), windows.count() as u64);
+        let found = measure(&mut Subject { model: &mut model, reference }, &windows, &mut |done| {
+            meter.tell(done as u64, count, "");
+        })?;
+        meter.clear();
         report.tokens = Some(found.tokens);
         report.perplexity = Some(found.perplexity);
         report.bits_per_byte = Some(found.bits_per_byte);
@@ -207,24 +211,15 @@ pub(super) fn accuracy(
     load::announce(&how);
     let (mut right, mut total, mut each) = (0, 0, Vec::new());
     for suite in suites {
-        let score = suite::run(&loaded, suite, &mut tell(suite.cases.len(), &suite.name))?.exact;
+        let cases = suite.cases.len() as u64;
+        let mut meter = Meter::new();
+        let score =
+            suite::run(&loaded, suite, &mut |done| meter.tell(done as u64, cases, &suite.name))?.exact;
+        meter.clear();
         (right, total) = (right + score.right, total + score.total);
         each.push((suite.name.clone(), score.share()));
     }
     Ok((right as f64 / f64::max(total as f64, 1.0), each))
-}
-
-/// Counts on a terminal's one line.
-fn tell(total: usize, what: &str) -> impl FnMut(usize) {
-    let terminal = std::io::stderr().is_terminal();
-    move |done| {
-        if terminal && (done % 20 == 0 || done == total) {
-            eprint!("\r{done} of {total} {what:<20}");
-            if done == total {
-                eprint!("\r{:40}\r", "");
-            }
-        }
-    }
 }
 
 fn session(gguf: &Gguf, arguments: &Arguments) -> Result<Session> {

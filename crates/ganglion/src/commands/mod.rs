@@ -12,6 +12,7 @@ pub mod factorize;
 mod files;
 pub mod generate;
 pub mod measure;
+mod meter;
 pub mod mission;
 pub mod model;
 pub mod optimize;

@@ -2,6 +2,7 @@
 
 use super::bench::device;
 use super::files::{check_result, read_text};
+use super::meter::Meter;
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
@@ -9,7 +10,7 @@ use clap::Args;
 use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
     Budget, Device, FactorizeOptions, Goal, Method, OptimizeOptions, OptimizeReport, PruneOptions, Reshape,
-    ReshapeTried, Stage, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
+    ReshapeTried, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
 };
 use ganglion_decide::suite;
 use ganglion_gguf::Gguf;
@@ -17,10 +18,9 @@ use ganglion_kernels::BlockFormat;
 use ganglion_llm::{Config, Model, ModelOptions, Session, SessionOptions, block_format};
 use ganglion_tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Share of the available memory that a model leaves to others.
 const MEMORY_LEFT: f64 = 0.3;
@@ -195,7 +195,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut meter = Meter::new();
     let report =
         optimize_file(&source, &arguments.out, &options, &device, (&calibration, judging), &mut |stage| {
-            meter.tell(stage);
+            meter.stage(stage.name);
+            meter.tell(stage.done as u64, stage.total as u64, "");
         });
     meter.end();
     let report = report?;
@@ -348,42 +349,6 @@ fn texts(arguments: &Arguments, source: &Gguf) -> Result<(Windows, Windows, Stri
     let counts = [arguments.context, calibration.count(), judging.count()];
     let key = format!("{} {counts:?}", quantize::hash(text.as_bytes()));
     Ok((calibration, judging, key))
-}
-
-/// Stage and time left, on a terminal's one line.
-struct Meter {
-    start: Instant,
-    stage: String,
-    stage_start: Instant,
-    terminal: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { start: now, stage: String::new(), stage_start: now, terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn tell(&mut self, stage: Stage<'_>) {
-        if stage.name != self.stage {
-            (self.stage, self.stage_start) = (stage.name.to_owned(), Instant::now());
-            if !self.terminal {
-                eprintln!("{}", stage.name);
-            }
-        }
-        if !self.terminal {
-            return;
-        }
-        let spent = self.stage_start.elapsed().as_secs_f64();
-        let left = spent / stage.done.max(1) as f64 * (stage.total - stage.done.min(stage.total)) as f64;
-        eprint!("\r{:<28} {:>5} of {:<5} {left:>6.0} s left ", stage.name, stage.done, stage.total);
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprintln!("\r{:<70}", format!("done in {:.1} s", self.start.elapsed().as_secs_f64()));
-        }
-    }
 }
 
 /// One line a tensor: what it became, what that costs, and what the nearest other choice would have cost.

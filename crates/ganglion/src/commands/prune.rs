@@ -1,5 +1,6 @@
 //! `ganglion model prune`: fewer layers, heads, channels and values of the stream, or zeros in matrices of the old size.
 
+use super::meter::Meter;
 use crate::load::size;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -9,9 +10,7 @@ use ganglion_compress::{
 };
 use ganglion_gguf::Gguf;
 use ganglion_llm::ModelOptions;
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Take layers, heads, channels or weights out of a model
 #[derive(Args)]
@@ -124,7 +123,11 @@ fn prune(arguments: &Arguments, source: &Gguf, windows: &Windows, threads: usize
         importance: arguments.importance,
         threads,
     };
-    let report = prune_file(source, &arguments.out, options, windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = prune_file(source, &arguments.out, options, windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     if !report.influence.is_empty() {
         let influence: Vec<_> = report.influence.iter().map(|value| format!("{value:.3}")).collect();
         println!("influence of the layers: {}", influence.join(" "));
@@ -160,7 +163,11 @@ fn sparsify(
     threads: usize,
 ) -> Result<()> {
     let options = SparseOptions { pattern, method: arguments.method, threads };
-    let report = sparsify_file(source, &arguments.out, options, windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = sparsify_file(source, &arguments.out, options, windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     let (zeros, all) = report.zeros;
     println!(
         "wrote {}: {}; {:.1} % zeros in {} matrices, of the old size and speed{}",
@@ -171,19 +178,4 @@ fn sparsify(
         if pattern.halves_blocks() { " until it is quantised to sparse8 or sparse4" } else { "" }
     );
     Ok(())
-}
-
-/// Progress with the time left, on a terminal's one line.
-pub(super) fn meter() -> impl FnMut(usize, usize) {
-    let (start, terminal) = (Instant::now(), std::io::stderr().is_terminal());
-    move |done, all| {
-        if terminal {
-            let share = done as f64 / all.max(1) as f64;
-            let left = start.elapsed().as_secs_f64() * (1.0 / share.max(1e-9) - 1.0);
-            eprint!("\r{:3.0} %  {left:>5.0} s left ", share * 100.0);
-            if done == all {
-                eprint!("\r{:40}\r", "");
-            }
-        }
-    }
 }

@@ -1,13 +1,14 @@
 //! `ganglion model quantize`: a smaller model of the same architecture.
 
 use super::files::{check_result, read_text};
+use super::meter::Meter;
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT, WINDOW_TOKENS_MIN};
 use ganglion_compress::{
-    Calibrator, FileType, Knowledge, Method, Mix, Needs, Progress, QuantizeOptions, Range, Windows,
-    quantize_file, read_imatrix, write_imatrix,
+    Calibrator, FileType, Knowledge, Method, Mix, Needs, QuantizeOptions, Range, Windows, quantize_file,
+    read_imatrix, write_imatrix,
 };
 use ganglion_gguf::Gguf;
 use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder};
@@ -15,9 +16,7 @@ use ganglion_llm::limits::BATCH_MAX;
 use ganglion_llm::{Model, ModelOptions};
 use ganglion_tokenizer::{EncodeOptions, Tokenizer};
 use sha2::{Digest, Sha256};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Store a model's weights in fewer bits
 #[derive(Args)]
@@ -136,7 +135,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         key,
     };
     let mut meter = Meter::new();
-    let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
+    let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| {
+        meter.tell(p.done, p.total, p.tensor)
+    })?;
     meter.end();
     if let (Some(file), Some(windows)) = (&arguments.save_imatrix, windows) {
         let dataset = arguments.calibrate.as_deref().map(|p| p.display().to_string()).unwrap_or_default();
@@ -266,32 +267,4 @@ pub(super) fn windows(
     let plural = if windows.count() == 1 { "" } else { "s" };
     eprintln!("calibrating with {} window{plural} of {length} tokens", windows.count());
     Ok((windows, text))
-}
-
-/// Progress with the time left, on a terminal's one line.
-struct Meter {
-    start: Instant,
-    terminal: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { start: Instant::now(), terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn tell(&mut self, progress: Progress<'_>) {
-        if !self.terminal {
-            return;
-        }
-        let share = progress.done as f64 / progress.total.max(1) as f64;
-        let spent = self.start.elapsed().as_secs_f64();
-        let left = if share > 0.0 { spent / share - spent } else { 0.0 };
-        eprint!("\r\x1b[K{:5.1} %  {left:.0} s left  {}", share * 100.0, progress.tensor);
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprintln!("\r\x1b[Kdone in {:.1} s", self.start.elapsed().as_secs_f64());
-        }
-    }
 }
