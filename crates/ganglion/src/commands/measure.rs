@@ -75,6 +75,9 @@ struct Report {
     perplexity: Option<f64>,
     bits_per_byte: Option<f64>,
     kl_mean: Option<f64>,
+    /// Each token by the probability that the reference gives to it.
+    #[serde(default)]
+    kl_weighted: Option<f64>,
     kl_p99: Option<f64>,
     top1_agreement: Option<f64>,
     bits_per_weight: f64,
@@ -185,6 +188,7 @@ fn one(
         report.perplexity = Some(found.perplexity);
         report.bits_per_byte = Some(found.bits_per_byte);
         report.kl_mean = found.divergence.map(|d| d.kl_mean);
+        report.kl_weighted = found.divergence.map(|d| d.kl_weighted);
         report.kl_p99 = found.divergence.map(|d| d.kl_p99);
         report.top1_agreement = found.divergence.map(|d| d.top1_agreement);
     }
@@ -311,6 +315,12 @@ fn print(out: &mut dyn Write, report: &Report) -> Result<()> {
     }
     if let Report { kl_mean: Some(mean), kl_p99: Some(p99), top1_agreement: Some(same), .. } = report {
         writeln!(out, "KL divergence     {mean:>12.6}  mean, {p99:.6} p99")?;
+        if let Some(weighted) = report.kl_weighted {
+            writeln!(
+                out,
+                "weighted          {weighted:>12.6}  mean, tokens by how probable the reference finds them"
+            )?;
+        }
         writeln!(out, "same best token   {:>11.2} %", same * 100.0)?;
     }
     if let Some(accuracy) = report.suite_accuracy {

@@ -45,7 +45,7 @@ const SHARE_MOVED_MAX: f64 = 0.03;
   ganglion model optimize model.gguf small.gguf --calibrate text.txt --device device.json --memory 512MiB --latency-ms 10
   ganglion model optimize model.gguf small.gguf --calibrate text.txt --max-kl 0.02
 
-Within the limits the divergence from the source is made as small as it gets; with --max-kl alone, or --smallest, the file is.
+Within the limits the divergence from the source is made as small as it gets; with --max-kl the file is.
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file
@@ -68,12 +68,9 @@ pub struct Arguments {
     /// Most time of an answer: a pass of --prompt-tokens, then --answer-tokens one by one; by default 1.5 times the source's
     #[arg(long, value_name = "MS")]
     latency_ms: Option<f64>,
-    /// Most divergence from the source, in nats a token
+    /// The smallest file within the limits and this divergence from the source, in nats a token
     #[arg(long, value_name = "NATS")]
     max_kl: Option<f64>,
-    /// The smallest file within the limits, instead of the nearest to the source
-    #[arg(long, requires = "max_kl")]
-    smallest: bool,
     /// Folder of .jsonl suites to answer with the source and with the result
     #[arg(long, value_name = "DIR")]
     suite: Option<PathBuf>,
@@ -226,15 +223,12 @@ fn options(
     device: &Device,
     (formats, threads, key): (Vec<BlockFormat>, usize, String),
 ) -> Result<OptimizeOptions> {
-    let only_kl = arguments.size.is_none() && arguments.memory.is_none() && arguments.latency_ms.is_none();
-    let smallest = arguments.smallest || only_kl && arguments.max_kl.is_some();
     let budget = Budget {
         size_bytes: arguments.size,
         memory_bytes: arguments
             .memory
             .unwrap_or((device.available_bytes as f64 * (1.0 - MEMORY_LEFT)) as u64),
         latency_ns: arguments.latency_ms.map(|ms| ms * 1e6),
-        kl_max: arguments.max_kl,
     };
     let config = Config::from_header(source.header())?;
     let pruning = |options: PruneOptions| {
@@ -254,7 +248,7 @@ fn options(
         formats,
         method: arguments.method,
         budget,
-        goal: if smallest { Goal::Size } else { Goal::Divergence },
+        goal: arguments.max_kl.map_or(Goal::Divergence, |kl_max| Goal::Size { kl_max }),
         workload,
         weights: if arguments.all_tokens { TokenWeight::Equal } else { TokenWeight::Believed },
         reshapes: arguments
@@ -432,11 +426,14 @@ fn summary(
     writeln!(
         out,
         "{:<18} {:>12} {:>12.6} {:>12}",
-        "KL divergence",
+        if options.weights == TokenWeight::Equal { "KL divergence" } else { "KL, weighted" },
         0,
         report.kl,
-        limit(budget.kl_max.map(|max| format!("{max}")))
+        limit(options.kl_max().map(|max| format!("{max}")))
     )?;
+    if options.weights != TokenWeight::Equal {
+        writeln!(out, "{:<18} {:>12} {:>12.6}", "KL, tokens alike", 0, report.kl_mean)?;
+    }
     if let Some((before, after)) = accuracy {
         writeln!(out, "{:<18} {:>11.2}% {:>11.2}%", "right answers", before * 100.0, after * 100.0)?;
     }
@@ -449,7 +446,7 @@ fn summary(
     )?;
     let weighted = match options.weights {
         TokenWeight::Equal => "",
-        TokenWeight::Believed => ", each weighed by how probable the source finds it",
+        TokenWeight::Believed => ", each weighted by how probable the source finds it",
     };
     writeln!(out, "divergence is the mean of {:.0} tokens{weighted}", report.counted_tokens)?;
     for reshape in &report.reshapes {
@@ -511,13 +508,14 @@ fn to_json(
         "source": arguments.source.display().to_string(),
         "device": device.name,
         "budget": {"size_bytes": budget.size_bytes, "memory_bytes": budget.memory_bytes,
-            "latency_ns": report.latency_limit_ns, "kl_max": budget.kl_max},
-        "goal": if options.goal == Goal::Size { "size" } else { "divergence" },
+            "latency_ns": report.latency_limit_ns, "kl_max": options.kl_max()},
+        "goal": if options.goal == Goal::Divergence { "divergence" } else { "size" },
         "size_bytes": report.size_bytes.1,
         "memory_bytes": report.memory_bytes.1,
         "latency_ns": report.latency_ns.1,
         "latency_here_ns": here_ns.1,
-        "kl_mean": report.kl,
+        "kl_mean": report.kl_mean,
+        "kl_weighted": (options.weights == TokenWeight::Believed).then_some(report.kl),
         "kl_predicted": report.kl_predicted,
         "suite_accuracy": accuracy.map(|a| a.1),
         "before": {"size_bytes": report.size_bytes.0, "memory_bytes": report.memory_bytes.0,
