@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bench;
 pub mod brain;
 pub mod calibrate;
+mod calibration;
 pub mod check;
 pub mod doctor;
 pub mod export;

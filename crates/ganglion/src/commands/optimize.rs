@@ -1,13 +1,14 @@
 //! `ganglion model optimize`: the best model for a device, under limits.
 
 use super::bench::device;
+use super::calibration::Calibration;
 use super::files::{check_result, read_text};
 use super::meter::Meter;
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
+use ganglion_compress::limits::{SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
     Budget, Device, FactorizeOptions, Goal, Method, OptimizeOptions, OptimizeReport, PruneOptions, Reshape,
     ReshapeTried, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
@@ -103,18 +104,11 @@ pub struct Arguments {
     /// Exchanges of types that are tried and measured after the first choice
     #[arg(long, value_name = "N", default_value_t = SWAPS_DEFAULT)]
     swaps: usize,
-    /// Tokens of the text that are learned from, spread over it
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
-    calibrate_tokens: usize,
     /// Tokens that divergence is measured on; by default fewer for larger models, 1024 at least
     #[arg(long, value_name = "N")]
     judge_tokens: Option<usize>,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    calibration: Calibration,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -176,7 +170,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
-    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let threads = arguments.calibration.threads();
     let formats = &arguments.types;
     let (calibration, judging, key) = texts(arguments, &source)?;
     let device = device(arguments, &source, formats, threads)?;
@@ -202,7 +196,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let accuracy = match &suites {
         None => None,
         Some(suites) => {
-            let of = |file: &Path| measure::accuracy(&Gguf::open(file)?, suites, arguments.threads);
+            let of = |file: &Path| measure::accuracy(&Gguf::open(file)?, suites, threads);
             Some((of(&arguments.source)?.0, of(&arguments.out)?.0))
         }
     };
@@ -331,16 +325,16 @@ fn texts(arguments: &Arguments, source: &Gguf) -> Result<(Windows, Windows, Stri
     }
     let tokenizer = Tokenizer::from_gguf(source)?;
     let windows = |text: &str, tokens: usize| -> Result<Windows> {
-        let windows = Windows::new(&tokenizer, text, arguments.context).with_context(|| {
+        let windows = Windows::new(&tokenizer, text, arguments.calibration.context).with_context(|| {
             format!("{}: four fifths and one fifth of it must each fill a window", file.display())
         })?;
-        Ok(windows.thinned((tokens / arguments.context).max(1)))
+        Ok(windows.thinned((tokens / arguments.calibration.context).max(1)))
     };
-    let calibration = windows(&text[..cut], arguments.calibrate_tokens)?;
+    let calibration = windows(&text[..cut], arguments.calibration.tokens)?;
     let weights: u64 = source.tensors().iter().map(|info| info.element_count()).sum();
     let most = (JUDGING_WORK / weights.max(1)) as usize;
     let judging = windows(&text[cut..], arguments.judge_tokens.unwrap_or(most.max(JUDGING_TOKENS_MIN)))?;
-    let counts = [arguments.context, calibration.count(), judging.count()];
+    let counts = [arguments.calibration.context, calibration.count(), judging.count()];
     let key = format!("{} {counts:?}", quantize::hash(text.as_bytes()));
     Ok((calibration, judging, key))
 }

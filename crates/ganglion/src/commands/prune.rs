@@ -1,15 +1,14 @@
 //! `ganglion model prune`: fewer layers, heads, channels and values of the stream, or zeros in matrices of the old size.
 
+use super::calibration::Calibration;
 use super::meter::Meter;
 use crate::load::size;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
     Importance, Pattern, PruneOptions, SparseMethod, SparseOptions, Windows, prune_file, sparsify_file,
 };
 use ganglion_gguf::Gguf;
-use ganglion_llm::ModelOptions;
 use std::path::PathBuf;
 
 /// Take layers, heads, channels or weights out of a model
@@ -66,15 +65,8 @@ pub struct Arguments {
     /// Which weights become zeros: magnitude, wanda or sparsegpt
     #[arg(long, default_value = "sparsegpt", requires = "sparsity", value_parser = parse_method)]
     method: SparseMethod,
-    /// Tokens of the text that are read, spread over the file
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
-    calibrate_tokens: usize,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    calibration: Calibration,
 }
 
 fn parse_importance(name: &str) -> Result<Importance, String> {
@@ -99,13 +91,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
-    let (windows, _) = super::quantize::windows(
-        &source,
-        &arguments.calibrate,
-        arguments.context,
-        arguments.calibrate_tokens,
-    )?;
-    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let (windows, _) = arguments.calibration.windows(&source, &arguments.calibrate)?;
+    let threads = arguments.calibration.threads();
     match sparsity {
         Some(pattern) => sparsify(arguments, pattern, &source, &windows, threads),
         None => prune(arguments, &source, &windows, threads),
