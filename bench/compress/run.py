@@ -21,7 +21,7 @@ MORE = {
     "optimize-half": "optimize {model} {out} --calibrate {text} --size {half}",
     "optimize-half-no-pruning": "optimize {model} {out} --calibrate {text} --size {half} --prune none",
     "optimize-half-all-tokens": "optimize {model} {out} --calibrate {text} --size {half} --all-tokens",
-    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02 --all-tokens",
+    "optimize-kl0.02": "optimize {model} {out} --calibrate {text} --max-kl 0.02",
     "prune-1-layer": "prune {model} {out} --layers 1 --calibrate {text}",
     "prune-30%": "prune {model} {out} --ffn 0.3 --calibrate {text}",
     "t4-rtn": "quantize {model} {out} --type t4 --method rtn",
