@@ -47,7 +47,7 @@ struct Change {
 pub(super) struct Walk {
     bits: u32,
     isa: Isa,
-    /// Code of each state, `POINT` bits behind the point.
+    /// Code of each state, `POINT` bits behind the point, in the order of a step: (chunk of groups, upper, lane).
     codes: Vec<i16>,
     /// Least costs by group before a step, in its unit.
     from: Vec<u16>,
@@ -63,7 +63,7 @@ impl Walk {
         Self {
             bits,
             isa,
-            codes: (0..STATES).map(|state| pointed(state as u16)).collect(),
+            codes: (0..STATES).map(|at| pointed(state_at(bits, at))).collect(),
             from: vec![0; groups],
             rows: vec![0; (TILE_VALUES + 1) * groups],
             changes: [Change::default(); TILE_VALUES],
@@ -80,12 +80,14 @@ impl Walk {
         }
         let greatest = wanted.iter().fold(f32::MIN_POSITIVE, |a, b| a.max(b.weight));
         let weight = |step: usize| wanted[step].weight.max(greatest / WEIGHTS);
+        let mut least = 0;
         for (step, one) in wanted.iter().enumerate() {
             let (before, after) = self.rows[step * groups..(step + 2) * groups].split_at_mut(groups);
-            let change = &mut self.changes[step];
-            *change = Change::new(weight(step.saturating_sub(1)) / weight(step));
+            let change = Change::new(least, weight(step.saturating_sub(1)) / weight(step));
+            self.changes[step] = change;
             prepare(self.isa, change, before, &mut self.from);
-            take_step(self.isa, self.bits, Target::new(one.target), &self.codes, &self.from, after);
+            let target = Target::new(one.target);
+            take_step(self.isa, self.bits, target, &self.codes, &self.from, after, &mut least);
         }
         self.go_back(wanted, group, states);
     }
@@ -116,6 +118,12 @@ impl Walk {
     }
 }
 
+/// The state whose code is at a place of the table.
+fn state_at(bits: u32, at: usize) -> u16 {
+    let (chunk, upper, lane) = (at / LANES >> bits, at / LANES & ((1 << bits) - 1), at % LANES);
+    (upper * (STATES >> bits) + chunk * LANES + lane) as u16
+}
+
 /// The code of a state with its point.
 fn pointed(state: u16) -> i16 {
     i16::from(code(state)) << POINT
@@ -143,11 +151,11 @@ impl Target {
 }
 
 impl Change {
-    /// For costs whose unit is `ratio` times what it becomes; the least one is not known yet.
-    fn new(ratio: f32) -> Self {
+    /// For costs whose unit is `ratio` times what it becomes.
+    fn new(least: u16, ratio: f32) -> Self {
         let shift = (0..).find(|shift| (1u32 << shift) as f32 >= ratio).unwrap_or(0);
         let factor = (ratio / (1u32 << shift) as f32 * 65536.0).min(65535.0);
-        Self { least: 0, shift, factor: factor as u16 }
+        Self { least, shift, factor: factor as u16 }
     }
 
     #[inline(always)]
@@ -161,38 +169,44 @@ impl Change {
 
 multiversion! {
     /// The costs before a step, of those after the one before.
-    fn prepare(isa, change: &mut Change, row: &[u16], from: &mut [u16]) {
-        change.least = row.iter().fold(u16::MAX, |a, b| a.min(*b));
-        let change = *change;
+    fn prepare(isa, change: Change, row: &[u16], from: &mut [u16]) {
         from.iter_mut().zip(row).for_each(|(from, cost)| *from = change.of(*cost));
     }
 }
 
 multiversion! {
-    /// One step: the least cost of each group of next states.
-    fn take_step(isa, bits: u32, target: Target, codes: &[i16], from: &[u16], to: &mut [u16]) {
-        match (bits, target.1 != 0) {
+    /// One step: the least cost of each group of next states, and of all.
+    fn take_step(
+        isa, bits: u32, target: Target, codes: &[i16], from: &[u16], to: &mut [u16], least: &mut u16,
+    ) {
+        *least = match (bits, target.1 != 0) {
             (2, false) => step_of::<2, false>(target, codes, from, to),
             (2, true) => step_of::<2, true>(target, codes, from, to),
             (3, false) => step_of::<3, false>(target, codes, from, to),
             (3, true) => step_of::<3, true>(target, codes, from, to),
             (_, false) => step_of::<4, false>(target, codes, from, to),
             (_, true) => step_of::<4, true>(target, codes, from, to),
-        }
+        };
     }
 }
 
 /// Each operation is a loop of its own over the lanes: so compilers see one vector operation in each.
 #[inline(always)]
-fn step_of<const K: usize, const FAR: bool>(target: Target, codes: &[i16], from: &[u16], to: &mut [u16]) {
+fn step_of<const K: usize, const FAR: bool>(
+    target: Target,
+    codes: &[i16],
+    from: &[u16],
+    to: &mut [u16],
+) -> u16 {
     let groups = STATES >> K;
     let (from, codes) = (&from[..groups], &codes[..STATES]);
-    for (chunk, to) in to[..groups].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+    let (to, codes) = (to[..groups].as_chunks_mut::<LANES>().0, codes.as_chunks::<LANES>().0);
+    let mut least = [u16::MAX; LANES];
+    for (chunk, (to, codes)) in to.iter_mut().zip(codes.chunks_exact(1 << K)).enumerate() {
         let mut best = [u16::MAX; LANES];
-        for upper in 0..1 << K {
-            let state = upper * groups + chunk * LANES;
-            let codes = &codes[state..state + LANES];
-            let before = &from[state >> K..(state >> K) + (LANES >> K)];
+        for (upper, codes) in codes.iter().enumerate() {
+            let first = upper * (groups >> K) + chunk * (LANES >> K);
+            let before = &from[first..first + (LANES >> K)];
             let (mut distance, mut cost) = ([0; LANES], [0; LANES]);
             let mut spread = [0; LANES];
             for lane in 0..LANES {
@@ -217,8 +231,12 @@ fn step_of<const K: usize, const FAR: bool>(target: Target, codes: &[i16], from:
                 best[lane] = if cost[lane] < best[lane] { cost[lane] } else { best[lane] };
             }
         }
+        for lane in 0..LANES {
+            least[lane] = if best[lane] < least[lane] { best[lane] } else { least[lane] };
+        }
         *to = best;
     }
+    least.into_iter().fold(u16::MAX, u16::min)
 }
 
 #[cfg(test)]
