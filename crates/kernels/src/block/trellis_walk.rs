@@ -120,7 +120,7 @@ impl Walk {
 
 /// The state whose code is at a place of the table.
 fn state_at(bits: u32, at: usize) -> u16 {
-    let (chunk, upper, lane) = (at / LANES >> bits, at / LANES & ((1 << bits) - 1), at % LANES);
+    let (lane, upper, chunk) = (at % LANES, at / LANES % (1 << bits), at / (LANES << bits));
     (upper * (STATES >> bits) + chunk * LANES + lane) as u16
 }
 
@@ -163,7 +163,7 @@ impl Change {
         let most = u16::MAX >> self.shift;
         let relative = cost.wrapping_sub(self.least);
         let shifted = (if relative < most { relative } else { most }) << self.shift;
-        (u32::from(shifted) * u32::from(self.factor) >> 16) as u16
+        ((u32::from(shifted) * u32::from(self.factor)) >> 16) as u16
     }
 }
 
