@@ -12,10 +12,10 @@ import pathlib
 import re
 import statistics
 import subprocess
-import tempfile
 import time
 
 import texts
+from common import run, workplace
 
 # Options of `model prune`, or the ratio of `model factorize`. About 30 % of the layers' parameters go in each but the last ones, where half of them are zeros.
 KINDS = {
@@ -32,13 +32,6 @@ KINDS = {
     "2:4 by Wanda": "--sparsity 2:4 --method wanda",
 }
 QUALITY = ["perplexity", "kl_mean", "top1_agreement", "suite_accuracy", "suites"]
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
 
 
 class Kept:
@@ -149,12 +142,8 @@ def main():
     for option in arguments.options:
         if "=" not in option:
             parser.error(f"--options {option}: expected NAME=OPTIONS")
-    if arguments.keep:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
-        measure(arguments, arguments.keep)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(arguments, pathlib.Path(folder))
+    with workplace(arguments.keep) as folder:
+        measure(arguments, folder)
 
 
 def measure(arguments, folder):

@@ -12,11 +12,10 @@ bits a weight. With --keep DIR what exists there is not made again.
 import argparse
 import json
 import pathlib
-import subprocess
-import tempfile
 import time
 
 import texts
+from common import run, workplace
 
 WINDOW_TOKENS = 512
 # KL of transformers and of this program may differ by this share, and by this much near zero.
@@ -38,13 +37,6 @@ OWN = {
 }
 NO_DATA = {"rtn", "hqq"}
 PEER_TYPES = {4: ["q4_0", "q4_k"], 3: ["q3_k"], 2: ["q2_k"]}
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
 
 
 class Windows:
@@ -299,12 +291,8 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the variants, which else go when all is done")
     parser.add_argument("--out", default=pathlib.Path("docs/bench"), type=pathlib.Path)
     arguments = parser.parse_args()
-    if arguments.keep:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
-        compare(arguments, arguments.keep)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            compare(arguments, pathlib.Path(folder))
+    with workplace(arguments.keep) as folder:
+        compare(arguments, folder)
 
 
 def compare(arguments, folder):

@@ -8,11 +8,10 @@ packages.
 import argparse
 import json
 import pathlib
-import subprocess
-import tempfile
 import time
 
 import texts
+from common import run, workplace
 
 MIXTURES = ["q8_0", "q4_k_m", "q3_k_m", "q2_k"]
 METHODS = ["rtn", "imatrix", "gptq", "awq", "smoothquant", "hqq", "autoround"]
@@ -40,13 +39,6 @@ MORE = {
     "int8-dynamic": "quantize {model} {out} --type int8 --method smoothquant --calibrate {text}",
     "int8-static": "quantize {model} {out} --type int8 --method smoothquant --activations mse --calibrate {text}",
 }
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
 
 
 class Variants:
@@ -92,12 +84,8 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the variants, which else go when all is done")
     parser.add_argument("--out", default=pathlib.Path("docs/bench"), type=pathlib.Path)
     arguments = parser.parse_args()
-    if arguments.keep:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
-        measure(arguments, arguments.keep)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(arguments, pathlib.Path(folder))
+    with workplace(arguments.keep) as folder:
+        measure(arguments, folder)
 
 
 def measure(arguments, folder):

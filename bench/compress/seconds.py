@@ -8,16 +8,15 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
+
+from common import run
 
 
 def seconds(*command):
     start = time.monotonic()
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    run(*command)
     return time.monotonic() - start
 
 

@@ -8,19 +8,11 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
-import tempfile
 
 import texts
+from common import run, workplace
 
 TYPES = ["q8_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "int8", "fp8", "nf4", "t4", "t3", "t2", "sparse8", "sparse4"]
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def make(arguments, folder):
@@ -90,9 +82,7 @@ def main():
     parser.add_argument("--make-only", action="store_true", help="with --keep: measure another time")
     parser.add_argument("--out", default=pathlib.Path("docs/bench"), type=pathlib.Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or pathlib.Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with workplace(arguments.keep) as folder:
         files = make(arguments, folder)
         if not arguments.make_only:
             report(arguments, measure(arguments, files))

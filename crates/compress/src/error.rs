@@ -69,7 +69,7 @@ pub enum CompressError {
     /// A budget that asks for nothing.
     #[error(
         "the source meets every limit as it is: lower --size, --memory or --latency-ms, or ask for the smallest file within a divergence \
-         (--max-kl 0.02 --smallest)"
+         (--max-kl 0.02)"
     )]
     Unchanged,
     /// Activations from which no error can be fed back.

@@ -104,6 +104,8 @@ pub struct Subject<'a> {
 pub struct Divergence {
     /// Mean over the scored tokens, in nats.
     pub kl_mean: f64,
+    /// The same where each token counts by the probability that the reference gives to it.
+    pub kl_weighted: f64,
     /// 99 of 100 tokens are no further apart.
     pub kl_p99: f64,
     /// Share of tokens where both put the same one first.
@@ -140,6 +142,7 @@ pub fn measure(
         }
     }
     let (mut log_likelihood, mut tokens, mut agreed) = (0.0f64, 0usize, 0usize);
+    let (mut weighted, mut weights) = (0.0, 0.0);
     let mut divergences = Vec::new();
     let (mut ours, mut theirs) = (Distribution::new(vocab), Distribution::new(vocab));
     for (index, window) in windows.tokens.chunks_exact(windows.length).enumerate() {
@@ -165,7 +168,10 @@ pub fn measure(
                 tokens += 1;
                 if let Some(reference) = &mut subject.reference {
                     theirs.read(reference, at)?;
-                    divergences.push(theirs.divergence_of(&ours));
+                    let (divergence, weight) =
+                        (theirs.divergence_of(&ours), theirs.log_probability(*next).exp());
+                    divergences.push(divergence);
+                    (weighted, weights) = (weighted + weight * divergence, weights + weight);
                     agreed += usize::from(theirs.best() == ours.best());
                 }
             }
@@ -176,6 +182,7 @@ pub fn measure(
     divergences.sort_by(f64::total_cmp);
     let divergence = (!divergences.is_empty()).then(|| Divergence {
         kl_mean: divergences.iter().sum::<f64>() / tokens as f64,
+        kl_weighted: weighted / weights,
         kl_p99: divergences[(divergences.len() - 1) * 99 / 100],
         top1_agreement: agreed as f64 / tokens as f64,
     });

@@ -1,5 +1,7 @@
 //! The optimiser on a tiny model: limits are kept, single choices are no better, an interrupted run goes on.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use ganglion_compress::{
@@ -74,7 +76,7 @@ fn options(budget: Budget, goal: Goal) -> OptimizeOptions {
     }
 }
 
-const NO_LIMIT: Budget = Budget { size_bytes: None, memory_bytes: u64::MAX, latency_ns: None, kl_max: None };
+const NO_LIMIT: Budget = Budget { size_bytes: None, memory_bytes: u64::MAX, latency_ns: None };
 
 fn optimized(path: &Path, options: &OptimizeOptions) -> Result<OptimizeReport, CompressError> {
     let texts = (&windows(12, 1), windows(6, 2));
@@ -149,14 +151,14 @@ fn a_wanted_divergence_gives_the_smallest_file_and_an_impossible_one_says_how_ne
         optimized(&path, &OptimizeOptions { budget: least, ..options })
     };
     let eight = all(BlockFormat::Q8_0).unwrap();
-    let loose = Budget { kl_max: Some(eight.kl * 20.0), ..NO_LIMIT };
-    let report = optimized(&path, &options(loose, Goal::Size)).unwrap();
+    let loose = Goal::Size { kl_max: eight.kl * 20.0 };
+    let report = optimized(&path, &options(NO_LIMIT, loose)).unwrap();
     assert!(report.kl <= eight.kl * 20.0, "{} {}", report.kl, eight.kl);
     assert!(report.size_bytes.1 < eight.size_bytes.1, "{:?} {:?}", report.size_bytes, eight.size_bytes);
 
     std::fs::remove_file(&path).unwrap();
-    let impossible = Budget { kl_max: Some(1e-9), size_bytes: Some(size / 4), ..NO_LIMIT };
-    let refused = optimized(&path, &options(impossible, Goal::Divergence)).unwrap_err().to_string();
+    let (budget, nothing) = (Budget { size_bytes: Some(size / 4), ..NO_LIMIT }, Goal::Size { kl_max: 1e-9 });
+    let refused = optimized(&path, &options(budget, nothing)).unwrap_err().to_string();
     assert!(refused.contains("--max-kl") && refused.contains("nats"), "{refused}");
     let tiny = Budget { size_bytes: Some(1000), ..NO_LIMIT };
     let refused = optimized(&path, &options(tiny, Goal::Divergence)).unwrap_err().to_string();
@@ -209,8 +211,8 @@ fn another_shape_is_taken_where_types_alone_do_not_meet_the_limits() {
     assert!(Gguf::open(&path).unwrap().tensor("blk.0.ffn_up.first.weight").is_ok());
 
     // Where types do meet them, what a shape alone costs shows that it is of no use.
-    let budget = Budget { kl_max: Some(report.kl * 1.05), ..NO_LIMIT };
-    let options = OptimizeOptions { formats: FORMATS.to_vec(), budget, goal: Goal::Size, ..options };
+    let goal = Goal::Size { kl_max: report.kl * 1.05 };
+    let options = OptimizeOptions { formats: FORMATS.to_vec(), budget: NO_LIMIT, goal, ..options };
     let report = optimized(&path, &options).unwrap();
     assert_eq!(report.reshapes[1].verdict, Verdict::NoHope);
     assert_eq!(report.reshapes[1].found, None);
@@ -250,11 +252,17 @@ fn tokens_can_count_by_how_probable_the_source_finds_them() {
     let budget = Budget { size_bytes: Some(source().bytes().len() as u64 / 4), ..NO_LIMIT };
     let equal = options(budget, Goal::Divergence);
     let believed = OptimizeOptions { weights: TokenWeight::Believed, ..equal.clone() };
-    let counted = |options: &OptimizeOptions| optimized(&path, options).unwrap().counted_tokens;
+    let all = optimized(&path, &equal).unwrap();
     // Six windows, of which the second half is scored.
-    assert_eq!(counted(&equal), 6.0 * 7.0);
-    let some = counted(&believed);
-    assert!(some > 0.0 && some < 42.0 / 4.0, "{some}");
+    assert_eq!((all.counted_tokens, all.kl_mean), (6.0 * 7.0, all.kl));
+    let some = optimized(&path, &believed).unwrap();
+    assert!(some.counted_tokens > 0.0 && some.counted_tokens < 42.0 / 4.0, "{}", some.counted_tokens);
+
+    // Both means are what `measure` finds.
+    let found = common::divergence_from(&source(), &Gguf::open(&path).unwrap(), &windows(6, 2));
+    assert!((some.kl_mean / found.kl_mean - 1.0).abs() < 0.02, "{} {}", some.kl_mean, found.kl_mean);
+    assert!((some.kl / found.kl_weighted - 1.0).abs() < 0.05, "{} {}", some.kl, found.kl_weighted);
+    assert!((found.kl_mean / found.kl_weighted - 1.0).abs() > 0.05, "nothing is weighted: {found:?}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 

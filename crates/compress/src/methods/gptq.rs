@@ -5,7 +5,7 @@
 //! passes are tried for each row: in the order of descending H_ii with all scales chosen beforehand (act-order, static
 //! groups), and in natural order with a block's scales chosen when it is reached, from weights that errors before it have
 //! already moved. The better one is kept, or plain rounding if that should be better still, and improved by coordinate
-//! descent (QuantEase, Behdin et al. 2023): each quant moves to where the output's error is least while the others stay. In a sparse format
+//! descent: each quant moves to where the output's error is least while the others stay. In a sparse format
 //! zeros stay zeros through all of it.
 
 use std::borrow::Cow;
@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use ganglion_kernels::{BlockCode, BlockFormat};
 
 use super::MatrixRef;
+use super::output_error::{OutputError, normalised};
 use crate::error::{CompressError, Result};
 use crate::linalg::{Square, inverse_factor};
 use crate::statistics::Statistics;
@@ -26,16 +27,9 @@ const DAMPING_TRIES: usize = 6;
 const LAZY_COLUMNS: usize = 256;
 /// Rows that share a read of H's factor.
 const ROWS_AT_ONCE: usize = 16;
-/// Passes of coordinate descent over a row, at most.
-const DESCENT_PASSES: usize = 8;
-
 /// H and its factors for one matrix: what all rows share.
 pub(crate) struct Solver {
-    columns: usize,
-    /// Damped second moments, (columns, columns).
-    moments: Vec<f32>,
-    /// Diagonal of H: how much a column's error counts by itself.
-    importance: Vec<f32>,
+    output: OutputError,
     natural: Pass,
     by_importance: Pass,
 }
@@ -64,22 +58,6 @@ impl Pass {
         }
         Some(Self { order, factor: factor.values.iter().map(|v| *v as f32).collect(), weights })
     }
-}
-
-/// Second moments over their mean diagonal; `None` if they are no numbers. A column that no input ever used counts as much as the mean.
-pub(super) fn normalised(mut moments: Square) -> Option<Square> {
-    let mean = moments.mean_diagonal();
-    if !mean.is_finite() {
-        return None;
-    }
-    let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-    moments.values.iter_mut().for_each(|v| *v *= scale);
-    for i in 0..moments.size {
-        if moments.at(i, i) == 0.0 {
-            moments.set(i, i, 1.0);
-        }
-    }
-    Some(moments)
 }
 
 /// What `factor` makes of normalised second moments with the least damping that it needs.
@@ -122,16 +100,16 @@ impl Solver {
         let failed = || CompressError::Moments { tensor: tensor.to_owned() };
         let moments = statistics.second_moments.clone().and_then(normalised).ok_or_else(failed)?;
         let columns = moments.size;
-        let importance: Vec<f32> = (0..columns).map(|i| moments.at(i, i) as f32).collect();
+        let output = OutputError::new(&moments);
+        let importance = output.importance();
         let mut by_importance: Vec<usize> = (0..columns).collect();
         by_importance.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]).then(a.cmp(b)));
-        let exact: Vec<f32> = moments.values.iter().map(|v| *v as f32).collect();
         let passes = |damped: &Square| {
             let natural = Pass::new(damped, (0..columns).collect())?;
             Some((natural, Pass::new(damped, by_importance.clone())?))
         };
         let (natural, by_importance) = with_damping(&moments, &passes).ok_or_else(failed)?;
-        Ok(Self { columns, moments: exact, importance, natural, by_importance })
+        Ok(Self { output, natural, by_importance })
     }
 
     /// Quantises whole rows; `out` is their stored form.
@@ -140,21 +118,22 @@ impl Solver {
     /// If a value cannot be stored.
     pub(crate) fn quantize(&self, format: BlockFormat, matrix: MatrixRef<'_>, out: &mut [u8]) -> Result<()> {
         let row_bytes = out.len() / matrix.rows().max(1);
-        let groups = matrix.values.chunks(ROWS_AT_ONCE * self.columns);
+        let columns = self.output.columns();
+        let groups = matrix.values.chunks(ROWS_AT_ONCE * columns);
         for (values, out) in groups.zip(out.chunks_mut(ROWS_AT_ONCE * row_bytes)) {
             let plain = self.plain(format, values)?;
             let natural = self.feed_back(format, values, &self.natural, None)?;
             let fixed =
-                values.chunks(self.columns).map(|row| self.fitted(format, row, &self.by_importance.weights));
+                values.chunks(columns).map(|row| self.fitted(format, row, &self.by_importance.weights));
             let fixed = fixed.collect::<Result<Vec<_>>>()?;
             let ordered = self.feed_back(format, values, &self.by_importance, Some(fixed))?;
             let candidates = plain.into_iter().zip(natural).zip(ordered);
-            let rows = candidates.zip(values.chunks(self.columns)).zip(out.chunks_mut(row_bytes));
+            let rows = candidates.zip(values.chunks(columns)).zip(out.chunks_mut(row_bytes));
             for ((((plain, natural), ordered), row), out) in rows {
                 let better = |a: Row, b: Row| if b.error < a.error { b } else { a };
-                let mut best = better(better(natural, ordered), plain);
-                self.descend(row, &mut best);
-                for (code, out) in best.codes.iter().zip(out.chunks_exact_mut(format.block_bytes())) {
+                let mut codes = better(better(natural, ordered), plain).codes;
+                self.output.descend(row, &mut codes);
+                for (code, out) in codes.iter().zip(out.chunks_exact_mut(format.block_bytes())) {
                     code.write(out);
                 }
             }
@@ -169,9 +148,9 @@ impl Solver {
 
     /// Every value to its nearest.
     fn plain(&self, format: BlockFormat, values: &[f32]) -> Result<Vec<Row>> {
-        let rows = values.chunks(self.columns).map(|row| {
-            let codes = self.fitted(format, row, &self.importance)?;
-            Ok(Row { error: self.error(row, &codes), codes })
+        let rows = values.chunks(self.output.columns()).map(|row| {
+            let codes = self.fitted(format, row, self.output.importance())?;
+            Ok(Row { error: self.output.of(row, &codes), codes })
         });
         rows.collect()
     }
@@ -184,7 +163,7 @@ impl Solver {
         pass: &Pass,
         fixed: Option<Vec<Vec<BlockCode>>>,
     ) -> Result<Vec<Row>> {
-        let (columns, block) = (self.columns, format.block());
+        let (columns, block) = (self.output.columns(), format.block());
         let rows = values.len() / columns;
         let choose = fixed.is_none();
         let mut codes = fixed.unwrap_or_else(|| vec![Vec::new(); rows]);
@@ -230,62 +209,7 @@ impl Solver {
             }
         }
         let finished = codes.into_iter().zip(values.chunks_exact(columns));
-        Ok(finished.map(|(codes, row)| Row { error: self.error(row, &codes), codes }).collect())
-    }
-
-    /// The difference of a row and its codes.
-    fn difference(&self, row: &[f32], codes: &[BlockCode]) -> Vec<f32> {
-        let block = self.columns / codes.len();
-        let value = |(i, x): (usize, &f32)| {
-            let code = &codes[i / block];
-            x - code.value(i % block, code.quant(i % block))
-        };
-        row.iter().enumerate().map(value).collect()
-    }
-
-    /// `H·e` of a difference.
-    fn pull(&self, difference: &[f32]) -> Vec<f32> {
-        let mut pull = vec![0.0f32; self.columns];
-        for (moments, e) in self.moments.chunks_exact(self.columns).zip(difference) {
-            if *e != 0.0 {
-                pull.iter_mut().zip(moments).for_each(|(p, m)| *p += e * m);
-            }
-        }
-        pull
-    }
-
-    fn error(&self, row: &[f32], codes: &[BlockCode]) -> f64 {
-        let difference = self.difference(row, codes);
-        let pull = self.pull(&difference);
-        difference.iter().zip(&pull).map(|(e, p)| f64::from(*e) * f64::from(*p)).sum()
-    }
-
-    /// Coordinate descent: a column's best value with all others fixed is its own plus `(H·e)_j / H_jj`.
-    fn descend(&self, row: &[f32], of: &mut Row) {
-        let block = self.columns / of.codes.len();
-        let mut pull = self.pull(&self.difference(row, &of.codes));
-        for _ in 0..DESCENT_PASSES {
-            let mut changed = false;
-            for j in 0..self.columns {
-                let (code, place) = (&mut of.codes[j / block], j % block);
-                let (old, weight) = (code.quant(place), self.importance[j]);
-                let value = code.value(place, old);
-                let new = code.nearest(place, value + pull[j] / weight);
-                let step = code.value(place, new) - value;
-                // Moving by `step` changes the error by step·(step·H_jj − 2·pull_j).
-                if new == old || step * (step * weight - 2.0 * pull[j]) >= 0.0 {
-                    continue;
-                }
-                code.set(place, new);
-                changed = true;
-                let moments = &self.moments[j * self.columns..(j + 1) * self.columns];
-                pull.iter_mut().zip(moments).for_each(|(p, m)| *p -= step * m);
-            }
-            if !changed {
-                break;
-            }
-        }
-        of.error = self.error(row, &of.codes);
+        Ok(finished.map(|(codes, row)| Row { error: self.output.of(row, &codes), codes }).collect())
     }
 }
 
@@ -303,17 +227,5 @@ impl Solver {
         let pass = if by_importance { &self.by_importance } else { &self.natural };
         let rows = self.feed_back(format, values, pass, Some(codes))?;
         Ok(rows.into_iter().map(|row| (row.codes, row.error)).collect())
-    }
-
-    /// Coordinate descent from `codes` on, and the error afterwards.
-    pub(super) fn descended(&self, row: &[f32], codes: &mut Vec<BlockCode>) -> f64 {
-        let mut of = Row { codes: std::mem::take(codes), error: 0.0 };
-        self.descend(row, &mut of);
-        *codes = of.codes;
-        of.error
-    }
-
-    pub(super) fn error_of(&self, row: &[f32], codes: &[BlockCode]) -> f64 {
-        self.error(row, codes)
     }
 }

@@ -5,6 +5,7 @@ mod awq;
 mod golden;
 mod gptq;
 mod hqq;
+mod output_error;
 mod rounding;
 mod trellis;
 
@@ -146,7 +147,7 @@ pub fn quantize_matrix(
             by_rows(matrix, threads, out, &|matrix, out| solver.quantize(format, matrix, out))
         }
         (Method::AutoRound, Some(statistics)) if statistics.second_moments.is_some() => {
-            let rounding = rounding::Rounding::new(statistics);
+            let rounding = rounding::Rounding::new(statistics, name)?;
             by_rows(matrix, threads, out, &|matrix, out| rounding.quantize(format, matrix, out))
         }
         (Method::Hqq, _) if format.has_mins() => {

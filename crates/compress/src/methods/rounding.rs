@@ -2,12 +2,13 @@
 //!
 //! Each value is rounded as if it lay V steps higher, V in [−½, ½]; V follows the sign of the gradient of the output's squared
 //! error, which second moments give without the inputs themselves. Scales are those of least weighed error and stay: the
-//! original learns factors for them too, and takes a whole decoder layer's output.
+//! original learns factors for them too, and takes a whole decoder layer's output. Coordinate descent ends what small steps leave.
 
 use ganglion_kernels::{BlockCode, BlockFormat};
 
 use super::MatrixRef;
-use crate::error::Result;
+use super::output_error::{OutputError, normalised};
+use crate::error::{CompressError, Result};
 use crate::statistics::Statistics;
 
 const TURNS: usize = 200;
@@ -16,31 +17,26 @@ const REACH: f32 = 0.5;
 
 /// What all rows of a matrix share.
 pub(super) struct Rounding {
-    columns: usize,
-    moments: Vec<f32>,
-    importance: Vec<f32>,
+    output: OutputError,
 }
 
 impl Rounding {
-    /// # Panics
-    /// Without second moments.
-    pub(super) fn new(statistics: &Statistics) -> Self {
-        let moments = statistics.second_moments.as_ref().expect("second moments were kept");
-        let mean = moments.mean_diagonal();
-        let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-        Self {
-            columns: statistics.columns(),
-            moments: moments.values.iter().map(|v| (v * scale) as f32).collect(),
-            importance: statistics.importance(),
-        }
+    /// # Errors
+    /// [`CompressError::Moments`] without second moments that are numbers.
+    pub(super) fn new(statistics: &Statistics, tensor: &str) -> Result<Self> {
+        let moments = statistics.second_moments.clone().and_then(normalised);
+        let moments = moments.ok_or_else(|| CompressError::Moments { tensor: tensor.to_owned() })?;
+        Ok(Self { output: OutputError::new(&moments) })
     }
 
     pub(super) fn quantize(&self, format: BlockFormat, matrix: MatrixRef<'_>, out: &mut [u8]) -> Result<()> {
         let row_bytes = out.len() / matrix.rows().max(1);
-        for (row, out) in matrix.values.chunks_exact(self.columns).zip(out.chunks_exact_mut(row_bytes)) {
-            let blocks = row.chunks_exact(format.block()).zip(self.importance.chunks_exact(format.block()));
+        let importance = self.output.importance();
+        for (row, out) in matrix.values.chunks_exact(importance.len()).zip(out.chunks_exact_mut(row_bytes)) {
+            let blocks = row.chunks_exact(format.block()).zip(importance.chunks_exact(format.block()));
             let codes = blocks.map(|(x, w)| BlockCode::fit(format, x, Some(w)));
-            let codes = self.learn(row, codes.collect::<std::result::Result<Vec<_>, _>>()?);
+            let mut codes = self.learn(row, codes.collect::<std::result::Result<Vec<_>, _>>()?);
+            self.output.descend(row, &mut codes);
             for (code, out) in codes.iter().zip(out.chunks_exact_mut(format.block_bytes())) {
                 code.write(out);
             }
@@ -50,10 +46,10 @@ impl Rounding {
 
     /// The best codes on the way.
     pub(super) fn learn(&self, row: &[f32], mut codes: Vec<BlockCode>) -> Vec<BlockCode> {
-        let block = self.columns / codes.len();
-        let mut shift = vec![0.0f32; self.columns];
-        let mut difference = vec![0.0f32; self.columns];
-        let mut gradient = vec![0.0f32; self.columns];
+        let block = row.len() / codes.len();
+        let mut shift = vec![0.0f32; row.len()];
+        let mut difference = vec![0.0f32; row.len()];
+        let mut gradient = vec![0.0f32; row.len()];
         let (mut best, mut least) = (codes.clone(), f64::INFINITY);
         for turn in 0..TURNS {
             for (j, x) in row.iter().enumerate() {
@@ -62,11 +58,7 @@ impl Rounding {
                 code.set(place, quant);
                 difference[j] = code.value(place, quant) - x;
             }
-            gradient.fill(0.0);
-            for (moments, e) in self.moments.chunks_exact(self.columns).zip(&difference) {
-                gradient.iter_mut().zip(moments).for_each(|(g, m)| *g += e * m);
-            }
-            let error = difference.iter().zip(&gradient).map(|(e, g)| f64::from(*e) * f64::from(*g)).sum();
+            let error = self.output.pull(&difference, &mut gradient);
             if error < least {
                 (best, least) = (codes.clone(), error);
             }

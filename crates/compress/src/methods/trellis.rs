@@ -9,7 +9,8 @@
 use ganglion_kernels::{BlockFormat, Isa, Side, TrellisSearch, rotate, rotate_columns, rotation_width};
 
 use super::MatrixRef;
-use super::gptq::{normalised, with_damping};
+use super::gptq::with_damping;
+use super::output_error::normalised;
 use crate::error::{CompressError, Result};
 use crate::linalg::{Square, inverse_factor};
 use crate::statistics::Statistics;

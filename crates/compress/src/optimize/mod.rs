@@ -45,8 +45,6 @@ pub struct Budget {
     pub memory_bytes: u64,
     /// Nanoseconds of an answer; without, [`SLOWER_MAX`] times what the source takes.
     pub latency_ns: Option<f64>,
-    /// Mean divergence from the source, in nats a token.
-    pub kl_max: Option<f64>,
 }
 
 impl Budget {
@@ -58,12 +56,15 @@ impl Budget {
 }
 
 /// What is wanted within the budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
     /// The least divergence.
     Divergence,
     /// The smallest file.
-    Size,
+    Size {
+        /// Most mean divergence from the source, in nats a token.
+        kl_max: f64,
+    },
 }
 
 /// What an answer is, for its latency and memory.
@@ -139,6 +140,16 @@ pub struct OptimizeOptions {
     pub threads: usize,
     /// Whatever else the result depends on (the calibration text's hash).
     pub key: String,
+}
+
+impl OptimizeOptions {
+    /// The divergence that is allowed, if the file is to be the smallest.
+    pub fn kl_max(&self) -> Option<f64> {
+        match self.goal {
+            Goal::Divergence => None,
+            Goal::Size { kl_max } => Some(kl_max),
+        }
+    }
 }
 
 /// How far [`optimize_file`] has come.
@@ -256,9 +267,9 @@ fn outlook(
     figures: Option<&Figures>,
     best: Option<&Found>,
 ) -> Result<Option<Verdict>> {
-    let too_much = match (context.options.goal, best) {
-        (Goal::Divergence, Some(best)) => kl >= best.kl,
-        _ => context.options.budget.kl_max.is_some_and(|max| kl >= max),
+    let too_much = match context.options.goal {
+        Goal::Divergence => best.is_some_and(|best| kl >= best.kl),
+        Goal::Size { kl_max } => kl >= kl_max,
     };
     if too_much {
         return Ok(Some(Verdict::CostsTooMuch));

@@ -1,14 +1,17 @@
 //! What was chosen and why.
 
+use std::path::Path;
+
 use ganglion_gguf::Gguf;
 use ganglion_kernels::BlockFormat;
 use ganglion_llm::{Model, SessionOptions};
 
-use super::Context;
+use super::judge::{Reference, session};
 use super::knapsack::{FILE, MEMORY, Packing, TIME};
 use super::search::Found;
 use super::units::answer_ns;
 use super::write::Written;
+use super::{Context, TokenWeight};
 use crate::error::Result;
 
 /// Points of the front that are told, at most.
@@ -96,8 +99,10 @@ pub struct OptimizeReport {
     pub latency_limit_ns: f64,
     /// The sum of what each choice costs by itself.
     pub kl_predicted: f64,
-    /// Measured on the file.
+    /// Measured on the file, tokens weighted as they were in the search.
     pub kl: f64,
+    /// The same, all tokens alike.
+    pub kl_mean: f64,
     /// Whether later layers were quantised knowing the errors of earlier ones.
     pub in_sequence: bool,
     /// Exchanges tried, and those that were kept.
@@ -118,7 +123,7 @@ pub(super) fn report(
     found: &Found,
     written: &Written,
     reshapes: Vec<ReshapeTried>,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<OptimizeReport> {
     let session = SessionOptions::new(context.options.workload.context_tokens);
     let memory = |gguf: &Gguf| -> Result<u64> {
@@ -151,6 +156,7 @@ pub(super) fn report(
         latency_limit_ns: context.limits[TIME],
         kl_predicted: found.packing.damage,
         kl: written.kl,
+        kl_mean: kl_mean(context, source, written, path)?,
         in_sequence: written.in_sequence,
         swaps: (found.swaps_tried, found.swaps_kept),
         tensors: tensors.collect(),
@@ -158,6 +164,18 @@ pub(super) fn report(
         counted_tokens: context.reference.weight(),
         front: front(found),
     })
+}
+
+/// Divergence of the result, all tokens alike.
+fn kl_mean(context: &Context<'_>, source: &Gguf, written: &Written, path: &Path) -> Result<f64> {
+    if context.options.weights == TokenWeight::Equal {
+        return Ok(written.kl);
+    }
+    let windows = context.reference.windows().clone();
+    let length = windows.length();
+    let session = |gguf: &Gguf| session(gguf, length, context.options.threads);
+    let reference = Reference::new(&mut session(source)?, windows, TokenWeight::Equal)?;
+    reference.divergence(&mut session(&Gguf::open(path)?)?)
 }
 
 /// Some points of the front, evenly spread.

@@ -52,7 +52,7 @@ impl Found {
     pub(super) fn is_better_than(&self, other: &Self, goal: Goal) -> bool {
         match goal {
             Goal::Divergence => self.kl < other.kl,
-            Goal::Size => self.uses(FILE) < other.uses(FILE),
+            Goal::Size { .. } => self.uses(FILE) < other.uses(FILE),
         }
     }
 
@@ -95,7 +95,7 @@ pub(super) fn run(
         let measured = whole.divergence(&next.chosen)?;
         let better = match context.options.goal {
             Goal::Divergence => measured < kl,
-            Goal::Size => context.options.budget.kl_max.is_none_or(|max| measured <= max),
+            Goal::Size { kl_max } => measured <= kl_max,
         };
         if better {
             (packing, kl, swaps_kept) = (next, measured, swaps_kept + 1);
@@ -103,16 +103,16 @@ pub(super) fn run(
     }
     drop(whole);
     let found = Found { units, packing, work, kl, front, fixed, swaps_tried, swaps_kept };
-    match context.options.budget.kl_max.filter(|max| found.kl > *max) {
-        None => Ok(found),
-        Some(max) => Err(CompressError::Budget {
+    match context.options.goal {
+        Goal::Size { kl_max } if found.kl > kl_max => Err(CompressError::Budget {
             reason: format!(
-                "the nearest that was found within the limits differs from the source by {:.5} nats a token, above --max-kl {max}; \
+                "the nearest that was found within the limits differs from the source by {:.5} nats a token, above --max-kl {kl_max}; \
                  it has {:.2} MB. Give more --size, --memory or --latency-ms, or a higher --max-kl",
                 found.kl,
                 found.uses(FILE) / 1e6
             ),
         }),
+        _ => Ok(found),
     }
 }
 
@@ -145,14 +145,14 @@ pub(super) fn promises(
     let items = items(&units);
     let limits = std::array::from_fn(|i| context.limits[i] - fixed[i]);
     let scale = source.scale;
-    Ok(match (context.options.goal, context.options.budget.kl_max) {
-        (Goal::Size, Some(max)) => {
+    Ok(match context.options.goal {
+        Goal::Size { kl_max } => {
             let front = knapsack::front(&items, [0.0; RESOURCES]);
             let meets =
-                |packing: &&Packing| kl + packing.damage * scale <= max * HOPE && packing.fits(&limits);
+                |packing: &&Packing| kl + packing.damage * scale <= kl_max * HOPE && packing.fits(&limits);
             front.iter().find(meets).is_some_and(|packing| packing.uses[FILE] + fixed[FILE] < best.uses(FILE))
         }
-        _ => {
+        Goal::Divergence => {
             let packing = knapsack::pack(&items, &limits);
             packing.is_some_and(|packing| kl + packing.damage * scale <= best.kl * HOPE)
         }
@@ -210,8 +210,7 @@ fn first_choice(
         reason: "each limit can be met by itself, but not all of them together; raise --size, --memory or --latency-ms".to_owned(),
     }
     };
-    let budget = &context.options.budget;
-    let (Goal::Size, Some(max)) = (context.options.goal, budget.kl_max) else {
+    let Goal::Size { kl_max: max } = context.options.goal else {
         let packing = knapsack::pack(items, limits).ok_or_else(nothing)?;
         let kl = whole.divergence(&packing.chosen)?;
         return Ok((packing, kl));
@@ -311,10 +310,9 @@ impl Exchanges<'_> {
             let (value, hopeless) = match context.options.goal {
                 Goal::Divergence => (damage, damage > from.damage * WORSE),
                 // Damages add up to less or more than the whole: the same proportion is expected of the next.
-                Goal::Size => {
+                Goal::Size { kl_max } => {
                     let expected = damage * kl / from.damage.max(f64::MIN_POSITIVE);
-                    let too_far = context.options.budget.kl_max.is_some_and(|max| expected > max * WORSE);
-                    (uses[FILE], uses[FILE] >= from.uses[FILE] || too_far)
+                    (uses[FILE], uses[FILE] >= from.uses[FILE] || expected > kl_max * WORSE)
                 }
             };
             let fits = uses.iter().zip(&self.limits).all(|(used, limit)| used <= limit);

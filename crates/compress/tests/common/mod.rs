@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganglion_compress::{Subject, Windows, measure};
+use ganglion_compress::{Divergence, Subject, Windows, measure};
 use ganglion_gguf::Gguf;
 use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 use ganglion_tokenizer::Tokenizer;
@@ -44,8 +44,11 @@ pub fn divergence(path: &Path) -> f64 {
 
 pub fn divergence_of(gguf: &Gguf) -> f64 {
     let source = nano();
-    let (mut model, mut reference) = (session(gguf), session(&source));
+    divergence_from(&source, gguf, &windows(&source, &TEXT[12_000..15_000])).kl_mean
+}
+
+pub fn divergence_from(source: &Gguf, gguf: &Gguf, windows: &Windows) -> Divergence {
+    let (mut model, mut reference) = (session(gguf), session(source));
     let mut subject = Subject { model: &mut model, reference: Some(&mut reference) };
-    let found = measure(&mut subject, &windows(&source, &TEXT[12_000..15_000]), &mut |_| ());
-    found.unwrap().divergence.unwrap().kl_mean
+    measure(&mut subject, windows, &mut |_| ()).unwrap().divergence.unwrap()
 }

@@ -1,13 +1,12 @@
 //! `ganglion model factorize`: matrices in two factors.
 
-use super::prune::meter;
+use super::calibration::Calibration;
+use super::meter::Meter;
 use crate::load::size;
 use anyhow::{Context, Result};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{FactorizeOptions, factorize_file};
 use ganglion_gguf::Gguf;
-use ganglion_llm::ModelOptions;
 use std::path::PathBuf;
 
 /// Store a model's matrices in two factors of lower rank
@@ -38,29 +37,21 @@ pub struct Arguments {
     /// Also print the rank of each matrix
     #[arg(long)]
     ranks: bool,
-    /// Tokens of the text that are read, spread over the file
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
-    calibrate_tokens: usize,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    calibration: Calibration,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
-    let (windows, _) = super::quantize::windows(
-        &source,
-        &arguments.calibrate,
-        arguments.context,
-        arguments.calibrate_tokens,
-    )?;
-    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let (windows, _) = arguments.calibration.windows(&source, &arguments.calibrate)?;
+    let threads = arguments.calibration.threads();
     let options = FactorizeOptions { ratio: arguments.ratio, multiple: arguments.multiple, threads };
-    let report = factorize_file(&source, &arguments.out, options, &windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = factorize_file(&source, &arguments.out, options, &windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     if arguments.ranks {
         for matrix in &report.matrices {
             let (columns, rows) = matrix.shape;

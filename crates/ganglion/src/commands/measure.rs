@@ -1,6 +1,7 @@
 //! `ganglion model measure`: what models make of a text and of suites, how far they are from a reference, what they take.
 
 use super::files::{check_result, read_text};
+use super::meter::Meter;
 use crate::load::{self, size};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,7 +13,7 @@ use ganglion_llm::{KvType, Model, ModelOptions, Session, SessionOptions};
 use ganglion_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -74,6 +75,9 @@ struct Report {
     perplexity: Option<f64>,
     bits_per_byte: Option<f64>,
     kl_mean: Option<f64>,
+    /// Each token by the probability that the reference gives to it.
+    #[serde(default)]
+    kl_weighted: Option<f64>,
     kl_p99: Option<f64>,
     top1_agreement: Option<f64>,
     bits_per_weight: f64,
@@ -175,12 +179,16 @@ fn one(
     };
     if let Some(file) = &arguments.text {
         let windows = Windows::new(&Tokenizer::from_gguf(&gguf)?, &read_text(file)?, arguments.context)?;
-        let tell = tell(windows.count(), "windows");
-        let found = measure(&mut Subject { model: &mut model, reference }, &windows, &mut { tell })?;
+        let (mut meter, count) = (Meter::new(), windows.count() as u64);
+        let found = measure(&mut Subject { model: &mut model, reference }, &windows, &mut |done| {
+            meter.tell(done as u64, count, "");
+        })?;
+        meter.clear();
         report.tokens = Some(found.tokens);
         report.perplexity = Some(found.perplexity);
         report.bits_per_byte = Some(found.bits_per_byte);
         report.kl_mean = found.divergence.map(|d| d.kl_mean);
+        report.kl_weighted = found.divergence.map(|d| d.kl_weighted);
         report.kl_p99 = found.divergence.map(|d| d.kl_p99);
         report.top1_agreement = found.divergence.map(|d| d.top1_agreement);
     }
@@ -207,24 +215,15 @@ pub(super) fn accuracy(
     load::announce(&how);
     let (mut right, mut total, mut each) = (0, 0, Vec::new());
     for suite in suites {
-        let score = suite::run(&loaded, suite, &mut tell(suite.cases.len(), &suite.name))?.exact;
+        let cases = suite.cases.len() as u64;
+        let mut meter = Meter::new();
+        let score =
+            suite::run(&loaded, suite, &mut |done| meter.tell(done as u64, cases, &suite.name))?.exact;
+        meter.clear();
         (right, total) = (right + score.right, total + score.total);
         each.push((suite.name.clone(), score.share()));
     }
     Ok((right as f64 / f64::max(total as f64, 1.0), each))
-}
-
-/// Counts on a terminal's one line.
-fn tell(total: usize, what: &str) -> impl FnMut(usize) {
-    let terminal = std::io::stderr().is_terminal();
-    move |done| {
-        if terminal && (done % 20 == 0 || done == total) {
-            eprint!("\r{done} of {total} {what:<20}");
-            if done == total {
-                eprint!("\r{:40}\r", "");
-            }
-        }
-    }
 }
 
 fn session(gguf: &Gguf, arguments: &Arguments) -> Result<Session> {
@@ -316,6 +315,12 @@ fn print(out: &mut dyn Write, report: &Report) -> Result<()> {
     }
     if let Report { kl_mean: Some(mean), kl_p99: Some(p99), top1_agreement: Some(same), .. } = report {
         writeln!(out, "KL divergence     {mean:>12.6}  mean, {p99:.6} p99")?;
+        if let Some(weighted) = report.kl_weighted {
+            writeln!(
+                out,
+                "weighted          {weighted:>12.6}  mean, tokens by how probable the reference finds them"
+            )?;
+        }
         writeln!(out, "same best token   {:>11.2} %", same * 100.0)?;
     }
     if let Some(accuracy) = report.suite_accuracy {

@@ -1,15 +1,17 @@
 //! `ganglion model optimize`: the best model for a device, under limits.
 
 use super::bench::device;
+use super::calibration::Calibration;
 use super::files::{check_result, read_text};
+use super::meter::Meter;
 use super::{measure, quantize};
 use crate::load::{self, size};
 use anyhow::{Context, Result};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
+use ganglion_compress::limits::{SWAPS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
     Budget, Device, FactorizeOptions, Goal, Method, OptimizeOptions, OptimizeReport, PruneOptions, Reshape,
-    ReshapeTried, Stage, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
+    ReshapeTried, TensorChoice, TokenWeight, Verdict, Windows, Workload, optimize_file,
 };
 use ganglion_decide::suite;
 use ganglion_gguf::Gguf;
@@ -17,10 +19,9 @@ use ganglion_kernels::BlockFormat;
 use ganglion_llm::{Config, Model, ModelOptions, Session, SessionOptions, block_format};
 use ganglion_tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Share of the available memory that a model leaves to others.
 const MEMORY_LEFT: f64 = 0.3;
@@ -45,7 +46,7 @@ const SHARE_MOVED_MAX: f64 = 0.03;
   ganglion model optimize model.gguf small.gguf --calibrate text.txt --device device.json --memory 512MiB --latency-ms 10
   ganglion model optimize model.gguf small.gguf --calibrate text.txt --max-kl 0.02
 
-Within the limits the divergence from the source is made as small as it gets; with --max-kl alone, or --smallest, the file is.
+Within the limits the divergence from the source is made as small as it gets; with --max-kl the file is.
 Interrupted, it goes on where it stopped when it is called again in the same way. OUT appears when it is whole.")]
 pub struct Arguments {
     /// GGUF file
@@ -68,12 +69,9 @@ pub struct Arguments {
     /// Most time of an answer: a pass of --prompt-tokens, then --answer-tokens one by one; by default 1.5 times the source's
     #[arg(long, value_name = "MS")]
     latency_ms: Option<f64>,
-    /// Most divergence from the source, in nats a token
+    /// The smallest file within the limits and this divergence from the source, in nats a token
     #[arg(long, value_name = "NATS")]
     max_kl: Option<f64>,
-    /// The smallest file within the limits, instead of the nearest to the source
-    #[arg(long, requires = "max_kl")]
-    smallest: bool,
     /// Folder of .jsonl suites to answer with the source and with the result
     #[arg(long, value_name = "DIR")]
     suite: Option<PathBuf>,
@@ -106,18 +104,11 @@ pub struct Arguments {
     /// Exchanges of types that are tried and measured after the first choice
     #[arg(long, value_name = "N", default_value_t = SWAPS_DEFAULT)]
     swaps: usize,
-    /// Tokens of the text that are learned from, spread over it
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
-    calibrate_tokens: usize,
     /// Tokens that divergence is measured on; by default fewer for larger models, 1024 at least
     #[arg(long, value_name = "N")]
     judge_tokens: Option<usize>,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    calibration: Calibration,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -179,7 +170,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
     let suites = arguments.suite.as_deref().map(suite::load).transpose()?;
-    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let threads = arguments.calibration.threads();
     let formats = &arguments.types;
     let (calibration, judging, key) = texts(arguments, &source)?;
     let device = device(arguments, &source, formats, threads)?;
@@ -195,7 +186,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut meter = Meter::new();
     let report =
         optimize_file(&source, &arguments.out, &options, &device, (&calibration, judging), &mut |stage| {
-            meter.tell(stage);
+            meter.stage(stage.name);
+            meter.tell(stage.done as u64, stage.total as u64, "");
         });
     meter.end();
     let report = report?;
@@ -204,7 +196,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let accuracy = match &suites {
         None => None,
         Some(suites) => {
-            let of = |file: &Path| measure::accuracy(&Gguf::open(file)?, suites, arguments.threads);
+            let of = |file: &Path| measure::accuracy(&Gguf::open(file)?, suites, threads);
             Some((of(&arguments.source)?.0, of(&arguments.out)?.0))
         }
     };
@@ -225,15 +217,12 @@ fn options(
     device: &Device,
     (formats, threads, key): (Vec<BlockFormat>, usize, String),
 ) -> Result<OptimizeOptions> {
-    let only_kl = arguments.size.is_none() && arguments.memory.is_none() && arguments.latency_ms.is_none();
-    let smallest = arguments.smallest || only_kl && arguments.max_kl.is_some();
     let budget = Budget {
         size_bytes: arguments.size,
         memory_bytes: arguments
             .memory
             .unwrap_or((device.available_bytes as f64 * (1.0 - MEMORY_LEFT)) as u64),
         latency_ns: arguments.latency_ms.map(|ms| ms * 1e6),
-        kl_max: arguments.max_kl,
     };
     let config = Config::from_header(source.header())?;
     let pruning = |options: PruneOptions| {
@@ -253,7 +242,7 @@ fn options(
         formats,
         method: arguments.method,
         budget,
-        goal: if smallest { Goal::Size } else { Goal::Divergence },
+        goal: arguments.max_kl.map_or(Goal::Divergence, |kl_max| Goal::Size { kl_max }),
         workload,
         weights: if arguments.all_tokens { TokenWeight::Equal } else { TokenWeight::Believed },
         reshapes: arguments
@@ -336,54 +325,18 @@ fn texts(arguments: &Arguments, source: &Gguf) -> Result<(Windows, Windows, Stri
     }
     let tokenizer = Tokenizer::from_gguf(source)?;
     let windows = |text: &str, tokens: usize| -> Result<Windows> {
-        let windows = Windows::new(&tokenizer, text, arguments.context).with_context(|| {
+        let windows = Windows::new(&tokenizer, text, arguments.calibration.context).with_context(|| {
             format!("{}: four fifths and one fifth of it must each fill a window", file.display())
         })?;
-        Ok(windows.thinned((tokens / arguments.context).max(1)))
+        Ok(windows.thinned((tokens / arguments.calibration.context).max(1)))
     };
-    let calibration = windows(&text[..cut], arguments.calibrate_tokens)?;
+    let calibration = windows(&text[..cut], arguments.calibration.tokens)?;
     let weights: u64 = source.tensors().iter().map(|info| info.element_count()).sum();
     let most = (JUDGING_WORK / weights.max(1)) as usize;
     let judging = windows(&text[cut..], arguments.judge_tokens.unwrap_or(most.max(JUDGING_TOKENS_MIN)))?;
-    let counts = [arguments.context, calibration.count(), judging.count()];
+    let counts = [arguments.calibration.context, calibration.count(), judging.count()];
     let key = format!("{} {counts:?}", quantize::hash(text.as_bytes()));
     Ok((calibration, judging, key))
-}
-
-/// Stage and time left, on a terminal's one line.
-struct Meter {
-    start: Instant,
-    stage: String,
-    stage_start: Instant,
-    terminal: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { start: now, stage: String::new(), stage_start: now, terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn tell(&mut self, stage: Stage<'_>) {
-        if stage.name != self.stage {
-            (self.stage, self.stage_start) = (stage.name.to_owned(), Instant::now());
-            if !self.terminal {
-                eprintln!("{}", stage.name);
-            }
-        }
-        if !self.terminal {
-            return;
-        }
-        let spent = self.stage_start.elapsed().as_secs_f64();
-        let left = spent / stage.done.max(1) as f64 * (stage.total - stage.done.min(stage.total)) as f64;
-        eprint!("\r{:<28} {:>5} of {:<5} {left:>6.0} s left ", stage.name, stage.done, stage.total);
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprintln!("\r{:<70}", format!("done in {:.1} s", self.start.elapsed().as_secs_f64()));
-        }
-    }
 }
 
 /// One line a tensor: what it became, what that costs, and what the nearest other choice would have cost.
@@ -467,11 +420,14 @@ fn summary(
     writeln!(
         out,
         "{:<18} {:>12} {:>12.6} {:>12}",
-        "KL divergence",
+        if options.weights == TokenWeight::Equal { "KL divergence" } else { "KL, weighted" },
         0,
         report.kl,
-        limit(budget.kl_max.map(|max| format!("{max}")))
+        limit(options.kl_max().map(|max| format!("{max}")))
     )?;
+    if options.weights != TokenWeight::Equal {
+        writeln!(out, "{:<18} {:>12} {:>12.6}", "KL, tokens alike", 0, report.kl_mean)?;
+    }
     if let Some((before, after)) = accuracy {
         writeln!(out, "{:<18} {:>11.2}% {:>11.2}%", "right answers", before * 100.0, after * 100.0)?;
     }
@@ -484,7 +440,7 @@ fn summary(
     )?;
     let weighted = match options.weights {
         TokenWeight::Equal => "",
-        TokenWeight::Believed => ", each weighed by how probable the source finds it",
+        TokenWeight::Believed => ", each weighted by how probable the source finds it",
     };
     writeln!(out, "divergence is the mean of {:.0} tokens{weighted}", report.counted_tokens)?;
     for reshape in &report.reshapes {
@@ -546,13 +502,14 @@ fn to_json(
         "source": arguments.source.display().to_string(),
         "device": device.name,
         "budget": {"size_bytes": budget.size_bytes, "memory_bytes": budget.memory_bytes,
-            "latency_ns": report.latency_limit_ns, "kl_max": budget.kl_max},
-        "goal": if options.goal == Goal::Size { "size" } else { "divergence" },
+            "latency_ns": report.latency_limit_ns, "kl_max": options.kl_max()},
+        "goal": if options.goal == Goal::Divergence { "divergence" } else { "size" },
         "size_bytes": report.size_bytes.1,
         "memory_bytes": report.memory_bytes.1,
         "latency_ns": report.latency_ns.1,
         "latency_here_ns": here_ns.1,
-        "kl_mean": report.kl,
+        "kl_mean": report.kl_mean,
+        "kl_weighted": (options.weights == TokenWeight::Believed).then_some(report.kl),
         "kl_predicted": report.kl_predicted,
         "suite_accuracy": accuracy.map(|a| a.1),
         "before": {"size_bytes": report.size_bytes.0, "memory_bytes": report.memory_bytes.0,

@@ -1,17 +1,15 @@
 //! `ganglion model prune`: fewer layers, heads, channels and values of the stream, or zeros in matrices of the old size.
 
+use super::calibration::Calibration;
+use super::meter::Meter;
 use crate::load::size;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT};
 use ganglion_compress::{
     Importance, Pattern, PruneOptions, SparseMethod, SparseOptions, Windows, prune_file, sparsify_file,
 };
 use ganglion_gguf::Gguf;
-use ganglion_llm::ModelOptions;
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Take layers, heads, channels or weights out of a model
 #[derive(Args)]
@@ -67,15 +65,8 @@ pub struct Arguments {
     /// Which weights become zeros: magnitude, wanda or sparsegpt
     #[arg(long, default_value = "sparsegpt", requires = "sparsity", value_parser = parse_method)]
     method: SparseMethod,
-    /// Tokens of the text that are read, spread over the file
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT)]
-    calibrate_tokens: usize,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    calibration: Calibration,
 }
 
 fn parse_importance(name: &str) -> Result<Importance, String> {
@@ -100,13 +91,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     super::files::check_result(&arguments.out, &[&arguments.source, &arguments.calibrate])?;
     let source = Gguf::open(&arguments.source).context("model")?;
-    let (windows, _) = super::quantize::windows(
-        &source,
-        &arguments.calibrate,
-        arguments.context,
-        arguments.calibrate_tokens,
-    )?;
-    let threads = if arguments.threads > 0 { arguments.threads } else { ModelOptions::default().threads };
+    let (windows, _) = arguments.calibration.windows(&source, &arguments.calibrate)?;
+    let threads = arguments.calibration.threads();
     match sparsity {
         Some(pattern) => sparsify(arguments, pattern, &source, &windows, threads),
         None => prune(arguments, &source, &windows, threads),
@@ -124,7 +110,11 @@ fn prune(arguments: &Arguments, source: &Gguf, windows: &Windows, threads: usize
         importance: arguments.importance,
         threads,
     };
-    let report = prune_file(source, &arguments.out, options, windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = prune_file(source, &arguments.out, options, windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     if !report.influence.is_empty() {
         let influence: Vec<_> = report.influence.iter().map(|value| format!("{value:.3}")).collect();
         println!("influence of the layers: {}", influence.join(" "));
@@ -160,7 +150,11 @@ fn sparsify(
     threads: usize,
 ) -> Result<()> {
     let options = SparseOptions { pattern, method: arguments.method, threads };
-    let report = sparsify_file(source, &arguments.out, options, windows, &mut meter())?;
+    let mut meter = Meter::new();
+    let report = sparsify_file(source, &arguments.out, options, windows, &mut |done, all| {
+        meter.tell(done as u64, all as u64, "");
+    })?;
+    meter.end();
     let (zeros, all) = report.zeros;
     println!(
         "wrote {}: {}; {:.1} % zeros in {} matrices, of the old size and speed{}",
@@ -171,19 +165,4 @@ fn sparsify(
         if pattern.halves_blocks() { " until it is quantised to sparse8 or sparse4" } else { "" }
     );
     Ok(())
-}
-
-/// Progress with the time left, on a terminal's one line.
-pub(super) fn meter() -> impl FnMut(usize, usize) {
-    let (start, terminal) = (Instant::now(), std::io::stderr().is_terminal());
-    move |done, all| {
-        if terminal {
-            let share = done as f64 / all.max(1) as f64;
-            let left = start.elapsed().as_secs_f64() * (1.0 / share.max(1e-9) - 1.0);
-            eprint!("\r{:3.0} %  {left:>5.0} s left ", share * 100.0);
-            if done == all {
-                eprint!("\r{:40}\r", "");
-            }
-        }
-    }
 }

@@ -1,23 +1,20 @@
 //! `ganglion model quantize`: a smaller model of the same architecture.
 
-use super::files::{check_result, read_text};
+use super::calibration::Calibration;
+use super::files::check_result;
+use super::meter::Meter;
 use crate::load::{self, size};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use ganglion_compress::limits::{CALIBRATION_TOKENS_DEFAULT, WINDOW_TOKENS_DEFAULT, WINDOW_TOKENS_MIN};
 use ganglion_compress::{
-    Calibrator, FileType, Knowledge, Method, Mix, Needs, Progress, QuantizeOptions, Range, Windows,
-    quantize_file, read_imatrix, write_imatrix,
+    Calibrator, FileType, Knowledge, Method, Mix, Needs, QuantizeOptions, Range, Windows, quantize_file,
+    read_imatrix, write_imatrix,
 };
 use ganglion_gguf::Gguf;
 use ganglion_llm::convert::{BlockFormat, FolderOptions, ModelFolder};
-use ganglion_llm::limits::BATCH_MAX;
 use ganglion_llm::{Model, ModelOptions};
-use ganglion_tokenizer::{EncodeOptions, Tokenizer};
 use sha2::{Digest, Sha256};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Store a model's weights in fewer bits
 #[derive(Args)]
@@ -46,12 +43,8 @@ pub struct Arguments {
     /// Text like what the model will read; needed by all methods but rtn and hqq
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Tokens of it that are read, spread over the file
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_TOKENS_DEFAULT, requires = "calibrate")]
-    calibrate_tokens: usize,
-    /// Tokens of a window of it
-    #[arg(short = 'c', long, value_name = "N", default_value_t = WINDOW_TOKENS_DEFAULT)]
-    context: usize,
+    #[command(flatten)]
+    calibration: Calibration,
     /// Importance matrix of llama-imatrix, in place of a text, for --method imatrix
     #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
     imatrix: Option<PathBuf>,
@@ -67,9 +60,6 @@ pub struct Arguments {
     /// Type of the tensors whose name contains PART: ffn_down=q6_k. May be given again; the last that fits counts
     #[arg(long = "tensor-type", value_name = "PART=TYPE", value_parser = parse_override)]
     overrides: Vec<(String, BlockFormat)>,
-    /// Worker threads; as many as the machine gives by default
-    #[arg(short = 't', long, default_value_t = 0)]
-    threads: usize,
 }
 
 fn parse_type(name: &str) -> Result<FileType, String> {
@@ -113,10 +103,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     check(arguments)?;
-    let mut options = ModelOptions::default();
-    if arguments.threads > 0 {
-        options.threads = arguments.threads;
-    }
+    let options = ModelOptions { threads: arguments.calibration.threads(), ..ModelOptions::default() };
     let converted = if arguments.source.is_dir() {
         Some(convert(&arguments.source, &arguments.out, false)?)
     } else {
@@ -136,7 +123,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         key,
     };
     let mut meter = Meter::new();
-    let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| meter.tell(p))?;
+    let report = quantize_file(&source, &arguments.out, &options, knowledge, &mut |p| {
+        meter.tell(p.done, p.total, p.tensor)
+    })?;
     meter.end();
     if let (Some(file), Some(windows)) = (&arguments.save_imatrix, windows) {
         let dataset = arguments.calibrate.as_deref().map(|p| p.display().to_string()).unwrap_or_default();
@@ -238,60 +227,10 @@ fn knowledge(
         return Ok((Knowledge::Imatrix(read_imatrix(file)?), key, None));
     }
     let Some(file) = &arguments.calibrate else { return Ok((Knowledge::None, String::new(), None)) };
-    let (windows, text) = windows(source, file, arguments.context, arguments.calibrate_tokens)?;
+    let (windows, text) = arguments.calibration.windows(source, file)?;
     let key = format!("{} {} {}", hash(text.as_bytes()), windows.length(), windows.count());
     let (model, loaded) = Model::load_with(source, options, load::packed_folder().as_ref())?;
     load::announce(&loaded);
     let calibrator = Calibrator::new(model, &windows)?;
     Ok((Knowledge::Text(Box::new(calibrator)), key, Some(windows)))
-}
-
-/// A calibration text in windows of `context` tokens, `tokens` in all, spread over it; and the text.
-pub(super) fn windows(
-    source: &Gguf,
-    file: &Path,
-    context: usize,
-    tokens: usize,
-) -> Result<(Windows, String)> {
-    ensure!(
-        (WINDOW_TOKENS_MIN..=BATCH_MAX).contains(&context),
-        "--context {context}: a window has {WINDOW_TOKENS_MIN} to {BATCH_MAX} tokens"
-    );
-    ensure!(tokens > 0, "--calibrate-tokens 0: nothing is learned from no tokens");
-    let text = read_text(file)?;
-    let tokenizer = Tokenizer::from_gguf(source)?;
-    let options = EncodeOptions { add_bos: tokenizer.add_bos_token(), parse_special: false };
-    let length = context.min(tokenizer.encode(&text, options).len()).max(WINDOW_TOKENS_MIN);
-    let windows = Windows::new(&tokenizer, &text, length)?.thinned((tokens / length).max(1));
-    let plural = if windows.count() == 1 { "" } else { "s" };
-    eprintln!("calibrating with {} window{plural} of {length} tokens", windows.count());
-    Ok((windows, text))
-}
-
-/// Progress with the time left, on a terminal's one line.
-struct Meter {
-    start: Instant,
-    terminal: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { start: Instant::now(), terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn tell(&mut self, progress: Progress<'_>) {
-        if !self.terminal {
-            return;
-        }
-        let share = progress.done as f64 / progress.total.max(1) as f64;
-        let spent = self.start.elapsed().as_secs_f64();
-        let left = if share > 0.0 { spent / share - spent } else { 0.0 };
-        eprint!("\r\x1b[K{:5.1} %  {left:.0} s left  {}", share * 100.0, progress.tensor);
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprintln!("\r\x1b[Kdone in {:.1} s", self.start.elapsed().as_secs_f64());
-        }
-    }
 }

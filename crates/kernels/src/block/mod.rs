@@ -46,7 +46,7 @@ pub(crate) use codebook::{FP4_DOUBLED, IQ4_NL, NF4, e8m0_half, nf4_fields};
 pub(crate) use k_quants::SuperBlock;
 pub(crate) use legacy::{five_bits, nibbles};
 pub use rows::quantize_rows;
-pub(crate) use rows::{ROW_SCALE_BYTES, f8_to_f32, row_scale};
+pub(crate) use rows::{F8_NAN, ROW_SCALE_BYTES, f8_to_f32, row_scale};
 pub use trellis_search::TrellisSearch;
 
 use crate::error::KernelError;

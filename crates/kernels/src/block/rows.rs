@@ -8,6 +8,8 @@ use crate::math::round_even;
 pub(crate) const ROW_SCALE_BYTES: usize = 4;
 /// The largest E4M3: 1.75 · 2^8.
 pub(crate) const F8_MAX: f32 = 448.0;
+/// The magnitude of the NaNs among E4M3.
+pub(crate) const F8_NAN: u8 = 0x7f;
 
 /// The scale in front of a row.
 pub(crate) fn row_scale(row: &[u8]) -> f32 {
@@ -22,7 +24,7 @@ pub(crate) fn f8_to_f32(byte: u8) -> f32 {
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));
     let subnormal = magnitude as f32 * (1.0 / 512.0);
     let value = if magnitude < 8 { subnormal } else { normal };
-    let value = if magnitude == 0x7f { f32::NAN } else { value };
+    let value = if magnitude == u32::from(F8_NAN) { f32::NAN } else { value };
     f32::from_bits(value.to_bits() | u32::from(byte & 0x80) << 24)
 }
 

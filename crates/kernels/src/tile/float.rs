@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::layout::Record;
 use super::{Target, Tiles};
-use crate::block::{BlockFormat, f8_to_f32};
+use crate::block::BlockFormat;
 use crate::isa::{Isa, multiversion};
 use crate::limits::LANES;
 use crate::math::{bf16_to_f32, f16_to_f32};
@@ -38,13 +38,13 @@ pub(super) unsafe fn drive(
             let out = &mut out[..count];
             match w.format {
                 BlockFormat::F32 => f32_tile(isa, &Lanes32::view(w.lines)[lanes.clone()], x, out),
-                BlockFormat::F16 => f16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
+                BlockFormat::F16 => half_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
                 BlockFormat::Bf16 => bf16_tile(isa, &Lanes16::view(w.lines)[lanes.clone()], x, out),
                 BlockFormat::F8_E4M3 => {
-                    f8_tile(isa, &Lanes8::view(w.lines)[lanes.clone()], x, out);
+                    half_tile(isa, &Lanes8::view(w.lines)[lanes.clone()], x, out);
                     let scales = &Lanes32::view(w.lines)[w.quant_lines + tile];
                     for values in out.iter_mut() {
-                        values.iter_mut().zip(&scales.0).for_each(|(value, scale)| *value *= scale);
+                        values.iter_mut().zip(&scales.0).for_each(|(value, scale)| *value *= F8_HALF * scale);
                     }
                 }
                 _ => unreachable!("quantised tiles have their own kernels"),
@@ -111,47 +111,65 @@ multiversion! {
     }
 }
 multiversion! {
-    fn f8_tile(isa, weights: &[Lanes8], x: &[f32], out: &mut [[f32; LANES]]) {
-        any_count(weights, x, out, |w| w.0.map(f8_to_f32));
-    }
-}
-multiversion! {
     fn bf16_tile(isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
         any_count(weights, x, out, |w| w.0.map(bf16_to_f32));
     }
 }
 
+/// What an E4M3 is to the half with its exponent and mantissa: the biases are 7 and 15. A row with a NaN has one for a scale.
+const F8_HALF: f32 = 256.0;
+
+/// Weights of one k that are halves, or are written as such.
+trait Halves {
+    fn halves(&self) -> [u16; LANES];
+}
+
+impl Halves for Lanes16 {
+    #[inline(always)]
+    fn halves(&self) -> [u16; LANES] {
+        self.0
+    }
+}
+
+impl Halves for Lanes8 {
+    #[inline(always)]
+    fn halves(&self) -> [u16; LANES] {
+        self.0.map(|byte| u16::from(byte & 0x7f) << 7 | u16::from(byte & 0x80) << 8)
+    }
+}
+
 /// Halves are widened by instructions where there are some: the plain conversion does not vectorise. Both are exact.
-fn f16_tile(isa: Isa, weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+fn half_tile<W: Halves>(isa: Isa, weights: &[W], x: &[f32], out: &mut [[f32; LANES]]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: the token proves the features.
-        Isa::Avx2(_) | Isa::AvxVnni(_) => unsafe { f16::avx2(weights, x, out) },
+        Isa::Avx2(_) | Isa::AvxVnni(_) => unsafe { half::avx2(weights, x, out) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: the token proves the features.
-        Isa::Avx512(_) => unsafe { f16::avx512(weights, x, out) },
+        Isa::Avx512(_) => unsafe { half::avx512(weights, x, out) },
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => {
-            any_count(weights, x, out, |w| super::neon::widen_lanes(&w.0));
+            any_count(weights, x, out, |w| super::neon::widen_lanes(&w.halves()));
         }
-        _ => any_count(weights, x, out, |w| w.0.map(f16_to_f32)),
+        _ => any_count(weights, x, out, |w| w.halves().map(f16_to_f32)),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod f16 {
+mod half {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes16, any_count};
+    use super::{Halves, LANES, any_count};
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn avx2(weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+    pub(super) fn avx2<W: Halves>(weights: &[W], x: &[f32], out: &mut [[f32; LANES]]) {
         any_count(weights, x, out, |w| {
             let mut wide = [0.0f32; LANES];
-            let (narrow, _) = w.0.as_chunks::<8>();
+            let narrow = w.halves();
+            let (narrow, _) = narrow.as_chunks::<8>();
             let (halves, _) = wide.as_chunks_mut::<8>();
             for (half, narrow) in halves.iter_mut().zip(narrow) {
                 // SAFETY: 8 halves are 16 bytes, 8 floats 32.
@@ -165,12 +183,12 @@ mod f16 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    pub(super) fn avx512(weights: &[Lanes16], x: &[f32], out: &mut [[f32; LANES]]) {
+    pub(super) fn avx512<W: Halves>(weights: &[W], x: &[f32], out: &mut [[f32; LANES]]) {
         any_count(weights, x, out, |w| {
             let mut wide = [0.0f32; LANES];
             // SAFETY: 16 halves are 32 bytes, 16 floats 64.
             unsafe {
-                let sixteen = _mm256_loadu_si256(w.0.as_ptr().cast());
+                let sixteen = _mm256_loadu_si256(w.halves().as_ptr().cast());
                 _mm512_storeu_ps(wide.as_mut_ptr(), _mm512_cvtph_ps(sixteen));
             }
             wide

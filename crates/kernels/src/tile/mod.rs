@@ -87,6 +87,51 @@ trait Kernels: Simd {
     fn dots(self, rounds: u64) -> u64;
 }
 
+/// [`Kernels`] of a set whose features are the same for every format.
+macro_rules! kernels {
+    ($token:ty, $features:literal) => {
+        impl $crate::tile::Kernels for $token {
+            fn product<F: Format, const N: usize>(
+                self,
+                job: &Job<'_>,
+                strip: Strip<'_, F::Quants>,
+                token: usize,
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner<F: Format, const N: usize>(
+                    simd: $token,
+                    job: &Job<'_>,
+                    strip: Strip<'_, F::Quants>,
+                    token: usize,
+                ) {
+                    kernel::product::<$token, F, N>(simd, job, strip, token);
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner::<F, N>(self, job, strip, token) }
+            }
+
+            fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                #[target_feature(enable = $features)]
+                fn inner<F: Format>(simd: $token, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
+                    kernel::expand::<$token, F>(simd, strip, out);
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner::<F>(self, strip, out) }
+            }
+
+            fn dots(self, rounds: u64) -> u64 {
+                #[target_feature(enable = $features)]
+                fn inner(simd: $token, rounds: u64) -> u64 {
+                    kernel::dots(simd, rounds)
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { inner(self, rounds) }
+            }
+        }
+    };
+}
+use kernels;
+
 /// `rounds` rounds of dot products in registers: their sum, and the multiply-adds of one round.
 pub(crate) fn dots(isa: Isa, rounds: u64) -> (u64, u64) {
     fn run<K: Kernels>(simd: K, rounds: u64) -> (u64, u64) {

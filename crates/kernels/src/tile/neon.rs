@@ -11,7 +11,7 @@ use super::format::Format;
 use super::kernel::Strip;
 use super::simd::Simd;
 use super::sparse::{COUNTS, PLACES, Window, windows};
-use super::{Job, Kernels, kernel};
+use super::{Job, kernel};
 use crate::isa::{Neon, NeonDot, NeonI8mm};
 use crate::limits::LANES;
 use crate::matrix::{Lanes16, Lanes32, Line};
@@ -243,44 +243,7 @@ macro_rules! simd_neon {
             }
         }
 
-        impl Kernels for $token {
-            fn product<F: Format, const N: usize>(
-                self,
-                job: &Job<'_>,
-                strip: Strip<'_, F::Quants>,
-                token: usize,
-            ) {
-                #[target_feature(enable = $features)]
-                fn inner<F: Format, const N: usize>(
-                    simd: $token,
-                    job: &Job<'_>,
-                    strip: Strip<'_, F::Quants>,
-                    token: usize,
-                ) {
-                    kernel::product::<$token, F, N>(simd, job, strip, token);
-                }
-                // SAFETY: `self` proves the features.
-                unsafe { inner::<F, N>(self, job, strip, token) }
-            }
-
-            fn expand<F: Format>(self, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
-                #[target_feature(enable = $features)]
-                fn inner<F: Format>(simd: $token, strip: Strip<'_, F::Quants>, out: &mut [[Line; 8]]) {
-                    kernel::expand::<$token, F>(simd, strip, out);
-                }
-                // SAFETY: `self` proves the features.
-                unsafe { inner::<F>(self, strip, out) }
-            }
-
-            fn dots(self, rounds: u64) -> u64 {
-                #[target_feature(enable = $features)]
-                fn inner(simd: $token, rounds: u64) -> u64 {
-                    kernel::dots(simd, rounds)
-                }
-                // SAFETY: `self` proves the features.
-                unsafe { inner(self, rounds) }
-            }
-        }
+        super::kernels!($token, $features);
     };
 }
 

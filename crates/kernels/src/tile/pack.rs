@@ -5,7 +5,8 @@ use half::f16;
 use super::layout::{HalfMin, Layout, Lone, Record, ScaleKind, Sub16, Sub16Min, Sub32, put_trellis};
 use super::sparse;
 use crate::block::{
-    BlockFormat, ROW_SCALE_BYTES, SuperBlock, e8m0_half, five_bits, nf4_fields, nibbles, row_scale, trellis,
+    BlockFormat, F8_NAN, ROW_SCALE_BYTES, SuperBlock, e8m0_half, five_bits, nf4_fields, nibbles, row_scale,
+    trellis,
 };
 use crate::limits::{BLOCK, LANES, SUPER_BLOCKS};
 use crate::matrix::{Lanes8, Lanes16, Lanes32, Line};
@@ -21,7 +22,9 @@ pub(crate) fn pack(format: BlockFormat, rows: usize, k: usize, bytes: &[u8], lin
         if format == BlockFormat::F8_E4M3 {
             let scales = &mut Lanes32::view_mut(lines)[float_lines(format, rows, k)..];
             for (row, source) in bytes.chunks_exact(row_bytes).enumerate() {
-                scales[row / LANES].0[row % LANES] = row_scale(source);
+                let (scale, values) = source.split_at(ROW_SCALE_BYTES);
+                let sound = values.iter().all(|byte| byte & 0x7f != F8_NAN);
+                scales[row / LANES].0[row % LANES] = if sound { row_scale(scale) } else { f32::NAN };
             }
         }
         return;

@@ -41,14 +41,13 @@ pub struct Question {
 }
 
 impl Question {
-    /// What the questions of a mission have in common.
-    pub const fn of_mission() -> Self {
-        let (sentence, tags) = (Sentence::EMPTY, TagValues::NONE);
+    /// One of the site itself that asks nothing.
+    pub const fn of(source: Source) -> Self {
         Self {
-            source: Source::Mission,
+            source,
             client: 0,
-            sentence,
-            tags,
+            sentence: Sentence::EMPTY,
+            tags: TagValues::NONE,
             deadline_ms: None,
             dry_run: false,
             command: None,
@@ -270,7 +269,8 @@ mod tests {
         let (_inside, outside) = Channels::new(&site, None, None);
         let inbox = Inbox::new(outside.requests, outside.operator, outside.news, outside.signals);
         let (reply, answer) = oneshot::channel();
-        let id = inbox.ask(Question::of_mission(), Reply { answer: Some(reply), fields: None }).unwrap();
+        let id =
+            inbox.ask(Question::of(Source::Mission), Reply { answer: Some(reply), fields: None }).unwrap();
         assert!(inbox.is_open(id) && !inbox.is_idle());
         inbox.lose_answers();
         assert!(!inbox.is_open(id) && inbox.is_idle(), "the run may end, the next line is asked");

@@ -152,16 +152,7 @@ impl Intake {
         let Some(sentence) = Sentence::new(&sentence) else { return };
         let source =
             if sentence.as_str().is_empty() && source == Source::Operator { Source::Sensor } else { source };
-        let question = Question {
-            source,
-            client: 0,
-            sentence,
-            tags,
-            deadline_ms: None,
-            dry_run: false,
-            command: None,
-            others: 0,
-        };
+        let question = Question { sentence, tags, ..Question::of(source) };
         self.hand_on(Asked::Question(Box::new(question)));
     }
 

@@ -4,7 +4,7 @@ use super::inbox::{Inbox, Question, Reply};
 use crate::answer::Identity;
 use crate::mission::{Agent, Failure, Hands, Outcome, Refused, Word};
 use anyhow::{Context, Result};
-use ganglion_guard::{Mode, OperatorCommand, Quality, monotonic_us, refused_for_now};
+use ganglion_guard::{Mode, OperatorCommand, Quality, Source, monotonic_us, refused_for_now};
 use ganglion_plan::{PlanError, Planner, Start};
 use ganglion_site::{Command, Reason, Sentence, Site};
 use std::path::PathBuf;
@@ -183,7 +183,7 @@ impl Hands for InboxHands {
         self.foreign.get_or_insert(self.inbox.foreign().0);
         self.others.get_or_insert(self.inbox.status().map_or(0, |status| status.counters.others));
         let sentence = Sentence::new(clause).ok_or("the clause is too long")?;
-        let question = Question { sentence, dry_run: true, ..Question::of_mission() };
+        let question = Question { sentence, dry_run: true, ..Question::of(Source::Mission) };
         let mut why = String::new();
         for _ in 0..TRIES {
             let record = self.ask(question)?;
@@ -203,7 +203,7 @@ impl Hands for InboxHands {
     fn act(&mut self, command: &Command) -> Result<u64, Refused> {
         let before = self.inbox.last_write().0;
         let others = self.others.unwrap_or(0);
-        let question = Question { command: Some(*command), others, ..Question::of_mission() };
+        let question = Question { command: Some(*command), others, ..Question::of(Source::Mission) };
         let record = self.ask(question).map_err(Refused::because)?;
         if !record.actuated {
             return Err(match record.reason.as_str() {
