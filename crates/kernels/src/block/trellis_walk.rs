@@ -5,10 +5,10 @@
 //! of all steps are kept: the way back finds the predecessors from them.
 //!
 //! Between two steps costs become relative to the least one, and change to the next step's unit: a squared code (at four bits half of
-//! one) times the step's weight. What such rounding costs in error is below two thousandths. All arithmetic is of integers: every
-//! instruction set finds the same states.
+//! one) times the step's weight, or a share of the greatest weight if that is more. What such rounding costs in error is below a
+//! thousandth, a few for weights far apart. All arithmetic is of integers: every instruction set finds the same states.
 
-use super::trellis::{STATES, TILE_VALUES, code};
+use super::trellis::{STATE_BITS, STATES, TILE_VALUES, code};
 use crate::isa::{Isa, multiversion};
 
 /// Bits behind the point of codes and targets.
@@ -17,8 +17,8 @@ const POINT: u32 = 8;
 const BEYOND: f32 = 120.0;
 /// Groups that are worked on at once.
 const LANES: usize = 32;
-/// How many times a step's weight is at most that of another one.
-const WEIGHTS: f32 = 4096.0;
+/// By how much units differ at most: what weighs less than that share of the greatest weight is counted in parts of a greater unit.
+const UNITS: f32 = 16.0;
 
 /// One symbol to be found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,9 +29,16 @@ pub(super) struct Wanted {
     pub(super) weight: f32,
 }
 
-/// A target with its point: the second part is what a 16-bit number does not hold, 0 but for targets beyond the codes.
+/// A symbol to be found, in integers.
 #[derive(Debug, Clone, Copy)]
-struct Target(i16, i16);
+struct Goal {
+    /// The target with its point, as far as 16 bits hold it.
+    target: i16,
+    /// The rest of it: 0 but for targets beyond the codes.
+    beyond: i16,
+    /// The weight in 2^16ths of the unit, less one.
+    share: u16,
+}
 
 /// How costs after a step become those before the next one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,6 +62,7 @@ pub(super) struct Walk {
     rows: Vec<u16>,
     /// How each row but the last became `from`.
     changes: [Change; TILE_VALUES],
+    goals: [Goal; TILE_VALUES],
 }
 
 impl Walk {
@@ -67,6 +75,7 @@ impl Walk {
             from: vec![0; groups],
             rows: vec![0; (TILE_VALUES + 1) * groups],
             changes: [Change::default(); TILE_VALUES],
+            goals: [Goal { target: 0, beyond: 0, share: 0 }; TILE_VALUES],
         }
     }
 
@@ -79,34 +88,38 @@ impl Walk {
             first[group] = 0;
         }
         let greatest = wanted.iter().fold(f32::MIN_POSITIVE, |a, b| a.max(b.weight));
-        let weight = |step: usize| wanted[step].weight.max(greatest / WEIGHTS);
+        let unit = |step: usize| wanted[step].weight.max(greatest / UNITS);
         let mut least = 0;
         for (step, one) in wanted.iter().enumerate() {
             let (before, after) = self.rows[step * groups..(step + 2) * groups].split_at_mut(groups);
-            let change = Change::new(least, weight(step.saturating_sub(1)) / weight(step));
+            let change = Change::new(least, unit(step.saturating_sub(1)) / unit(step));
             self.changes[step] = change;
-            prepare(self.isa, change, before, &mut self.from);
-            let target = Target::new(one.target);
-            take_step(self.isa, self.bits, target, &self.codes, &self.from, after, &mut least);
+            let some_unreached = group.is_some() && step <= STATE_BITS.div_ceil(self.bits) as usize;
+            prepare(self.isa, change, before, &mut self.from, some_unreached);
+            let goal = Goal::new(*one, unit(step));
+            self.goals[step] = goal;
+            take_step(self.isa, self.bits, goal, &self.codes, &self.from, after, &mut least);
         }
-        self.go_back(wanted, group, states);
+        self.go_back(wanted.len(), group, states);
     }
 
-    fn go_back(&self, wanted: &[Wanted], group: Option<usize>, states: &mut [u16]) {
+    fn go_back(&self, steps: usize, group: Option<usize>, states: &mut [u16]) {
         let groups = STATES >> self.bits;
         let row = |step: usize| &self.rows[step * groups..(step + 1) * groups];
         let cheapest = || {
-            let last = row(wanted.len());
+            let last = row(steps);
             (0..groups).min_by_key(|group| last[*group]).unwrap_or(0)
         };
         let mut group = group.unwrap_or_else(cheapest);
-        for (step, (state, one)) in states.iter_mut().zip(wanted).enumerate().rev() {
-            let (before, change, target) = (row(step), self.changes[step], Target::new(one.target));
+        for (step, state) in states.iter_mut().enumerate().take(steps).rev() {
+            let (before, change, goal) = (row(step), self.changes[step], self.goals[step]);
             let cost = |state: &usize| {
-                let distance = target.distance::<true>(pointed(*state as u16));
-                let squared = match self.bits {
-                    4 => squared(distance, distance.saturating_add(distance)),
-                    _ => squared(distance, distance),
+                let code = pointed(*state as u16);
+                let squared = match (self.bits, goal.is_plain()) {
+                    (4, true) => goal.cost::<4, true>(code),
+                    (4, false) => goal.cost::<4, false>(code),
+                    (_, true) => goal.cost::<3, true>(code),
+                    (_, false) => goal.cost::<3, false>(code),
                 };
                 squared.saturating_add(change.of(before[state >> self.bits]))
             };
@@ -129,25 +142,48 @@ fn pointed(state: u16) -> i16 {
     i16::from(code(state)) << POINT
 }
 
-/// A distance times the same one, or twice that: then the square is in halves, and linear from 64 codes on.
+/// The upper half of a product.
 #[inline(always)]
-fn squared(distance: i16, same: i16) -> u16 {
-    ((i32::from(distance) * i32::from(same)) >> 16) as u16
+fn times(a: i16, b: i16) -> u16 {
+    ((i32::from(a) * i32::from(b)) >> 16) as u16
 }
 
-impl Target {
-    fn new(target: f32) -> Self {
-        let unit = (1u32 << POINT) as f32;
-        let all = (target * unit).clamp(-BEYOND * unit - 32767.0, BEYOND * unit + 32767.0);
+impl Goal {
+    fn new(wanted: Wanted, unit: f32) -> Self {
+        let point = (1u32 << POINT) as f32;
+        let all = (wanted.target * point).clamp(-BEYOND * point - 32767.0, BEYOND * point + 32767.0);
         let held = all.clamp(-32767.0, 32767.0);
-        Self(held as i16, (all - held) as i16)
+        let share = (wanted.weight / unit * 65536.0 - 1.0).clamp(0.0, 65535.0);
+        Self { target: held as i16, beyond: (all - held) as i16, share: share as u16 }
+    }
+
+    /// Whether the target is among the codes, and the weight is the unit.
+    fn is_plain(self) -> bool {
+        self.beyond == 0 && self.share == u16::MAX
+    }
+
+    /// What a code costs.
+    fn cost<const K: usize, const PLAIN: bool>(self, code: i16) -> u16 {
+        let distance = self.distance::<PLAIN>(code);
+        self.weighed::<PLAIN>(times(distance, same::<K>(distance)))
     }
 
     #[inline(always)]
-    fn distance<const FAR: bool>(self, code: i16) -> i16 {
-        let near = code.saturating_sub(self.0);
-        if FAR { near.saturating_sub(self.1) } else { near }
+    fn distance<const PLAIN: bool>(self, code: i16) -> i16 {
+        let near = code.saturating_sub(self.target);
+        if PLAIN { near } else { near.saturating_sub(self.beyond) }
     }
+
+    #[inline(always)]
+    fn weighed<const PLAIN: bool>(self, squared: u16) -> u16 {
+        if PLAIN { squared } else { ((u32::from(squared) * u32::from(self.share)) >> 16) as u16 }
+    }
+}
+
+/// What a distance is multiplied by: itself, or at four bits twice that, so that squares are in halves (and linear from 64 codes on).
+#[inline(always)]
+fn same<const K: usize>(distance: i16) -> i16 {
+    if K == 4 { distance.saturating_add(distance) } else { distance }
 }
 
 impl Change {
@@ -168,8 +204,12 @@ impl Change {
 }
 
 multiversion! {
-    /// The costs before a step, of those after the one before.
-    fn prepare(isa, change: Change, row: &[u16], from: &mut [u16]) {
+    /// The costs before a step, of those after the one before; no change makes a group reached that is not.
+    fn prepare(isa, change: Change, row: &[u16], from: &mut [u16], some_unreached: bool) {
+        if some_unreached {
+            let costs = from.iter_mut().zip(row);
+            return costs.for_each(|(from, cost)| *from = if *cost == u16::MAX { *cost } else { change.of(*cost) });
+        }
         from.iter_mut().zip(row).for_each(|(from, cost)| *from = change.of(*cost));
     }
 }
@@ -177,23 +217,23 @@ multiversion! {
 multiversion! {
     /// One step: the least cost of each group of next states, and of all.
     fn take_step(
-        isa, bits: u32, target: Target, codes: &[i16], from: &[u16], to: &mut [u16], least: &mut u16,
+        isa, bits: u32, goal: Goal, codes: &[i16], from: &[u16], to: &mut [u16], least: &mut u16,
     ) {
-        *least = match (bits, target.1 != 0) {
-            (2, false) => step_of::<2, false>(target, codes, from, to),
-            (2, true) => step_of::<2, true>(target, codes, from, to),
-            (3, false) => step_of::<3, false>(target, codes, from, to),
-            (3, true) => step_of::<3, true>(target, codes, from, to),
-            (_, false) => step_of::<4, false>(target, codes, from, to),
-            (_, true) => step_of::<4, true>(target, codes, from, to),
+        *least = match (bits, goal.is_plain()) {
+            (2, false) => step_of::<2, false>(goal, codes, from, to),
+            (2, true) => step_of::<2, true>(goal, codes, from, to),
+            (3, false) => step_of::<3, false>(goal, codes, from, to),
+            (3, true) => step_of::<3, true>(goal, codes, from, to),
+            (_, false) => step_of::<4, false>(goal, codes, from, to),
+            (_, true) => step_of::<4, true>(goal, codes, from, to),
         };
     }
 }
 
 /// Each operation is a loop of its own over the lanes: so compilers see one vector operation in each.
 #[inline(always)]
-fn step_of<const K: usize, const FAR: bool>(
-    target: Target,
+fn step_of<const K: usize, const PLAIN: bool>(
+    goal: Goal,
     codes: &[i16],
     from: &[u16],
     to: &mut [u16],
@@ -213,16 +253,17 @@ fn step_of<const K: usize, const FAR: bool>(
                 spread[lane] = before[lane >> K];
             }
             for lane in 0..LANES {
-                distance[lane] = target.distance::<FAR>(codes[lane]);
+                distance[lane] = goal.distance::<PLAIN>(codes[lane]);
             }
-            let mut same = distance;
-            if K == 4 {
-                for lane in 0..LANES {
-                    same[lane] = distance[lane].saturating_add(distance[lane]);
-                }
+            let mut factor = [0; LANES];
+            for lane in 0..LANES {
+                factor[lane] = same::<K>(distance[lane]);
             }
             for lane in 0..LANES {
-                cost[lane] = squared(distance[lane], same[lane]);
+                cost[lane] = times(distance[lane], factor[lane]);
+            }
+            for lane in 0..LANES {
+                cost[lane] = goal.weighed::<PLAIN>(cost[lane]);
             }
             for lane in 0..LANES {
                 cost[lane] = cost[lane].saturating_add(spread[lane]);
@@ -297,13 +338,14 @@ mod tests {
 
     #[test]
     fn rounded_costs_find_nearly_the_least() {
-        for (bits, spread, far) in
-            [2, 3, 4].into_iter().flat_map(|bits| [(bits, 0.0, 0.0), (bits, 0.7, 0.0), (bits, 0.3, 120.0)])
+        for (bits, spread, far) in [2, 3, 4]
+            .into_iter()
+            .flat_map(|bits| [(bits, 0.0, 0.0), (bits, 0.7, 0.0), (bits, 1.5, 0.0), (bits, 0.3, 120.0)])
         {
             let (mut seed, mut found, mut least) = (7, 0.0, 0.0);
             let mut walk = Walk::new(Isa::detect(), bits);
-            for tile in 0..3 {
-                let (wanted, group) = (ring(&mut seed, spread, far), 1234 * tile);
+            for tile in 0..4 {
+                let (wanted, group) = (ring(&mut seed, spread, far), 456 * tile);
                 let mut states = [0; TILE_VALUES];
                 walk.find(&wanted, Some(group), &mut states);
                 assert!(is_ring(bits, &states) && usize::from(states[0]) >> bits == group);
