@@ -2,7 +2,7 @@
 
 use crate::block::BlockFormat;
 use crate::isa::{Isa, multiversion};
-use crate::limits::{BLOCK, ROTATION_MAX};
+use crate::limits::{BLOCK, ROTATION_MAX, WHOLE_SUM_BLOCKS};
 use crate::math::round_even;
 use crate::matrix::Matrix;
 use crate::pool::Pool;
@@ -51,7 +51,8 @@ impl BlockFormat {
 
 const FORMS: [Form; 3] = [Form::Blocks, Form::Rotated, Form::Token];
 
-/// What a product needs to know of a block of 32 activations besides their values.
+/// What a product needs to know of a block of 32 activations besides their values. Of [`Form::Token`], sums are those of all blocks
+/// from the last multiple of [`WHOLE_SUM_BLOCKS`] on.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(C)]
 pub(crate) struct BlockMeta {
@@ -310,23 +311,46 @@ fn rotate_row(isa: Isa, row: &[f32], blocks: &mut [Block], stride: usize) {
 }
 
 /// A row of k values with one scale: `scale`, or as large as its largest magnitude needs. Values beyond a given scale are cut off; a
-/// NaN or an infinity becomes the scale of its block.
+/// NaN or an infinity makes the scale NaN.
 fn quantize_token(isa: Isa, row: &[f32], scale: Option<f32>, blocks: &mut [Block], stride: usize) {
-    let amax = || row.iter().fold(0, |amax: u32, v| amax.max(v.to_bits() & 0x7fff_ffff));
-    let d = scale.unwrap_or_else(|| step(f32::from_bits(amax())).0);
+    let mut amax = 0;
+    find_largest(isa, row, &mut amax);
+    let amax = f32::from_bits(amax);
+    let d = scale.unwrap_or(step(amax).0);
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    quantize_with(isa, row, d, inverse, blocks, stride);
+    let d = if amax.is_finite() { d } else { f32::NAN };
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: the token proves the features.
+        Isa::Avx512(_) => unsafe { x86::quantize_with(row, inverse, blocks, stride) },
+        _ => quantize_with_plain(isa, row, inverse, blocks, stride),
+    }
+    let mut sum = [0, 0];
+    for (index, to) in blocks.iter_mut().step_by(stride).take(row.len() / BLOCK).enumerate() {
+        if index % WHOLE_SUM_BLOCKS == 0 {
+            sum = [0, 0];
+        }
+        let BlockMeta { sum_negated, first_negated, .. } = to.meta;
+        sum = [sum[0] - first_negated, sum[1] - (sum_negated - first_negated)];
+        to.meta = BlockMeta::from_sums(sum, d);
+    }
 }
 
 multiversion! {
-    fn quantize_with(isa, row: &[f32], d: f32, inverse: f32, blocks: &mut [Block], stride: usize) {
+    /// The bits of the largest magnitude. Compared as integers, magnitudes order like floats, with NaN above all: it cannot be lost.
+    fn find_largest(isa, row: &[f32], found: &mut u32) {
+        *found = row.iter().fold(0, |amax: u32, v| amax.max(v.to_bits() & 0x7fff_ffff));
+    }
+}
+
+multiversion! {
+    fn quantize_with_plain(isa, row: &[f32], inverse: f32, blocks: &mut [Block], stride: usize) {
         for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
             for (q, v) in to.values.iter_mut().zip(block) {
                 *q = round_even((v * inverse).clamp(-127.0, 127.0)).1 as i8;
             }
-            // Zero for numbers, NaN for all else.
-            let fault = block.iter().fold(0.0, |fault, v| fault + v * 0.0);
-            to.meta = BlockMeta::new(&to.values, d + fault);
+            to.meta = BlockMeta::new(&to.values, 0.0);
         }
     }
 }
@@ -369,28 +393,47 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
     pub(super) fn quantize_row(row: &[f32], blocks: &mut [Block], stride: usize) {
         let magnitude = _mm512_set1_epi32(0x7fff_ffff);
-        let (lowest, highest) = (_mm512_set1_ps(-127.0), _mm512_set1_ps(127.0));
         for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
-            // SAFETY: a block is two registers.
-            let halves =
-                unsafe { [_mm512_loadu_ps(block.as_ptr()), _mm512_loadu_ps(block.as_ptr().add(16))] };
+            let halves = halves_of(block);
             let [a, b] = halves.map(|half| _mm512_and_si512(_mm512_castps_si512(half), magnitude));
             let (d, inverse) = step(f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(a, b))));
-            let inverse = _mm512_set1_ps(inverse);
-            let rounded = halves.map(|half| {
-                let scaled = _mm512_mul_ps(half, inverse);
-                // Ties to even, as everywhere: the default rounding of the processor. What a NaN becomes does not matter, because
-                // the scale of its block is one.
-                _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(scaled, lowest), highest))
-            });
-            let narrow = rounded.map(|half| _mm512_cvtepi32_epi8(half));
-            // SAFETY: half a block of i8 is 16 bytes.
-            unsafe {
-                _mm_storeu_si128(to.values.as_mut_ptr().cast(), narrow[0]);
-                _mm_storeu_si128(to.values.as_mut_ptr().add(16).cast(), narrow[1]);
-            }
-            to.meta = BlockMeta::from_sums(rounded.map(|half| _mm512_reduce_add_epi32(half)), d);
+            to.meta = BlockMeta::from_sums(put(halves, inverse, &mut to.values), d);
         }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    pub(super) fn quantize_with(row: &[f32], inverse: f32, blocks: &mut [Block], stride: usize) {
+        for (block, to) in row.as_chunks::<BLOCK>().0.iter().zip(blocks.iter_mut().step_by(stride)) {
+            to.meta = BlockMeta::from_sums(put(halves_of(block), inverse, &mut to.values), 0.0);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn halves_of(block: &[f32; BLOCK]) -> [__m512; 2] {
+        // SAFETY: a block is two registers.
+        unsafe { [_mm512_loadu_ps(block.as_ptr()), _mm512_loadu_ps(block.as_ptr().add(16))] }
+    }
+
+    /// Rounds a block to i8; the sums of its halves.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    fn put(halves: [__m512; 2], inverse: f32, values: &mut [i8; BLOCK]) -> [i32; 2] {
+        let (lowest, highest) = (_mm512_set1_ps(-127.0), _mm512_set1_ps(127.0));
+        let inverse = _mm512_set1_ps(inverse);
+        let rounded = halves.map(|half| {
+            let scaled = _mm512_mul_ps(half, inverse);
+            // Ties to even, as everywhere: the default rounding of the processor. What a NaN becomes does not matter, because the
+            // scale of its block is one.
+            _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(scaled, lowest), highest))
+        });
+        let narrow = rounded.map(|half| _mm512_cvtepi32_epi8(half));
+        // SAFETY: half a block of i8 is 16 bytes.
+        unsafe {
+            _mm_storeu_si128(values.as_mut_ptr().cast(), narrow[0]);
+            _mm_storeu_si128(values.as_mut_ptr().add(16).cast(), narrow[1]);
+        }
+        rounded.map(|half| _mm512_reduce_add_epi32(half))
     }
 }
 

@@ -25,6 +25,8 @@ pub const SHARES_PER_THREAD: usize = 8;
 pub const SHARE_WORK_MIN: usize = 1 << 18;
 /// Blocks of a tile that are expanded for many tokens at a time: 32 KiB on the stack, about a nearest cache.
 pub const EXPANDED_BLOCKS: usize = 64;
+/// Blocks of a row with one scale that one integer sum covers.
+pub const WHOLE_SUM_BLOCKS: usize = 1 << 12;
 /// Blocks of a sparse stream that are asked for ahead of the one at hand: two or three KiB.
 pub const PREFETCH_BLOCKS: usize = 8;
 /// Most values that are rotated together: what a Hadamard matrix of a trellis format mixes.
@@ -46,4 +48,6 @@ pub const PROBE_PASSES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK == 2 * LANES, "a block is two lane groups");
 const _: () = assert!(KV_BLOCK.is_multiple_of(LANES), "a KV block is whole lane groups");
+const _: () =
+    assert!(128 * 127 * BLOCK * WHOLE_SUM_BLOCKS < i32::MAX as usize, "a row's sum is exact in i32");
 const _: () = assert!(255 * 128 * BLOCK < i32::MAX as usize, "a block dot is exact in i32");

@@ -331,7 +331,7 @@ fn long_rows_have_one_result() {
     let (k, tokens) = (32 * (2 * limits::EXPANDED_BLOCKS + 3), 27);
     let x = noise.floats(tokens * k);
     let long =
-        [BlockFormat::SPARSE8, BlockFormat::SPARSE4, BlockFormat::T2, BlockFormat::T3, BlockFormat::Q8_0];
+        [BlockFormat::SPARSE8, BlockFormat::SPARSE4, BlockFormat::T2, BlockFormat::T3, BlockFormat::I8_ROW];
     for format in long {
         let rows = if format.block_rows() > 1 { 48 } else { 37 };
         let bytes = tensor(&mut noise, format, rows, k);
@@ -341,6 +341,49 @@ fn long_rows_have_one_result() {
             for batch in [1, 4, 13, tokens] {
                 let found = product(isa, 2, &matrix, &x, batch);
                 assert!(bits(&reference) == bits(&found), "{format} {isa:?}, {batch} tokens at once");
+            }
+        }
+    }
+}
+
+/// Rows with one scale are summed as integers: the largest sums there are, of more blocks than one integer holds.
+#[test]
+fn the_longest_sums_of_whole_rows_are_exact() {
+    let (rows, tokens, k) = (2usize, 13, 32 * (limits::WHOLE_SUM_BLOCKS + 2));
+    let mut bytes = Vec::new();
+    for _ in 0..rows {
+        bytes.extend(1f32.to_le_bytes());
+        bytes.extend(vec![0x80; k]);
+    }
+    let matrix = Matrix::pack("w", BlockFormat::I8_ROW, rows, k, &bytes).unwrap();
+    for sign in [1.0, -1.0] {
+        let x = vec![sign * 127.0; tokens * k];
+        let expected = sign * -128.0 * 127.0 * k as f32;
+        for isa in Isa::available() {
+            for batch in [1, 2, tokens] {
+                let found = product(isa, 1, &matrix, &x, batch);
+                assert!(found == vec![expected; rows * tokens], "{isa:?}: {} is not {expected}", found[0]);
+            }
+        }
+    }
+}
+
+/// A token with one scale has one fault: a number in one block must not hide what is none in another.
+#[test]
+fn whole_rows_swallow_nothing() {
+    let k = 96;
+    let mut bytes = 1f32.to_le_bytes().to_vec();
+    bytes.extend(vec![0; k]);
+    for scale in [None, Some(0.5)] {
+        let matrix = Matrix::pack("w", BlockFormat::I8_ROW, 1, k, &bytes).unwrap().with_input_scale(scale);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 40, 95] {
+                let mut x = vec![1.0; 2 * k];
+                x[at] = bad;
+                for isa in Isa::available() {
+                    let found = product(isa, 1, &matrix, &x, 2);
+                    assert!(found[0].is_nan() && found[1] == 0.0, "{isa:?}, {bad} at {at}: {found:?}");
+                }
             }
         }
     }

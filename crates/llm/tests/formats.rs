@@ -87,7 +87,7 @@ fn every_format_computes_what_its_weights_say() {
         IQ4_NL  4e2dfdf59bd62ea5
         MXFP4   5e2f4012f8421336
         NF4     6111f4e95b178d9e
-        I8_ROW  b431556d34e88ab4
+        I8_ROW  d26f304cd30dec97
         F8_E4M3 119c2fa2bbd5a91b
         T2      fb38a72f9c445820
         T3      d6fa962e5b00e81c

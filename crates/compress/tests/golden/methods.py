@@ -64,28 +64,23 @@ def descent(quants, passes=8):
     return quants
 
 
-def hqq(group, quant_max=15, p=0.7, beta=10.0, kappa=1.01, turns=20):
-    """The zero point of least mean absolute error on the way."""
+def hqq(group, quant_max, p=0.7, kappa=1.01, turns=10):
+    """Scale and zero point of least squared error on the way."""
     low, high = group.min(), group.max()
-    scale = (high - low) / quant_max
-    zero = -low / scale
-
-    def error(z):
-        return np.abs(group - scale * (np.clip(np.round(group / scale + z), 0, quant_max) - z)).mean()
-
-    best, least = zero, error(zero)
-    for _ in range(turns):
-        q = np.clip(np.round(group / scale + zero), 0, quant_max)
-        e = group - scale * (q - zero)
-        size = np.abs(e)
-        shrunk = np.sign(e) * np.maximum(size - np.where(size > 0, size, 1) ** (p - 1) / beta, 0)
-        zero = np.mean(q - (group - shrunk) / scale)
-        beta *= kappa
-        found = error(zero)
-        if found >= least:
-            break
-        best, least = zero, found
-    return float(scale), float(best)
+    best, least = None, np.inf
+    for start in [1.0, 0.85]:
+        scale, beta = start * (high - low) / quant_max, 10.0
+        zero = quant_max / 2 - (low + high) / 2 / scale
+        for turn in range(turns + 1):
+            q = np.clip(np.round(group / scale + zero), 0, quant_max)
+            e = group - scale * (q - zero)
+            if (found := (e**2).sum()) < least:
+                best, least = (scale, zero), found
+            size = np.abs(e)
+            shrunk = np.sign(e) * np.maximum(size - np.where(size > 0, size, 1) ** (p - 1) / beta, 0)
+            scale, offset = np.polyfit(q, group - shrunk, 1)
+            zero, beta = -offset / scale, beta * kappa
+    return {"quant_max": quant_max, "scale": float(best[0]), "zero": float(best[1])}
 
 
 def autoround(turns=200):
@@ -145,7 +140,7 @@ json.dump({
     "descent": quants(descent(plain)),
     "errors": {name: numbers(output_error(q)) for name, q in [("plain", plain), ("natural", natural), ("ordered", ordered), ("descent", descent(plain))]},
     "autoround": numbers(autoround()),
-    "hqq": [{"group": numbers(np.float32(g)), "scale": hqq(np.float32(g).astype(np.float64))[0], "zero": hqq(np.float32(g).astype(np.float64))[1]} for g in groups],
+    "hqq": [{"group": numbers(np.float32(g)), **hqq(np.float32(g).astype(np.float64), most)} for g in groups for most in [15, 3]],
     "smooth": numbers(smooth()),
     "awq": numbers(awq_factors()),
     "weighed": [{"values": numbers(np.float32(v)), "weights": numbers(np.float32(k)), "error": best_weighed_error(np.float32(v), np.float32(k))} for v, k in blocks],

@@ -30,7 +30,7 @@ macro_rules! simd_256 {
             #[inline(always)]
             fn line(self, line: &Line, part: usize) -> __m256i {
                 let (halves, _) = line.0.as_chunks::<32>();
-                unsafe { _mm256_load_si256(halves[part].as_ptr().cast()) }
+                unsafe { halves[part].as_ptr().cast::<__m256i>().read_volatile() }
             }
             #[inline(always)]
             fn and(self, a: __m256i, b: __m256i) -> __m256i {

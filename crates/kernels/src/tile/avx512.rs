@@ -59,7 +59,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn line(self, line: &Line, _part: usize) -> __m512i {
-        unsafe { _mm512_load_si512(line.0.as_ptr().cast()) }
+        unsafe { std::ptr::from_ref(line).cast::<__m512i>().read_volatile() }
     }
     #[inline(always)]
     fn and(self, a: __m512i, b: __m512i) -> __m512i {

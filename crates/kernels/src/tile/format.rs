@@ -238,6 +238,9 @@ pub(crate) trait Scales {
     type Record: Record + 'static;
     /// Whether the halves of a block are scaled apart.
     const HALVES: bool;
+    /// Whether all blocks of a strip are scaled alike. Their integer sums are then joined once, with the activations' sums of the last
+    /// block, which are those of the whole strip.
+    const WHOLE: bool = false;
     /// What is loaded once a block, for all tokens.
     type Loaded<S: Simd>: Copy;
 
@@ -324,6 +327,7 @@ pub(crate) struct WholeRow;
 impl Scales for WholeRow {
     type Record = Lanes32;
     const HALVES: bool = false;
+    const WHOLE: bool = true;
     type Loaded<S: Simd> = S::Float;
 
     #[inline(always)]

@@ -1,9 +1,11 @@
 //! The one integer kernel: a tile of 16 rows times N tokens, for every instruction set and format.
 
+use std::ops::Range;
+
 use super::Job;
 use super::format::{Format, Quants, Scales};
 use super::simd::Simd;
-use crate::activation::{Block, BlockMeta, GROUP};
+use crate::activation::{Block, BlockMeta, GROUP, QuantTokens};
 use crate::limits::{BLOCK, LANES};
 use crate::matrix::{Lanes32, Line};
 
@@ -46,27 +48,17 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(
     strip: Strip<'_, F::Quants>,
     token: usize,
 ) {
-    let Job { w, a, target, .. } = job;
+    let Job { w, a, .. } = job;
     let Strip { tile, first, quants } = strip;
     let scales = w.scales.tile::<<F::Scales as Scales>::Record>(tile);
-    // Groups side by side, or single tokens with whatever lies between their blocks.
-    let groups: [_; GROUPS_MAX] = std::array::from_fn(|i| {
-        if i * GROUP < N && N >= GROUP {
-            &a.group(token + i * GROUP)[first..first + quants.len()]
-        } else {
-            &[]
-        }
-    });
-    let singles: [_; SINGLES_MAX] = std::array::from_fn(|n| {
-        if n < N && N < GROUP {
-            let (blocks, stride) = a.token(token + n);
-            (&blocks[first * stride..], stride)
-        } else {
-            (&[][..], 1)
-        }
-    });
+    let range = first..first + quants.len();
+    let (groups, singles) = (groups::<N>(a, token, &range), singles::<N>(a, token, &range));
+    let token_block = |b: usize, n: usize| {
+        if N >= GROUP { &groups[n / GROUP][b][n % GROUP] } else { &singles[n].0[b * singles[n].1] }
+    };
     for part in 0..LANES / S::WIDTH {
         let mut acc = [simd.zero(); N];
+        let mut whole = [[simd.int(0); 2]; N];
         if first > 0 {
             for (n, acc) in acc.iter_mut().enumerate() {
                 *acc = loaded(simd, job, (tile, token + n), part);
@@ -77,38 +69,93 @@ pub(super) fn product<S: Simd, F: Format, const N: usize>(
             if signed::<S, F>() {
                 weights = weights.map(|w| simd.xor(w, simd.byte(0x80)));
             }
+            if <F::Scales as Scales>::WHOLE {
+                unroll!(n => if n < N && !(S::PAIRS && N > 1) {
+                    dot_on::<S, N>(simd, &weights, token_block(b, n), &mut whole[n]);
+                });
+                unroll!(n => if n + 1 < N && n & 1 == 0 && S::PAIRS {
+                    let sums = dot_two(simd, &weights, [token_block(b, n), token_block(b, n + 1)]);
+                    for i in 0..2 {
+                        whole[n + i] = [0, 1].map(|half| simd.add(whole[n + i][half], sums[half][i]));
+                    }
+                });
+                continue;
+            }
             let scales = <F::Scales as Scales>::load(simd, scales, first + b, part);
-            let token = |n: usize| {
-                if N >= GROUP { &groups[n / GROUP][b][n % GROUP] } else { &singles[n].0[b * singles[n].1] }
-            };
             unroll!(n => if n < N && !(S::PAIRS && N > 1) {
-                let block = token(n);
+                let block = token_block(b, n);
                 let sums = dot::<S, F>(simd, &weights, block);
                 acc[n] = <F::Scales as Scales>::join(simd, scales, sums, &block.meta, acc[n]);
             });
             unroll!(n => if n + 1 < N && n & 1 == 0 && S::PAIRS {
-                let pair = [token(n), token(n + 1)];
-                let sums = dot_two::<S, F>(simd, &weights, pair);
+                let pair = [token_block(b, n), token_block(b, n + 1)];
+                let sums = dot_two(simd, &weights, pair);
                 for i in 0..2 {
-                    acc[n + i] = <F::Scales as Scales>::join(simd, scales, sums[i], &pair[i].meta, acc[n + i]);
+                    let (first, second) = start::<S, F>(simd, &pair[i].meta);
+                    let sums = (simd.add(first, sums[0][i]), simd.add(second, sums[1][i]));
+                    acc[n + i] = <F::Scales as Scales>::join(simd, scales, sums, &pair[i].meta, acc[n + i]);
                 }
             });
         }
+        if <F::Scales as Scales>::WHOLE {
+            let scales = <F::Scales as Scales>::load(simd, scales, first, part);
+            unroll!(n => if n < N {
+                let meta = &token_block(quants.len() - 1, n).meta;
+                let (first, second) = start::<S, F>(simd, meta);
+                let sums = (simd.add(first, whole[n][0]), simd.add(second, whole[n][1]));
+                acc[n] = <F::Scales as Scales>::join(simd, scales, sums, meta, acc[n]);
+            });
+        }
         for (n, acc) in acc.into_iter().enumerate() {
-            #[allow(unsafe_code)]
-            // SAFETY: nobody else computes the tiles of this job.
-            let out = unsafe { target.part(tile, token + n) };
-            if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
-                simd.store(acc, out, part);
-            } else {
-                let mut values = [0.0; LANES];
-                simd.store(acc, &mut values, part);
-                let end = out.len().min((part + 1) * S::WIDTH);
-                let lanes = (part * S::WIDTH).min(end)..end;
-                out[lanes.clone()].copy_from_slice(&values[lanes]);
-            }
+            put(simd, job, (tile, token + n), part, acc);
         }
     }
+}
+
+/// The blocks of `range` of N tokens from `token` on: groups side by side.
+#[inline(always)]
+fn groups<'a, const N: usize>(
+    a: &QuantTokens<'a>,
+    token: usize,
+    range: &Range<usize>,
+) -> [&'a [[Block; GROUP]]; GROUPS_MAX] {
+    std::array::from_fn(|i| {
+        if i * GROUP < N && N >= GROUP { &a.group(token + i * GROUP)[range.clone()] } else { &[] }
+    })
+}
+
+/// The same for fewer tokens than a group has: single ones with whatever lies between their blocks, every how many.
+#[inline(always)]
+fn singles<'a, const N: usize>(
+    a: &QuantTokens<'a>,
+    token: usize,
+    range: &Range<usize>,
+) -> [(&'a [Block], usize); SINGLES_MAX] {
+    std::array::from_fn(|n| {
+        if n < N && N < GROUP {
+            let (blocks, stride) = a.token(token + n);
+            (&blocks[range.start * stride..], stride)
+        } else {
+            (&[][..], 1)
+        }
+    })
+}
+
+/// Stores a part of a tile for one token.
+#[inline(always)]
+fn put<S: Simd>(simd: S, job: &Job<'_>, (tile, token): (usize, usize), part: usize, acc: S::Float) {
+    #[allow(unsafe_code)]
+    // SAFETY: nobody else computes the tiles of this job.
+    let out = unsafe { job.target.part(tile, token) };
+    if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
+        simd.store(acc, out, part);
+        return;
+    }
+    let mut values = [0.0; LANES];
+    simd.store(acc, &mut values, part);
+    let end = out.len().min((part + 1) * S::WIDTH);
+    let lanes = (part * S::WIDTH).min(end)..end;
+    out[lanes.clone()].copy_from_slice(&values[lanes]);
 }
 
 /// What the target holds of a tile for one token.
@@ -166,15 +213,22 @@ fn dot<S: Simd, F: Format>(simd: S, weights: &[S::Int; 8], block: &Block) -> (S:
     (first, second)
 }
 
-/// [`dot`] for two tokens.
+/// The products of a block on top of sums that go on through the strip: one chain for each of many tokens, which have registers for no
+/// more; two for few, which would wait for it.
 #[inline(always)]
-fn dot_two<S: Simd, F: Format>(simd: S, weights: &[S::Int; 8], tokens: [&Block; 2]) -> [(S::Int, S::Int); 2] {
+fn dot_on<S: Simd, const N: usize>(simd: S, weights: &[S::Int; 8], block: &Block, sums: &mut [S::Int; 2]) {
+    let (fours, _) = block.values.as_chunks::<4>();
+    for l in 0..8 {
+        let chain = if N < GROUP { l % 2 } else { 0 };
+        sums[chain] = simd.dot(sums[chain], weights[l], simd.four(&fours[l]));
+    }
+}
+
+/// The integer sums of the two halves of a block (first index) for two tokens, from zero.
+#[inline(always)]
+fn dot_two<S: Simd>(simd: S, weights: &[S::Int; 8], tokens: [&Block; 2]) -> [[S::Int; 2]; 2] {
     let halves = tokens.map(|block| block.values.as_chunks::<{ BLOCK / 2 }>().0);
-    let sums = [0, 1].map(|half| simd.dot_two(weights, half, halves.map(|values| &values[half])));
-    [0, 1].map(|i| {
-        let (first, second) = start::<S, F>(simd, &tokens[i].meta);
-        (simd.add(first, sums[0][i]), simd.add(second, sums[1][i]))
-    })
+    [0, 1].map(|half| simd.dot_two(weights, half, halves.map(|values| &values[half])))
 }
 
 /// Sums in flight of [`dots`]: each takes part in one product every few cycles, and up to two products begin in each.

@@ -21,14 +21,14 @@ mod sparse;
 
 use std::ops::Range;
 
-use self::format::{Expanded, Format, Quants};
+use self::format::{Expanded, Format, Quants, Scales};
 use self::kernel::Strip;
 use self::layout::{Layout, ScalePlane};
 use self::simd::Simd;
 use crate::activation::{Input, QuantTokens};
 use crate::block::BlockFormat;
 use crate::isa::Isa;
-use crate::limits::{BLOCK, EXPANDED_BLOCKS, LANES};
+use crate::limits::{BLOCK, EXPANDED_BLOCKS, LANES, WHOLE_SUM_BLOCKS};
 use crate::matrix::Line;
 use crate::shared::SharedSlice;
 
@@ -282,8 +282,11 @@ fn cover<K: Kernels, F: Format>(simd: K, job: &Job<'_>) {
     let quants =
         |tile: usize| &<F::Quants as Quants>::blocks(job.w.quants)[tile * blocks..(tile + 1) * blocks];
     if !F::Quants::DEAR || job.tokens <= K::TOKENS {
+        let most = if <F::Scales as Scales>::WHOLE { WHOLE_SUM_BLOCKS } else { blocks };
         for tile in job.range.clone() {
-            groups::<K, F>(simd, job, Strip { tile, first: 0, quants: quants(tile) });
+            for (index, quants) in quants(tile).chunks(most).enumerate() {
+                groups::<K, F>(simd, job, Strip { tile, first: index * most, quants });
+            }
         }
         return;
     }

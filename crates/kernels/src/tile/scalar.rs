@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::layout::{Layout, ScaleKind};
-use crate::limits::{BLOCK, LANES};
+use crate::limits::{BLOCK, LANES, WHOLE_SUM_BLOCKS};
 
 /// One token times the rows of `tile`.
 pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize) {
@@ -11,6 +11,8 @@ pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize)
     let (activation_blocks, stride) = a.token(token);
     let mut out = [0.0; LANES];
     for (lane, acc) in out.iter_mut().enumerate() {
+        // Of a row with one scale.
+        let mut whole = 0;
         for block in 0..w.blocks {
             let quants = &w.quants[(tile * w.blocks + block) * lines..][..lines];
             let weights: [i32; BLOCK] = std::array::from_fn(|i| layout.weight(quants, lane, i));
@@ -25,8 +27,15 @@ pub(super) fn product(layout: &Layout, job: &Job<'_>, tile: usize, token: usize)
             let minimum = |m: f32, acc: f32| m.mul_add(scale * (totals[0] + totals[1]) as f32, acc);
             let (sub, min) = (scales.sub.unwrap_or([1, 1]), scales.min.unwrap_or((0.0, [0, 0])));
             *acc = match layout.scales {
-                ScaleKind::Half | ScaleKind::Brain | ScaleKind::Lone | ScaleKind::Row => {
+                ScaleKind::Half | ScaleKind::Brain | ScaleKind::Lone => {
                     join(sums[0] + sums[1], scales.d, *acc)
+                }
+                ScaleKind::Row => {
+                    whole += sums[0] + sums[1];
+                    if block % WHOLE_SUM_BLOCKS + 1 < WHOLE_SUM_BLOCKS && block + 1 < w.blocks {
+                        continue;
+                    }
+                    join(std::mem::take(&mut whole), scales.d, *acc)
                 }
                 ScaleKind::HalfMin => minimum(-min.0, join(sums[0] + sums[1], scales.d, *acc)),
                 ScaleKind::Sub32 => {

@@ -24,7 +24,8 @@ pub(crate) trait Simd: Copy {
     /// Four int8 activations, ready to meet the weights of every lane.
     type Four: Copy;
 
-    /// Four bytes for each lane of a part.
+    /// Four bytes for each lane of a part. On x86 by a volatile load, because the compiler is not to change the order of several: a
+    /// processor that finds lines read backwards or back and forth loads few of them ahead.
     fn line(self, line: &Line, part: usize) -> Self::Int;
     fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
     fn or(self, a: Self::Int, b: Self::Int) -> Self::Int;
