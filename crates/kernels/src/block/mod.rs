@@ -37,6 +37,7 @@ pub(crate) mod sparse;
 mod table;
 pub(crate) mod trellis;
 mod trellis_search;
+mod trellis_walk;
 
 use std::fmt;
 
