@@ -134,7 +134,12 @@ impl Halves for Lanes16 {
 impl Halves for Lanes8 {
     #[inline(always)]
     fn halves(&self) -> [u16; LANES] {
-        self.0.map(|byte| u16::from(byte & 0x7f) << 7 | u16::from(byte & 0x80) << 8)
+        // A loop: `map` is not always inlined, and what is not lacks the features of the set.
+        let mut halves = [0; LANES];
+        for (half, byte) in halves.iter_mut().zip(self.0) {
+            *half = u16::from(byte & 0x7f) << 7 | u16::from(byte & 0x80) << 8;
+        }
+        halves
     }
 }
 
