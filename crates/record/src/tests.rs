@@ -277,7 +277,8 @@ fn what_the_ring_has_no_room_for_is_counted_and_the_replay_goes_on_after_it() {
     let (tape, writer) = Writer::start_on(store, &guard, options(&dir), about(&SITE), || 1).unwrap();
     stuck.store(true, Ordering::Release);
     let mut plant = Plant::new(guard, site(&SITE), tape, 9);
-    for _ in 0..20_000 {
+    // However much the writer has taken before it waits.
+    for _ in 0..limits::RING_BYTES {
         plant.step();
         if writer.health().lost_cycles() > 50 {
             break;

@@ -15,7 +15,8 @@ use crate::matrix::{Lanes16, Lanes32, Line};
 pub(crate) trait Quants: Copy {
     /// Whether `expand` takes so long that it is worth keeping what it gives for many tokens.
     const DEAR: bool;
-    /// Whether `expand` is [`Simd::sparse8`] or [`Simd::sparse4`].
+    /// Whether `expand` is [`Simd::sparse8`] or [`Simd::sparse4`], which AVX-512 has more instructions for.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const SPARSE: bool = false;
     /// The lines of a block.
     type Block: Copy + 'static;
