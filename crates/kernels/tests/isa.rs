@@ -368,6 +368,28 @@ fn the_longest_sums_of_whole_rows_are_exact() {
     }
 }
 
+/// Every eight-bit float by itself, against what its format says; a row with a NaN is one, and its neighbour is not.
+#[test]
+fn eight_bit_floats_are_widened_exactly() {
+    let numbers: Vec<u8> = (0..=255).filter(|byte| byte & 0x7f != 0x7f).collect();
+    let k = numbers.len();
+    let row = |values: &[u8]| [&1.5f32.to_le_bytes()[..], values].concat();
+    let mut faulty = numbers.clone();
+    faulty[100] = 0xff;
+    let bytes = [row(&numbers), row(&faulty)].concat();
+    let mut values = vec![0.0; 2 * k];
+    dequantize_matrix(BlockFormat::F8_E4M3, k, &bytes, &mut values).unwrap();
+    let matrix = Matrix::pack("w", BlockFormat::F8_E4M3, 2, k, &bytes).unwrap();
+    let mut x = vec![0.0; k * k];
+    (0..k).for_each(|i| x[i * k + i] = 1.0);
+    for isa in Isa::available() {
+        for (i, found) in product(isa, 1, &matrix, &x, 5).chunks(2).enumerate() {
+            assert_eq!(found[0], values[i], "{isa:?}, byte {}", numbers[i]);
+            assert!(found[1].is_nan(), "{isa:?}, byte {}: {}", numbers[i], found[1]);
+        }
+    }
+}
+
 /// A token with one scale has one fault: a number in one block must not hide what is none in another.
 #[test]
 fn whole_rows_swallow_nothing() {

@@ -18,7 +18,7 @@ const ROWS: usize = TrellisSearch::ROWS;
 const COLUMNS: usize = TrellisSearch::COLUMNS;
 const BLOCK: usize = COLUMNS * TrellisSearch::TILES;
 /// Rows whose place on the ring each search of every tile after the first one holds: first the one furthest from the first search's seam.
-/// The second one takes 1.4 to 1.8 % off the output's error, the third one another 0.3 to 0.4 %.
+/// Each takes far less off the output's error than the one before.
 const HELD_ROWS: [usize; 2] = [ROWS / 2, 0];
 
 type Tile = [[f32; COLUMNS]; ROWS];
