@@ -61,6 +61,10 @@ pub(super) fn list(context: &Context<'_>, base: &Gguf) -> Result<Vec<Unit>> {
             if known || *format != source && format.bits_per_weight() >= source.bits_per_weight() {
                 continue;
             }
+            // A row of a trellis format is as dear as all that it was rotated with, which no product's time tells of.
+            if info.name == "token_embd.weight" && *format != source && format.trellis_bits().is_some() {
+                continue;
+            }
             let work = &context.options.workload;
             if let Some(uses) = uses(context.device, work, &unit, *format, (tied, streams)) {
                 // What leaves no room for anything else need not be quantised.
